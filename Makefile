@@ -1,0 +1,74 @@
+# Two commands from a bare machine (python3 >= 3.11 with venv, and make):
+#
+#   make lab     make the environment and open JupyterLab on the first lecture
+#   make test    make the environment and run every check: lint, types, unit tests, notebooks
+#
+# The environment is the folder .venv; it is made again only when pyproject.toml changes. No step needs root.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Test workers: one per core, at most 8. Each computes with one thread, so that workers do not fight for cores.
+JOBS   ?= logical
+# Options for JupyterLab, e.g. make lab ARGS="--no-browser --port 8890"
+ARGS   ?=
+
+# uv installs faster where it is present. It never installs torch: no extra of this project names torch.
+UV      := $(shell command -v uv 2>/dev/null)
+INSTALL  = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install --disable-pip-version-check)
+
+# The Triton GPU backend is installed where an NVIDIA driver answers.
+NVIDIA  := $(shell { [ -d /proc/driver/nvidia ] || nvidia-smi -L; } >/dev/null 2>&1 && echo yes)
+EXTRAS  := lab$(if $(NVIDIA),$(strip ,gpu))
+
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
+NOTEBOOKS  := $(sort $(wildcard notebooks/*.ipynb assignments/*/*.ipynb))
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test env lint unit notebooks clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make lab        open JupyterLab on the first lecture"
+	@echo "make test       run every check: lint, types, unit tests, notebooks"
+	@echo "make env        only make the environment for both"
+	@echo "make lint       ruff and mypy"
+	@echo "make unit       unit tests; one file: .venv/bin/python -m pytest tests/test_cli.py"
+	@echo "make notebooks  run every lecture and assignment from top to bottom"
+	@echo "make clean      remove the environment and everything generated"
+
+lab: $(VENV)/.lab
+	$(BIN)/needle-lab lab $(ARGS)
+
+test: lint unit notebooks
+
+env: $(VENV)/.lab $(VENV)/.test
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.test
+	$(PYTEST) --dist loadscope tests
+
+# Lax: a cell must run; its output is compared only where it carries the tag nbval-check-output.
+# loadscope keeps the cells of one notebook in one worker, in order.
+notebooks: $(VENV)/.test
+	$(PYTEST) --dist loadscope -p no:cacheprovider --nbval-lax --nbval-current-env \
+	    --nbval-sanitize-with notebooks/nbval_sanitize.cfg $(NOTEBOOKS)
+
+# One recipe for both environments: .lab has what a learner needs, .test adds the checkers and the test libraries.
+$(VENV)/.lab:  WANTED = $(EXTRAS)
+$(VENV)/.test: WANTED = test
+$(VENV)/.lab $(VENV)/.test: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needle_lab needs Python 3.11 or newer; " \
+	    "%s is %d.%d. Try: make PYTHON=python3.12 ..." % ((sys.executable,) + sys.version_info[:2]))'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e ".[$(WANTED)]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find needle_lab tests notebooks assignments -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -1,0 +1,179 @@
+"""`needle-lab`: the rooms of the package from a terminal.
+
+    needle-lab lab                      open JupyterLab on the first lecture
+    needle-lab doctor                   what is on this machine, and what to do about what is not
+    needle-lab summary FILE             the layers of a saved model or an ONNX file
+    needle-lab diff A B                 how two saved models differ, and whether one loads into the other
+    needle-lab inspect FILE.onnx        operators, inputs, outputs and sizes of an ONNX file
+    needle-lab grade ...                release an assignment, grade what came back
+
+Each subcommand is one function; what it needs is imported inside it, so that `doctor` works where nothing else does.
+Exit status: 0 done (for `diff`: equal), 1 a difference or a failed grading run, 2 an error, told in one message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from needle_lab._version import __version__
+from needle_lab.errors import FileFormatError, MissingExtraError, MissingFileError, NeedleError
+
+FIRST_LECTURE = "01_tensors_and_autograd.ipynb"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status. argv: the words after `needle-lab` (default: those of the shell)."""
+    parser = _parser()
+    arguments, options = parser.parse_known_args(argv)
+    if arguments.run is _lab:
+        arguments.options = options             # for JupyterLab, as they are
+    elif options:
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
+    try:
+        return arguments.run(arguments)
+    except NeedleError as error:
+        print(f"needle-lab: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:                     # `needle-lab summary x | head` closed our output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="needle-lab", description="The rooms of needle_lab from a terminal.")
+    parser.add_argument("--version", action="version", version=f"needle-lab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+
+    command = commands.add_parser("lab", help="open JupyterLab on the first lecture; other options go to JupyterLab")
+    command.add_argument("--notebooks", type=Path, metavar="DIR", help="folder with the lectures (default: found)")
+    command.set_defaults(run=_lab)
+
+    command = commands.add_parser("doctor", help="what is on this machine, and what to do about what is not")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_doctor)
+
+    command = commands.add_parser("summary", help="the layers of a saved model or an ONNX file")
+    command.add_argument("file", type=Path)
+    command.set_defaults(run=_summary)
+
+    command = commands.add_parser("diff", help="how two saved models or ONNX files differ")
+    command.add_argument("a", type=Path)
+    command.add_argument("b", type=Path)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_diff)
+
+    command = commands.add_parser("inspect", help="operators, inputs, outputs and sizes of an ONNX file")
+    command.add_argument("file", type=Path)
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_inspect)
+    return parser
+
+
+# ---------------------------------------------------------------------------------------------- lab, doctor
+
+def _lab(arguments: argparse.Namespace) -> int:
+    try:
+        from jupyterlab.labapp import main as jupyterlab
+    except ImportError:
+        raise MissingExtraError("JupyterLab is not installed. Install it: pip install 'needle-lab[lab]'") from None
+    folder = arguments.notebooks or find_notebooks(Path.cwd())
+    return jupyterlab(lab_arguments(folder, arguments.options)) or 0
+
+
+def find_notebooks(start: Path) -> Path:
+    """The folder `notebooks` with the lectures: under `start`, under one of its parents, or beside the package."""
+    here = Path(__file__).resolve().parent.parent
+    for folder in (start, *start.parents, here):
+        if (folder / "notebooks" / FIRST_LECTURE).is_file():
+            return folder / "notebooks"
+    raise MissingFileError(f"no folder notebooks/ with {FIRST_LECTURE} in {start} or above it. "
+                           "Run this inside a clone of the project, or name the folder with --notebooks DIR")
+
+
+def lab_arguments(folder: Path, options: list[str]) -> list[str]:
+    """The command line for JupyterLab: the first lecture in view, no news or update pop-ups, root only for root."""
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder} is not a folder")
+    first = f"/tree/{FIRST_LECTURE}" if (folder / FIRST_LECTURE).is_file() else ""
+    words = [f"--ServerApp.root_dir={folder.resolve()}",
+             f"--LabApp.default_url=/lab{first}",          # in the printed address too, for a browser elsewhere
+             "--LabApp.news_url=None",
+             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        words.append("--allow-root")
+    return words + options
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from needle_lab import doctor
+
+    findings = doctor.examine()
+    _print_json(doctor.as_json(findings)) if arguments.json else print(doctor.table(findings))
+    return 0
+
+
+# ------------------------------------------------------------------------------------ models in files
+
+def _summary(arguments: argparse.Namespace) -> int:
+    if _is_onnx(arguments.file):
+        from needle_lab import onnx
+
+        onnx.load(arguments.file).summary()
+        return 0
+    from needle_lab.serialize.diff import signature_diff
+
+    print(signature_diff(arguments.file, arguments.file))
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    a, b = _comparable(arguments.a), _comparable(arguments.b)
+    from needle_lab.serialize.diff import signature_diff
+
+    difference = signature_diff(a, b)
+    _print_json(difference.to_json()) if arguments.json else print(difference)
+    return 1 if difference.changes else 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    if not _is_onnx(arguments.file):
+        raise FileFormatError(f"{arguments.file} is not named .onnx. For a saved model: needle-lab summary FILE")
+    from needle_lab import onnx
+
+    found = onnx.inspect(arguments.file)
+    _print_json(found.to_json()) if arguments.json else print(found)
+    return 0
+
+
+def _comparable(path: Path) -> Any:
+    """What signature_diff takes: the path of a weight file as it is, an ONNX file as a Module."""
+    if not _is_onnx(path):
+        return _file(path)
+    from needle_lab import onnx
+
+    return onnx.load(path)
+
+
+def _is_onnx(path: Path) -> bool:
+    return _file(path).suffix == ".onnx"
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise MissingFileError(f"no file {path}")
+    return path
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
