@@ -1,0 +1,408 @@
+"""The whole of autograd: an Op runs and leaves a Node behind, and backward walks the Nodes from newest to oldest.
+
+    Op      a function of arrays, its gradient rule, its ONNX name and its kernels by device, as one value
+    Node    one call of an Op, as data: (op, inputs, attrs); the drawn graph, ONNX export and backward all read it
+    order   a Node is made after the Nodes it reads, so "newest first" is a topological order; nothing recurses
+    rule    gradient of the outputs -> gradient of the inputs, written in Ops itself, so it can be differentiated again
+
+The gradient of a sum of paths is the sum of their gradients: that is the one place where gradients are added.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .backend.device import Device, cpu, host_fallback
+from .dtypes import is_floating, promote
+from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
+
+OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
+
+
+class _GradMode(threading.local):
+    enabled = True
+
+
+_mode = _GradMode()
+_serial = itertools.count(1)
+
+
+class grad_mode:
+    """Switch recording on or off: `with grad_mode(False): ...`, or as a decorator of a function."""
+
+    def __init__(self, enabled: bool):
+        self.enabled = enabled
+
+    def __enter__(self):
+        self.before, _mode.enabled = _mode.enabled, self.enabled
+        return self
+
+    def __exit__(self, *exc) -> None:
+        _mode.enabled = self.before
+
+    def __call__(self, function):
+        @functools.wraps(function)
+        def wrapped(*args, **kwargs):
+            with grad_mode(self.enabled):
+                return function(*args, **kwargs)
+        return wrapped
+
+
+def no_grad() -> grad_mode:
+    """Compute without recording: results have no node.  torch.no_grad."""
+    return grad_mode(False)
+
+
+def enable_grad() -> grad_mode:
+    """Record again inside `no_grad`.  torch.enable_grad."""
+    return grad_mode(True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops called now are recorded."""
+    return _mode.enabled
+
+
+# --- ops ------------------------------------------------------------------------------------------------------------
+
+class Op:
+    """A differentiable function: forward on arrays, gradient rule on tensors, ONNX name, kernels by device.
+
+    forward: positional parameters are the inputs (arrays, Python scalars, None for an absent one), keyword-only
+    parameters are attributes (plain values). A tuple returned by forward makes an op with several outputs.
+    """
+
+    def __init__(self, forward: Callable, vjp: Callable | None, onnx: str | None, promote: str | None,
+                 index_inputs: tuple[int, ...], view: bool, elementwise: bool):
+        self.name = forward.__name__.rstrip("_")
+        self.forward, self.onnx, self.promote = forward, onnx, promote
+        self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
+        self.kernels: dict[str, Callable] = {}
+        self.vjp: Callable | None = None
+        self.reads_output = self.reads_all = True
+        self.reads_inputs: tuple[bool, ...] = ()
+        self.__doc__ = forward.__doc__
+        self.__name__, self.__module__, self.__wrapped__ = forward.__name__, forward.__module__, forward
+        if vjp:
+            self.gradient(vjp)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{inspect.signature(self.forward)}>"
+
+    def gradient(self, rule: Callable) -> Callable:
+        """Attach the rule `(g, y, *inputs, **attrs) -> gradient of each input`.
+
+        A parameter whose name starts with an underscore is a promise that its value is not read: then an in-place
+        change of it is harmless, and an output need not be kept.
+        """
+        names = [p.name for p in inspect.signature(rule).parameters.values()
+                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self.vjp, self.reads_output = rule, not names[1].startswith("_")
+        self.reads_inputs = tuple(not name.startswith("_") for name in names[2:])
+        self.reads_all = len(names) == 2           # the rule takes *inputs: any of them may be read
+        return rule
+
+    def reads(self, position: int) -> bool:
+        return self.reads_all or (position < len(self.reads_inputs) and self.reads_inputs[position])
+
+    def __call__(self, *inputs, **attrs):
+        device, requires_grad, arrays = None, False, []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                if device is None:
+                    device = x.device
+                elif x.device is not device and x.device != device:
+                    raise DeviceError(f"{self.name}: inputs are on {device} and {x.device}; "
+                                      f"move one with .to(ndl.{_constructor(device)})")
+                requires_grad |= x.requires_grad
+                arrays.append(x.data)
+            else:
+                arrays.append(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+        device = device or cpu()
+        try:
+            rounded = None
+            if self.promote:
+                arrays, rounded = promote(arrays, self.promote, self.index_inputs, device.backend == "numpy")
+            result = self._run(device, arrays, attrs)
+        except NeedleError:
+            raise
+        except (ValueError, IndexError) as error:
+            raise ShapeError(f"{self.name}: {error}; inputs: {_describe(inputs)}") from error
+        except TypeError as error:
+            raise DTypeError(f"{self.name}: {error}; inputs: {_describe(inputs)}") from error
+        several = type(result) is tuple
+        results = result if several else (result,)
+        if rounded is not None:
+            results = tuple(r.astype(rounded) if r is not None and r.dtype == np.float32 else r for r in results)
+        node = None
+        if requires_grad and _mode.enabled and self.vjp is not None:
+            node = Node(self, inputs, attrs, results)
+        device = attrs.get("device", device)             # a transfer names where its result lives
+        outputs = tuple(None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results))
+        if self.view and isinstance(inputs[0], Tensor):
+            for y in outputs:
+                y._version = inputs[0]._version      # one memory, one version counter
+        return outputs if several else outputs[0]
+
+    def _run(self, device: Device, arrays: list, attrs: dict):
+        """The device's kernel; without one (or where it declines) the forward on the host, which is reported."""
+        if device.backend == "numpy":
+            return self.forward(*arrays, **attrs)
+        kernel = self.kernels.get(device.backend)
+        result = kernel(*arrays, **attrs) if kernel else NotImplemented
+        return host_fallback(self.name, self.forward, device, arrays, attrs) if result is NotImplemented else result
+
+
+def op(forward: Callable | None = None, *, vjp: Callable | None = None, onnx: str | None = None,
+       promote: str | None = "all", index_inputs: tuple[int, ...] = (), view: bool = False,
+       elementwise: bool = False):
+    """Turn a function of arrays into an Op and enter it into the registry.
+
+    promote: "all" brings the inputs to one dtype (float16 and bfloat16 compute in float32 and round once), "float"
+    also turns integers into float32, None leaves dtypes alone (data movement). index_inputs: positions that take no
+    part in promotion (indices, conditions). view: the output shares memory with the first input.
+    """
+    if forward is None:
+        return functools.partial(op, vjp=vjp, onnx=onnx, promote=promote, index_inputs=index_inputs, view=view,
+                                 elementwise=elementwise)
+    made = Op(forward, vjp, onnx, promote, index_inputs, view, elementwise)
+    if made.name in OPS:
+        raise ArgumentError(f"an op named {made.name!r} exists already; give the new one another name")
+    OPS[made.name] = made
+    return made
+
+
+def kernel(target: Op, backend: str):
+    """Attach a backend's implementation of an op: `@kernel(ops.softmax, "triton")`.
+
+    It takes the device's arrays and the attributes as forward does; `return NotImplemented` declines a case.
+    """
+    def attach(function: Callable) -> Callable:
+        target.kernels[backend] = function
+        return function
+    return attach
+
+
+class Node:
+    """One recorded call: which op, on which inputs, with which attributes."""
+
+    __slots__ = ("op", "inputs", "attrs", "outputs", "count", "versions", "number", "hooks", "__weakref__")
+
+    def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple):
+        self.op, self.inputs, self.attrs = op, inputs, attrs
+        # Arrays, not tensors: a tensor would point back at this node, and the cycle would keep memory alive.
+        self.outputs: tuple | None = results if op.reads_output else None
+        self.count = len(results)
+        self.versions: tuple | None = tuple([x._version[0] if isinstance(x, Tensor) else 0 for x in inputs])
+        self.number = next(_serial)
+        self.hooks: list | None = None
+
+    def __repr__(self) -> str:
+        return f"Node({self.op.name}, {_describe(self.inputs or ())})"
+
+    def free(self) -> None:
+        """Let go of activations once their gradients are known."""
+        self.inputs = self.outputs = self.versions = None
+
+
+# --- backward -------------------------------------------------------------------------------------------------------
+
+def topological_order(roots: Iterable[Node]) -> list[Node]:
+    """All nodes that `roots` depend on, each before the nodes it reads (newest first)."""
+    stack = list(roots)
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        if node.inputs is None:
+            raise GraphError(f"the graph through op {node.op.name!r} was freed by an earlier backward; "
+                             "call the first one with retain_graph=True, or compute the forward again")
+        for x in node.inputs:
+            if isinstance(x, Tensor) and x.node is not None and x.node not in seen:
+                seen.add(x.node)
+                stack.append(x.node)
+    return sorted(seen, key=lambda node: node.number, reverse=True)
+
+
+def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Sequence[Tensor] | None = None,
+              create_graph: bool = False, retain_graph: bool = False) -> dict[Any, Tensor]:
+    """Reverse-mode differentiation from `outputs`, seeded with `gradients`.
+
+    Returns the gradients of `wanted` tensors, or of all leaves that require one, keyed by `key_of(tensor)`.
+    """
+    order = topological_order([y.node for y in outputs if y.node is not None])
+    needs = _needs(order, wanted)
+    found: dict[Any, Tensor] = {}                       # leaves and wanted tensors
+    pending: dict[Node, list[Tensor | None]] = {}       # gradients of the outputs of nodes not yet reached
+
+    def add(x: Tensor, g: Tensor) -> None:
+        if x.node is None:
+            found[x] = found[x] + g if x in found else g
+        else:
+            slots = pending.setdefault(x.node, [None] * x.node.count)
+            before = slots[x.output_index]
+            slots[x.output_index] = g if before is None else before + g
+
+    keys = None if wanted is None else {key_of(x) for x in wanted}
+    with grad_mode(create_graph):
+        for y, g in zip(outputs, gradients, strict=True):
+            add(y, g)
+        for node in order:
+            slots = pending.pop(node, None)
+            if slots is not None:
+                _call_hooks(node, slots)
+                for i, g in enumerate(slots):
+                    if keys and g is not None and (node, i) in keys:
+                        found[node, i] = g
+                if needs is None or node in needs:
+                    for x, g in zip(node.inputs, _input_gradients(node, slots), strict=True):
+                        if isinstance(x, Tensor) and _is_needed(x, needs, keys):
+                            g = g() if callable(g) else g
+                            if g is not None:
+                                add(x, _fit(g, x, node.op))
+            if not retain_graph:
+                node.free()
+        for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
+            for hook in list(x._hooks.values()):
+                changed = hook(found[x])
+                found[x] = found[x] if changed is None else changed
+    return found
+
+
+def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add d(sum of y * gradient)/d(leaf) to `.grad` of every leaf that requires a gradient."""
+    gradient = _seed(y, gradient)
+    found = propagate([y], [gradient], None, create_graph, retain_graph or create_graph)
+    for leaf, g in found.items():
+        leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def grad(outputs, inputs, gradients=None, create_graph: bool = False, retain_graph: bool | None = None,
+         allow_unused: bool = False) -> tuple:
+    """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.  torch.autograd.grad.
+
+    inputs may be leaves or results. create_graph=True makes the gradients differentiable themselves. An input that
+    the outputs do not depend on raises GraphError, or gives None with allow_unused=True.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    gradients = [gradients] if gradients is None or isinstance(gradients, Tensor) else list(gradients)
+    gradients = gradients * len(outputs) if gradients == [None] else gradients
+    seeds = [_seed(y, g) for y, g in zip(outputs, gradients, strict=True)]
+    for x in inputs:
+        if not x.requires_grad:
+            raise GraphError(f"grad: the input of shape {x.shape} does not require a gradient; "
+                             "create it with requires_grad=True")
+    found = propagate(outputs, seeds, inputs, create_graph, create_graph if retain_graph is None else retain_graph)
+    results = tuple(found.get(key_of(x)) for x in inputs)
+    unused = [i for i, g in enumerate(results) if g is None]
+    if unused and not allow_unused:
+        raise GraphError(f"grad: the outputs do not depend on input {unused[0]}; "
+                         "pass allow_unused=True to get None for it")
+    return results
+
+
+def key_of(x: Tensor):
+    """What identifies a tensor in a graph: itself if it is a leaf, else (its node, which output)."""
+    return x if x.node is None else (x.node, x.output_index)
+
+
+def _seed(y: Tensor, gradient: Tensor | None) -> Tensor:
+    if not y.requires_grad:
+        raise GraphError("backward: this tensor does not depend on any tensor with requires_grad=True")
+    if gradient is None:
+        if y.size != 1:
+            raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
+                             ".sum() or .mean() first, or pass gradient= of that shape")
+        return ops.ones_like(y)
+    if not isinstance(gradient, Tensor):
+        gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
+    if gradient.shape != y.shape:
+        raise ShapeError(f"backward: gradient has shape {gradient.shape}, the result has {y.shape}")
+    return gradient
+
+
+def _needs(order: list[Node], wanted: Sequence[Tensor] | None) -> set[Node] | None:
+    """The nodes on a path to a wanted tensor (None: all of them), found oldest first."""
+    if wanted is None:
+        return None
+    keys, needs = {key_of(x) for x in wanted}, set()
+    for node in reversed(order):
+        if any(isinstance(x, Tensor) and (key_of(x) in keys or x.node in needs) for x in node.inputs):
+            needs.add(node)
+    return needs
+
+
+def _is_needed(x: Tensor, needs: set[Node] | None, keys: set | None) -> bool:
+    if needs is None:
+        return x.requires_grad
+    return x.node in needs or key_of(x) in keys
+
+
+def _input_gradients(node: Node, slots: list) -> tuple:
+    """Run the op's rule on one node and check that it answered once per input."""
+    rule_op = node.op
+    for i, (x, version) in enumerate(zip(node.inputs, node.versions, strict=True)):
+        if isinstance(x, Tensor) and x._version[0] != version and rule_op.reads(i):
+            raise GraphError(f"backward through {rule_op.name!r}: its input {i} of shape {x.shape} was changed in place "
+                             "after it was used; change a .clone(), or change it after backward")
+    device = next(x.device for x in node.inputs if isinstance(x, Tensor))
+    y: Any = None
+    if node.outputs is not None:
+        device = node.attrs.get("device", device)
+        y = tuple(None if r is None else _wrap(r, device, node, i) for i, r in enumerate(node.outputs))
+    single = node.count == 1
+    answer = rule_op.vjp(slots[0] if single else tuple(slots), y[0] if single and y else y, *node.inputs, **node.attrs)
+    answer = answer if isinstance(answer, tuple) else (answer,)
+    if len(answer) != len(node.inputs):
+        raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
+                         f"for {len(node.inputs)} inputs")
+    return answer
+
+
+def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:
+    """Undo broadcasting: sum over the axes along which x was stretched, and round to x's dtype."""
+    if g.shape != x.shape:
+        extra = g.ndim - x.ndim
+        stretched = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(x.shape) if n == 1 != g.shape[i + extra])
+        summed = g.sum(axis=stretched, keepdims=True) if stretched else g
+        if extra < 0 or summed.shape[extra:] != x.shape:
+            raise GraphError(f"the gradient rule of {rule_op.name!r} returned shape {g.shape} "
+                             f"for an input of shape {x.shape}")
+        g = summed.reshape(x.shape)
+    return g if g.dtype == x.dtype else g.astype(x.dtype)
+
+
+def _call_hooks(node: Node, slots: list) -> None:
+    for index, hook in list((node.hooks or {}).values()):
+        if slots[index] is not None:
+            changed = hook(slots[index])
+            slots[index] = slots[index] if changed is None else changed
+
+
+def _wrap(result, device: Device, node: Node | None, index: int) -> Tensor:
+    if device.backend == "numpy" and not isinstance(result, np.ndarray):
+        result = np.asarray(result)                     # numpy answers 0-d questions with scalars
+    y = Tensor.__new__(Tensor)
+    y.data, y.device, y.grad, y._hooks = result, device, None, None
+    y.node, y.output_index, y._version = node, index, [0]
+    y.requires_grad = node is not None and is_floating(result.dtype)
+    return y
+
+
+def _describe(inputs: Iterable) -> str:
+    return ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else repr(x) for x in inputs)
+
+
+def _constructor(device: Device) -> str:
+    return f"{device.kind}({device.index if device.kind == 'cuda' else ''})"
+
+
+from . import ops  # noqa: E402    ops and tensors are written with the names above; here only their names are needed
+from .tensor import Tensor  # noqa: E402

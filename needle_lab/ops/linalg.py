@@ -1,0 +1,113 @@
+"""Matrix products: matmul, einsum, outer, dot."""
+
+import string
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from ..graph import op
+from .reduce import sum as sum_
+from .shape import permute, unsqueeze
+
+
+@op(onnx="MatMul")
+def matmul(a, b):
+    """Matrix product over the last two axes, leading axes broadcast; vectors as in NumPy.  numpy.matmul."""
+    return np.matmul(a, b)
+
+
+@matmul.gradient
+def _(g, _y, a, b):
+    if a.ndim == 1 and b.ndim == 1:
+        return lambda: g * b, lambda: g * a
+    if a.ndim == 1:                                   # (k) @ (..., k, n) -> (..., n)
+        return lambda: (b @ unsqueeze(g, -1))[..., 0], lambda: unsqueeze(a, -1) * unsqueeze(g, -2)
+    if b.ndim == 1:                                   # (..., m, k) @ (k) -> (..., m)
+        return lambda: unsqueeze(g, -1) * b, lambda: sum_(unsqueeze(g, -1) * a, axis=tuple(range(a.ndim - 1)))
+    if b.ndim == 2 and a.ndim > 2:                    # one GEMM over all leading axes, not a sum of many
+        flat_a, flat_g = (lambda: a.reshape(-1, a.shape[-1])), (lambda: g.reshape(-1, g.shape[-1]))
+        return lambda: g @ b.mT, lambda: flat_a().mT @ flat_g()
+    return lambda: g @ b.mT, lambda: a.mT @ g
+
+
+def outer(a, b):
+    """All products of two vectors: (n), (m) -> (n, m)."""
+    return unsqueeze(a, -1) * unsqueeze(b, -2)
+
+
+def dot(a, b):
+    """The inner product of two vectors."""
+    if a.ndim != 1 or b.ndim != 1:
+        raise ShapeError(f"dot: two vectors are needed, got shapes {a.shape} and {b.shape}; use @ for matrices")
+    return matmul(a, b)
+
+
+def einsum(equation: str, *tensors):
+    """Sums of products named by letters: einsum("bij,bjk->bik", a, b).  numpy.einsum, ONNX Einsum.
+
+    Supports "..." and a missing "->" (letters met once, in alphabetical order). A letter twice in one term means the
+    diagonal.
+    """
+    return einsum_(*tensors, equation=_spell_out(equation, tensors))
+
+
+@op(onnx="Einsum")
+def einsum_(*tensors, equation):
+    return np.einsum(equation, *tensors, optimize=len(tensors) > 1)
+
+
+@einsum_.gradient
+def _(g, _y, *tensors, equation):
+    terms, _, result = equation.partition("->")
+    terms = terms.split(",")
+
+    def gradient(i):
+        term, x = terms[i], tensors[i]
+        once = "".join(dict.fromkeys(term))            # a repeated letter: first the gradient of the diagonal
+        others = [t for j, t in enumerate(terms) if j != i]
+        known = set(result).union(*others)
+        reachable = "".join(c for c in once if c in known)
+        part = einsum_(g, *[t for j, t in enumerate(tensors) if j != i],
+                       equation=",".join([result, *others]) + "->" + reachable)
+        sizes = {c: n for c, n in zip(term, x.shape, strict=True)}
+        found = dict(zip(reachable, part.shape, strict=True))      # letters that nobody else has were summed: stretch
+        part = part.reshape(tuple(found.get(c, 1) for c in once))
+        part = part.expand(*(-1 if c in known else sizes[c] for c in once))
+        return part if once == term else _onto_diagonal(part, once, term, sizes)
+    return tuple((lambda i=i: gradient(i)) for i in range(len(tensors)))
+
+
+def _onto_diagonal(g, once: str, term: str, sizes: dict):
+    """Values of letters `once` placed where the repeated letters of `term` agree, zeros elsewhere."""
+    for position, letter in enumerate(term):
+        if letter in term[:position]:
+            fresh = next(c for c in string.ascii_letters if c not in term and c not in once)
+            first = once.index(letter)
+            eye = np.eye(sizes[letter], dtype=g.dtype)
+            shape = [sizes[letter] if k == first else 1 for k in range(len(once))]
+            g = unsqueeze(g, -1) * eye.reshape(*shape, sizes[letter])
+            once, term = once + fresh, term[:position] + fresh + term[position + 1:]
+            sizes = {**sizes, fresh: sizes[letter]}
+    return permute(g, axes=tuple(once.index(c) for c in term))
+
+
+def _spell_out(equation: str, tensors) -> str:
+    """The equation with explicit letters for "..." and an explicit result; checked against the shapes."""
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(tensors):
+        raise ArgumentError(f"einsum: {equation!r} names {len(terms)} tensors, {len(tensors)} came")
+    free = [c for c in string.ascii_letters[::-1] if c not in equation]
+    dots = max([0] + [x.ndim - len(t.replace("...", "")) for t, x in zip(terms, tensors, strict=True) if "..." in t])
+    letters = "".join(free[:dots])
+    terms = [t.replace("...", letters[dots - (x.ndim - len(t) + 3):]) if "..." in t else t
+             for t, x in zip(terms, tensors, strict=True)]
+    for t, x in zip(terms, tensors, strict=True):
+        if len(t) != x.ndim:
+            raise ShapeError(f"einsum: {t!r} of {equation!r} names {len(t)} axes, the tensor has shape {x.shape}")
+    if arrow:
+        result = result.replace("...", letters)
+    else:
+        joined = "".join(terms)
+        result = letters + "".join(sorted(c for c in set(joined) if joined.count(c) == 1 and c not in letters))
+    return ",".join(terms) + "->" + result

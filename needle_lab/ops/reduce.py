@@ -1,0 +1,239 @@
+"""Reductions: sum, mean, products, extremes, variance, cumulative sums, sorting.
+
+axis is None (all axes), a number, or a tuple; keepdims keeps reduced axes with length 1. NumPy's names and rules.
+"""
+
+# ruff: noqa: A001    sum, max, min, all, any are the names that NumPy and PyTorch use
+
+import builtins          # max, sum, any, ... are the tensor ops in this file
+import math
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from ..graph import op
+from .elementwise import abs, exp, sqrt, where
+
+# --- shapes of reductions -------------------------------------------------------------------------------------------
+
+
+def normalize_axes(axis, ndim: int) -> tuple[int, ...]:
+    """None, a number or a tuple of numbers -> sorted axes in 0..ndim-1."""
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    for a in axes:
+        if not -ndim <= a < builtins.max(ndim, 1):
+            raise ShapeError(f"axis {a} is out of range for a tensor with {ndim} axes")
+    found = sorted(a % ndim if ndim else 0 for a in axes) if ndim else []
+    if len(set(found)) != len(found):
+        raise ShapeError(f"axis {axis} names the same axis twice")
+    return tuple(found)
+
+
+def restore(g, x, axis, keepdims: bool):
+    """A reduced tensor with its reduced axes back as length 1, ready to broadcast against x."""
+    if keepdims:
+        return g
+    axes = normalize_axes(axis, x.ndim)
+    return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+
+
+def count(x, axis) -> int:
+    """How many values one result of a reduction of x over axis is made of."""
+    return math.prod(x.shape[a] for a in normalize_axes(axis, x.ndim))
+
+# --- sums -----------------------------------------------------------------------------------------------------------
+
+
+@op(onnx="ReduceSum")
+def sum(x, *, axis=None, keepdims=False):
+    """Sum; integers and bools sum to int64.  torch.sum."""
+    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
+
+
+@sum.gradient
+def _(g, _y, x, axis=None, keepdims=False):
+    return restore(g, x, axis, keepdims).expand(x.shape)
+
+
+@op(promote="float", onnx="ReduceMean")
+def mean(x, *, axis=None, keepdims=False):
+    """Arithmetic mean; nan for an empty tensor."""
+    if not x.size:
+        with np.errstate(all="ignore"):
+            return np.divide(np.sum(x, axis=axis, keepdims=keepdims), 0, dtype=x.dtype)
+    return np.mean(x, axis=axis, keepdims=keepdims)
+
+
+@mean.gradient
+def _(g, _y, x, axis=None, keepdims=False):
+    return (restore(g, x, axis, keepdims) * (1.0 / (count(x, axis) or math.nan))).expand(x.shape)
+
+
+@op(onnx="ReduceProd")
+def prod(x, *, axis=None, keepdims=False):
+    """Product; integers multiply in int64."""
+    return np.prod(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
+
+
+@prod.gradient
+def _(g, _y, x, axis=None, keepdims=False):
+    # The product of the others, without dividing (x may be 0): products of all before times all after.
+    axes = normalize_axes(axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    rows = x.permute(*kept, *axes).reshape(tuple(x.shape[a] for a in kept) + (count(x, axis),))
+    ones = rows[..., :1] * 0.0 + 1.0
+    before = cumprod(shape.concat([ones, rows[..., :-1]], axis=-1), axis=-1)
+    after = shape.flip(cumprod(shape.concat([ones, shape.flip(rows[..., 1:], axis=-1)], axis=-1), axis=-1), axis=-1)
+    others = (before * after).reshape(tuple(x.shape[a] for a in kept + axes))
+    back = tuple(int(i) for i in np.argsort(kept + axes))
+    return restore(g, x, axis, keepdims) * others.permute(*back)
+
+
+@op(promote="float", onnx=None)
+def var(x, *, axis=None, correction=1, keepdims=False):
+    """Variance, divided by n - correction (1: Bessel's, PyTorch's default; 0: NumPy's default)."""
+    with np.errstate(all="ignore"):
+        n = count(x, axis)
+        d = x - np.mean(x, axis=axis, keepdims=True)
+        return np.sum(d * d, axis=axis, keepdims=keepdims) / x.dtype.type(builtins.max(n - correction, 0))
+
+
+@var.gradient
+def _(g, _y, x, axis=None, correction=1, keepdims=False):
+    scale = 2.0 / builtins.max(count(x, axis) - correction, 0) if count(x, axis) > correction else math.nan
+    return restore(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) * scale
+
+
+def std(x, axis=None, correction=1, keepdims=False):
+    """Standard deviation: the square root of `var`."""
+    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+def norm(x, p=2, axis=None, keepdims=False):
+    """The p-norm of the values along axis: (sum |x|^p)^(1/p); p may be inf.  torch.linalg.vector_norm."""
+    if p == math.inf:
+        return max(abs(x), axis=axis, keepdims=keepdims)
+    if p == 2:
+        return sqrt(sum(x * x, axis=axis, keepdims=keepdims))
+    return sum(abs(x) ** p, axis=axis, keepdims=keepdims) ** (1 / p)
+
+# --- extremes -------------------------------------------------------------------------------------------------------
+
+
+def _extreme_gradient(g, y, x, axis=None, keepdims=False):
+    """Ties share the gradient equally."""
+    winners = (x == restore(y, x, axis, keepdims)).astype(x.dtype)
+    return restore(g, x, axis, keepdims) * winners / sum(winners, axis=axis, keepdims=True)
+
+
+@op(vjp=_extreme_gradient, onnx="ReduceMax")
+def max(x, *, axis=None, keepdims=False):
+    """The largest value; ties share the gradient.  torch.amax."""
+    return np.max(x, axis=axis, keepdims=keepdims)
+
+
+@op(vjp=_extreme_gradient, onnx="ReduceMin")
+def min(x, *, axis=None, keepdims=False):
+    """The smallest value; ties share the gradient.  torch.amin."""
+    return np.min(x, axis=axis, keepdims=keepdims)
+
+
+amax, amin = max, min
+
+
+@op(onnx="ArgMax")
+def argmax(x, *, axis=None, keepdims=False):
+    """Index of the first largest value, int64."""
+    return np.argmax(x, axis=axis, keepdims=keepdims)
+
+
+@op(onnx="ArgMin")
+def argmin(x, *, axis=None, keepdims=False):
+    """Index of the first smallest value, int64."""
+    return np.argmin(x, axis=axis, keepdims=keepdims)
+
+
+@op(promote="float", onnx="ReduceLogSumExp")
+def logsumexp(x, *, axis=None, keepdims=False):
+    """log(sum(exp(x))), shifted by the maximum so that nothing overflows."""
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
+    with np.errstate(divide="ignore"):
+        result = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return result if keepdims else result.reshape(np.sum(x[..., :0] if not x.size else x, axis=axis).shape)
+
+
+@logsumexp.gradient
+def _(g, y, x, axis=None, keepdims=False):
+    return restore(g, x, axis, keepdims) * exp(x - restore(y, x, axis, keepdims))
+
+# --- cumulative -----------------------------------------------------------------------------------------------------
+
+
+@op(onnx="CumSum")
+def cumsum(x, *, axis):
+    """Running sum along axis."""
+    return np.cumsum(x, axis=axis)
+
+
+@cumsum.gradient
+def _(g, _y, _x, axis):
+    return shape.flip(cumsum(shape.flip(g, axis=axis), axis=axis), axis=axis)
+
+
+@op(onnx=None)
+def cumprod(x, *, axis):
+    """Running product along axis."""
+    return np.cumprod(x, axis=axis)
+
+
+@cumprod.gradient
+def _(g, _y, x, axis):
+    # d y_j / d x_i = product of x_0..x_j without x_i, for j >= i: one row for each i, with a 1 in place of x_i.
+    axis %= x.ndim
+    n = x.shape[axis]
+    rows = shape.unsqueeze(x.transpose(axis, -1), axis=-2).expand(*x.transpose(axis, -1).shape[:-1], n, n)
+    eye = np.eye(n, dtype=bool)
+    products = cumprod(where(eye, 1.0, rows), axis=-1) * np.triu(np.ones((n, n), x.dtype))
+    return sum(shape.unsqueeze(g.transpose(axis, -1), axis=-2) * products, axis=-1).transpose(axis, -1)
+
+# --- logic and order ------------------------------------------------------------------------------------------------
+
+
+@op(onnx=None)
+def all(x, *, axis=None, keepdims=False):
+    return np.all(x, axis=axis, keepdims=keepdims)
+
+
+@op(onnx=None)
+def any(x, *, axis=None, keepdims=False):
+    return np.any(x, axis=axis, keepdims=keepdims)
+
+
+@op(promote=None, onnx=None)
+def argsort(x, *, axis=-1, descending=False):
+    """The stable order of the values along axis, int64.  torch.argsort(stable=True)."""
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable")
+    reverse = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - reverse
+
+
+def sort(x, axis=-1, descending=False):
+    """-> (sorted values, their indices)."""
+    order = argsort(x, axis=axis, descending=descending)
+    return shape.take_along_axis(x, order, axis=axis), order
+
+
+def topk(x, k, axis=-1, largest=True):
+    """-> (the k largest or smallest values in order, their indices).  ONNX TopK."""
+    if not 0 <= k <= x.shape[axis]:
+        raise ArgumentError(f"topk: k={k} of {x.shape[axis]} values along axis {axis}")
+    order = argsort(x, axis=axis, descending=largest)
+    order = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
+    return shape.take_along_axis(x, order, axis=axis), order
+
+
+
+
+from . import shape  # noqa: E402    gradients of cumulative ops flip and join

@@ -1,0 +1,107 @@
+"""Random numbers from seeded generators whose state can be saved.
+
+`manual_seed(n)` seeds the default generator; every function takes `generator=` to use another one. Numbers are drawn
+on the host, so a seed gives the same numbers on every device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .backend.device import Device
+from .dtypes import as_dtype, float32, int64
+from .errors import ArgumentError
+from .tensor import Tensor, _flat
+
+
+class Generator:
+    """A stream of random numbers (PCG64).  torch.Generator."""
+
+    def __init__(self, seed: int | None = None):
+        self.numpy = np.random.default_rng(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        self.numpy = np.random.default_rng(seed)
+        return self
+
+    def get_state(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        return self.numpy.bit_generator.state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `get_state` was called; ArgumentError (and no change) for anything else."""
+        fresh = np.random.PCG64()
+        try:
+            fresh.state = state
+        except (TypeError, ValueError, KeyError) as error:
+            raise ArgumentError(f"this is not a state that Generator.get_state() returned: {error}") from error
+        self.numpy = np.random.Generator(fresh)
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator: the same program then draws the same numbers."""
+    return default_generator.manual_seed(seed)
+
+
+def get_rng_state() -> dict[str, Any]:
+    """State of the default generator, as JSON values."""
+    return default_generator.get_state()
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore what `get_rng_state` returned."""
+    default_generator.set_state(state)
+
+
+def _draw(generator: Generator | None) -> np.random.Generator:
+    return (generator or default_generator).numpy
+
+
+def rand(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
+         requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1)."""
+    return uniform(0.0, 1.0, _flat(shape), dtype, device, generator, requires_grad)
+
+
+def randn(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
+          requires_grad: bool = False) -> Tensor:
+    """Normal with mean 0 and standard deviation 1."""
+    return normal(0.0, 1.0, _flat(shape), dtype, device, generator, requires_grad)
+
+
+def uniform(low: float, high: float, shape, dtype=float32, device: Device | str | None = None,
+            generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Uniform in [low, high)."""
+    dtype = as_dtype(dtype)
+    drawn = _draw(generator).random(shape, np.float64 if dtype == np.float64 else np.float32)
+    return Tensor((drawn * (high - low) + low).astype(dtype), requires_grad, device)
+
+
+def normal(mean: float, std: float, shape, dtype=float32, device: Device | str | None = None,
+           generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
+    """Normal with the given mean and standard deviation."""
+    dtype = as_dtype(dtype)
+    drawn = _draw(generator).standard_normal(shape, np.float64 if dtype == np.float64 else np.float32)
+    return Tensor((drawn * std + mean).astype(dtype), requires_grad, device)
+
+
+def randint(low: int, high: int, shape, dtype=int64, device: Device | str | None = None,
+            generator: Generator | None = None) -> Tensor:
+    """Integers in [low, high)."""
+    return Tensor(_draw(generator).integers(low, high, shape).astype(as_dtype(dtype)), device=device)
+
+
+def randperm(n: int, device: Device | str | None = None, generator: Generator | None = None) -> Tensor:
+    """0..n-1 in random order, int64."""
+    return Tensor(_draw(generator).permutation(n), device=device)
+
+
+def bernoulli(p: float, shape, dtype=float32, device: Device | str | None = None,
+              generator: Generator | None = None) -> Tensor:
+    """1 with probability p, else 0."""
+    return Tensor((_draw(generator).random(shape, np.float32) < p).astype(as_dtype(dtype)), device=device)

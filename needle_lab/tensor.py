@@ -1,0 +1,498 @@
+"""Tensor: an array on a device, and the place in the graph it came from.
+
+    x.data            the device's array (numpy on the CPU)
+    x.node            the call that produced x; None for a leaf
+    x.grad            for leaves: where backward adds up d(result)/dx
+    x.requires_grad   whether calls on x are recorded
+
+Everything that computes is an op of `needle_lab.ops`; operators and methods here only name them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import graph
+from .backend.device import Device, as_device, to_device, to_host
+from .dtypes import as_dtype, is_floating
+from .errors import ArgumentError, DTypeError, GraphError, ShapeError
+
+_hook_ids = itertools.count()
+
+
+class HookHandle:
+    """What `register_..._hook` returns: `.remove()` it, or use it as a context manager."""
+
+    def __init__(self, hooks: dict, key: int):
+        self.hooks, self.key = hooks, key
+
+    def remove(self) -> None:
+        self.hooks.pop(self.key, None)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.remove()
+
+
+class Tensor:
+    """An n-dimensional array that can be differentiated.  torch.Tensor.
+
+    data: array, nested list or number (Python floats become float32; numpy arrays keep their dtype and share memory).
+    requires_grad: record what is done with it; floating dtypes only.
+    """
+
+    __slots__ = ("data", "device", "requires_grad", "grad", "node", "output_index", "_version", "_hooks",
+                 "__weakref__")
+    __array_priority__ = 1000          # numpy_array + tensor asks the tensor first
+
+    def __init__(self, data, requires_grad: bool = False, device: Device | str | None = None, dtype=None):
+        if isinstance(data, Tensor):
+            data, device = data.data, device or data.device
+        device = as_device(device)
+        if not hasattr(data, "data_ptr"):
+            data = to_device(_host_array(data, dtype), device)
+        if dtype is not None:
+            data = data.astype(as_dtype(dtype)) if data.dtype != as_dtype(dtype) else data
+        if requires_grad and not is_floating(data.dtype):
+            raise DTypeError(f"only floating tensors can require a gradient; this one is {data.dtype}")
+        self.data, self.device, self.requires_grad = data, device, requires_grad
+        self.grad: Tensor | None = None
+        self.node: graph.Node | None = None
+        self.output_index, self._version = 0, [0]
+        self._hooks: dict[int, Callable] | None = None
+
+    # --- what it is -------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.size * self.data.dtype.itemsize
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None
+
+    @property
+    def T(self) -> Tensor:
+        return self.permute(*reversed(range(self.ndim)))
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes swapped."""
+        return self.transpose(-1, -2)
+
+    def numel(self) -> int:
+        return self.size
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a tensor without axes")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), precision=4, separator=", ", prefix="tensor(")
+        notes = [values] if self.size else [f"[], shape={self.shape}"]
+        if self.dtype not in (np.float32, np.int64, np.bool_):
+            notes.append(f"dtype={self.dtype}")
+        if self.device.kind != "cpu":
+            notes.append(f"device={str(self.device)!r}")
+        if self.node is not None:
+            notes.append(f"node={self.node.op.name}")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        return f"tensor({', '.join(notes)})"
+
+    # --- in and out of Python and numpy --------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """The values on the host: shared memory on the CPU, a copy from elsewhere."""
+        return to_host(self.data)
+
+    def __array__(self, dtype=None, copy=None):
+        values = self.numpy()
+        return np.array(values, dtype=dtype) if copy or (dtype and dtype != values.dtype) else values
+
+    def item(self) -> Any:
+        """The only value, as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item(): one value is needed, this tensor has shape {self.shape}")
+        return self.numpy().reshape(()).astype(np.float32 if self.dtype.kind == "V" else self.dtype).item()
+
+    def tolist(self):
+        return self.numpy().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor can be an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ArgumentError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+
+    def __iter__(self):
+        if not self.shape:
+            raise TypeError("a tensor without axes cannot be iterated")
+        return (self[i] for i in range(self.shape[0]))
+
+    __hash__ = object.__hash__         # by identity: == compares values
+
+    def __deepcopy__(self, memo) -> Tensor:
+        """A new leaf with the same values."""
+        twin = memo[id(self)] = _leaf(type(self), self.detach().clone().data, self.requires_grad, self.device)
+        return twin
+
+    def __reduce__(self):
+        return _leaf, (type(self), self.numpy(), self.requires_grad, str(self.device))
+
+    # --- the graph --------------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this result to `.grad` of every leaf it depends on.  torch.Tensor.backward."""
+        graph.backward(self, gradient, retain_graph, create_graph)
+
+    def detach(self) -> Tensor:
+        """The same memory, outside the graph."""
+        y = Tensor(self)
+        y._version = self._version
+        return y
+
+    def requires_grad_(self, flag: bool = True) -> Tensor:
+        if self.node is not None:
+            raise GraphError("requires_grad_: this is a result, its flag follows from its inputs; use .detach() first")
+        if flag and not is_floating(self.dtype):
+            raise DTypeError(f"only floating tensors can require a gradient; this one is {self.dtype}")
+        self.requires_grad = flag
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """Call `hook(gradient)` when backward knows this tensor's gradient; what it returns replaces the gradient."""
+        if not self.requires_grad:
+            raise GraphError("register_hook: this tensor has no gradient; it does not require one")
+        key = next(_hook_ids)
+        if self.node is not None:
+            self.node.hooks = self.node.hooks if self.node.hooks is not None else {}
+            self.node.hooks[key] = (self.output_index, hook)
+            return HookHandle(self.node.hooks, key)
+        self._hooks = self._hooks if self._hooks is not None else {}
+        self._hooks[key] = hook
+        return HookHandle(self._hooks, key)
+
+    # --- changes in place: leaves only, counted, so that backward can tell --------------------------------------------
+
+    def _writable(self) -> None:
+        if self.node is not None and graph.is_grad_enabled():
+            raise GraphError("in-place change of a result that the graph may need; compute a new tensor, "
+                             "or use .detach().clone() first")
+        if self.requires_grad and graph.is_grad_enabled():
+            raise GraphError("in-place change of a leaf that requires a gradient; wrap it in `with ndl.no_grad():`")
+
+    def _write(self, value, index=...) -> Tensor:
+        self._writable()
+        if isinstance(value, Tensor) and value.requires_grad and graph.is_grad_enabled():
+            raise GraphError("in-place write of a value that requires a gradient would cut it off; "
+                             "use ndl.index_put(x, index, value), or value.detach()")
+        source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        if self.device.backend == "numpy":
+            target = self.data
+        else:
+            target = self.numpy().copy()
+        index = _plain_index(index)
+        try:
+            room = target[index].shape
+            np.broadcast_to(source, room)
+        except (ValueError, IndexError) as error:
+            raise ShapeError(f"in-place write: value of shape {source.shape} into {self.shape}"
+                             f"{'' if index is ... else ' at the given index'}: {error}") from error
+        target[index] = source.astype(self.dtype, copy=False)
+        if self.device.backend != "numpy":
+            self.data.write(target)
+        self._version[0] += 1
+        return self
+
+    def __setitem__(self, index, value) -> None:
+        self._write(value, index)
+
+    def copy_(self, value) -> Tensor:
+        """Overwrite with `value` (broadcast to this shape, cast to this dtype)."""
+        return self._write(value)
+
+    def fill_(self, value: float) -> Tensor:
+        return self._write(value)
+
+    def zero_(self) -> Tensor:
+        return self._write(0)
+
+    def _in_place(self, function: Callable, other) -> Tensor:
+        """x += y: in place where nothing is recorded, else a new result bound to the same name."""
+        if graph.is_grad_enabled():
+            if self.node is None and self.requires_grad:
+                self._writable()
+            if self.requires_grad or (isinstance(other, Tensor) and other.requires_grad):
+                return function(self, other)
+        with graph.no_grad():
+            result = function(self, other)
+            if result.shape != self.shape:
+                raise ShapeError(f"in-place change: the result has shape {result.shape}, the tensor {self.shape}")
+            return self._write(result)
+
+    def __iadd__(self, other):
+        return self._in_place(ops.add, other)
+
+    def __isub__(self, other):
+        return self._in_place(ops.sub, other)
+
+    def __imul__(self, other):
+        return self._in_place(ops.mul, other)
+
+    def __itruediv__(self, other):
+        return self._in_place(ops.div, other)
+
+    # --- moves and copies -------------------------------------------------------------------------------------------
+
+    def clone(self) -> Tensor:
+        return ops.clone(self)
+
+    def astype(self, dtype) -> Tensor:
+        return ops.cast(self, dtype=as_dtype(dtype))
+
+    def float(self) -> Tensor:
+        return self.astype("float32")
+
+    def to(self, target: Device | str | np.dtype | type | None = None, *, device=None, dtype=None) -> Tensor:
+        """To a device (`x.to(ndl.cuda())`, `x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both."""
+        if isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in
+                                          ("cpu", "cuda", "triton_cpu")):
+            device = target
+        elif target is not None:
+            dtype = target
+        x = self if dtype is None or as_dtype(dtype) == self.dtype else self.astype(dtype)
+        if device is not None and as_device(device) != x.device:
+            x = ops.transfer(x, device=as_device(device))
+        return x
+
+    def cpu(self) -> Tensor:
+        return self.to(device="cpu")
+
+    def contiguous(self) -> Tensor:
+        return self if self.device.backend != "numpy" or self.data.flags.c_contiguous else ops.clone(self)
+
+    # --- operators --------------------------------------------------------------------------------------------------
+
+    def __add__(self, other):
+        return ops.add(self, other)
+
+    def __radd__(self, other):
+        return ops.add(other, self)
+
+    def __sub__(self, other):
+        return ops.sub(self, other)
+
+    def __rsub__(self, other):
+        return ops.sub(other, self)
+
+    def __mul__(self, other):
+        return ops.mul(self, other)
+
+    def __rmul__(self, other):
+        return ops.mul(other, self)
+
+    def __truediv__(self, other):
+        return ops.div(self, other)
+
+    def __rtruediv__(self, other):
+        return ops.div(other, self)
+
+    def __floordiv__(self, other):
+        return ops.floor_divide(self, other)
+
+    def __rfloordiv__(self, other):
+        return ops.floor_divide(other, self)
+
+    def __mod__(self, other):
+        return ops.remainder(self, other)
+
+    def __rmod__(self, other):
+        return ops.remainder(other, self)
+
+    def __pow__(self, other):
+        return ops.pow(self, other)
+
+    def __rpow__(self, other):
+        return ops.pow(other, self)
+
+    def __matmul__(self, other):
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other):
+        return ops.matmul(other, self)
+
+    def __neg__(self):
+        return ops.neg(self)
+
+    def __pos__(self):
+        return self
+
+    def __abs__(self):
+        return ops.abs(self)
+
+    def __invert__(self):
+        return ops.logical_not(self) if self.dtype == np.bool_ else ops.bitwise_not(self)
+
+    def __and__(self, other):
+        return ops.bitwise_and(self, other)
+
+    def __or__(self, other):
+        return ops.bitwise_or(self, other)
+
+    def __xor__(self, other):
+        return ops.bitwise_xor(self, other)
+
+    def __eq__(self, other):
+        return ops.eq(self, other)
+
+    def __ne__(self, other):
+        return ops.ne(self, other)
+
+    def __lt__(self, other):
+        return ops.lt(self, other)
+
+    def __le__(self, other):
+        return ops.le(self, other)
+
+    def __gt__(self, other):
+        return ops.gt(self, other)
+
+    def __ge__(self, other):
+        return ops.ge(self, other)
+
+    def __getitem__(self, index) -> Tensor:
+        return ops.getitem(self, index=_plain_index(index))
+
+    # --- methods with an argument list of their own (the rest are named in one table below) ------------------------------
+
+    def reshape(self, *shape) -> Tensor:
+        return ops.reshape(self, shape=_flat(shape))
+
+    view = reshape
+
+    def permute(self, *axes) -> Tensor:
+        return ops.permute(self, axes=_flat(axes))
+
+    def expand(self, *shape) -> Tensor:
+        return ops.expand(self, shape=_flat(shape))
+
+    def tile(self, *repeats) -> Tensor:
+        return ops.tile(self, repeats=_flat(repeats))
+
+    if TYPE_CHECKING:                  # the methods of the table below, for the type checker
+        def __getattr__(self, name: str) -> Any: ...
+
+
+# Methods that are functions of `needle_lab.ops` with the tensor first: x.exp(), x.sum(axis=0), x.softmax(-1), ...
+METHODS = ("abs exp log log1p expm1 sqrt rsqrt square reciprocal sin cos tan tanh erf sigmoid relu gelu silu floor ceil "
+           "round sign clip neg isnan isinf isfinite where maximum minimum pow add sub mul div "
+           "sum mean prod max min amax amin argmax argmin var std logsumexp cumsum cumprod all any norm sort argsort "
+           "topk transpose squeeze unsqueeze flatten swapaxes split chunk flip roll pad gather scatter scatter_add "
+           "index_select take_along_axis masked_fill tril triu repeat_interleave diagonal "
+           "matmul dot outer softmax log_softmax").split()
+
+
+def _attach(name: str) -> None:
+    def method(self, *args, **kwargs):
+        return getattr(ops, name)(self, *args, **kwargs)
+    method.__name__, method.__qualname__ = name, f"Tensor.{name}"
+    method.__doc__ = f"ndl.{name}(self, ...)"
+    setattr(Tensor, name, method)
+
+
+for _name in METHODS:
+    _attach(_name)
+
+
+def _flat(sizes: tuple) -> tuple:
+    """reshape(2, 3) and reshape((2, 3)) mean the same."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+
+
+def _plain_index(index):
+    """An index with its tensors turned into numpy arrays."""
+    if isinstance(index, Tensor):
+        return index.numpy()
+    if isinstance(index, tuple):
+        return tuple(_plain_index(i) for i in index)
+    if isinstance(index, list):
+        return np.asarray(index, dtype=None if index else np.int64)
+    return index
+
+
+def _host_array(data, dtype) -> np.ndarray:
+    if isinstance(data, np.ndarray):
+        array = data
+    elif isinstance(data, np.generic):
+        array = np.asarray(data)
+    else:
+        try:
+            array = np.asarray([x.numpy() if isinstance(x, Tensor) else x for x in data]
+                               if isinstance(data, (list, tuple)) else data)
+        except ValueError as error:
+            raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from error
+        if array.dtype == np.float64 and not _holds_numpy(data):
+            array = array.astype(np.float32)          # a Python float is a float32 unless asked otherwise
+    if array.dtype.kind in "OSUMm" and dtype is None:
+        raise DTypeError(f"tensor: numbers or booleans are needed, got {type(data).__name__} of {array.dtype}")
+    try:
+        return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
+    except (ValueError, TypeError) as error:
+        raise DTypeError(f"tensor: {type(data).__name__} cannot be converted to {dtype}: {error}") from error
+
+
+def _holds_numpy(data) -> bool:
+    """Whether the first value of a nested list came with a dtype of its own."""
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return hasattr(data, "dtype")
+
+
+def _leaf(kind: type, data, requires_grad: bool, device: Device | str) -> Tensor:
+    """A tensor of class `kind` (Tensor, Parameter, Buffer) around an array, whatever its constructor takes."""
+    x = kind.__new__(kind)
+    Tensor.__init__(x, data, requires_grad, device)
+    return x
+
+
+from . import ops  # noqa: E402    the operators above call ops, and ops need Tensor
