@@ -121,7 +121,7 @@ def trunc(x):
     return np.trunc(x)
 
 
-for _step in (sign, floor, ceil, round, trunc, floor_divide):       # piecewise constant: the gradient is 0
+for _step in (sign, floor, ceil, round, trunc):       # piecewise constant: the gradient is 0
     _step.gradient(lambda g, _y, *_inputs: tuple(g * 0.0 for _ in _inputs))
 
 # --- exponentials and logarithms ------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore"):
         result = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
-    return result if keepdims else result.reshape(np.sum(x[..., :0] if not x.size else x, axis=axis).shape)
+    return result if keepdims else np.squeeze(result, normalize_axes(axis, x.ndim))
 
 
 @logsumexp.gradient

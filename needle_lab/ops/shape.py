@@ -245,7 +245,7 @@ def _(g, _y, x, index):
     return index_add(g, shape=x.shape, index=index)
 
 
-@op(promote=None, onnx=None, vjp=lambda g, _y, _x, shape, index: g[index])
+@op(onnx=None, vjp=lambda g, _y, _x, shape, index: g[index])
 def index_add(x, *, shape, index):
     """Zeros of `shape` with x added at index: the gradient of x[index]."""
     y = np.zeros(shape, x.dtype)

@@ -1,0 +1,309 @@
+"""For each op of the registry: sample inputs, and PyTorch's function for the same mathematics.
+
+A sampler yields `case(*inputs, **attrs)`; floating inputs are float64 (tests cast them), everything else is passed as it
+is. An op without a sampler fails tests/test_ops.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:                       # test_ops.py says so in its skip reasons
+    torch = F = None
+
+SAMPLES: dict[str, tuple[Callable[[np.random.Generator], Iterator[Case]], Callable | None]] = {}
+
+
+@dataclass
+class Case:
+    inputs: tuple
+    attrs: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return ", ".join(str(getattr(x, "shape", x)) for x in self.inputs) + (f" {self.attrs}" if self.attrs else "")
+
+
+def case(*inputs, **attrs) -> Case:
+    return Case(tuple(np.asarray(x) if isinstance(x, float) else x for x in inputs), attrs)   # numpy draws shape () as float
+
+
+def samples(name: str, oracle: Callable | None = None):
+    def add(sampler):
+        SAMPLES[name] = (sampler, oracle)
+        return sampler
+    return add
+
+
+SHAPES = [(3, 4), (5,), (), (2, 3, 1), (0, 3)]
+
+
+def unary(name: str, oracle, low: float = -2.5, high: float = 2.5, **attrs) -> None:
+    @samples(name, oracle)
+    def sampler(rng):
+        for shape in SHAPES:
+            yield case(rng.uniform(low, high, shape), **attrs)
+        yield case(rng.uniform(low, high, (4, 6))[::2, ::-1].T, **attrs)          # not contiguous
+
+
+def binary(name: str, oracle, low: float = -2.5, high: float = 2.5) -> None:
+    @samples(name, oracle)
+    def sampler(rng):
+        for a, b in [((3, 4), (3, 4)), ((3, 4), (4,)), ((2, 1, 4), (3, 1)), ((), (2, 3)), ((0, 3), (1, 3))]:
+            yield case(rng.uniform(low, high, a), rng.uniform(low, high, b))
+
+
+def t(name: str):
+    """torch's function of that name, looked up when it is needed."""
+    return lambda *args, **kwargs: getattr(torch, name)(*args, **kwargs)
+
+
+def f(name: str):
+    return lambda *args, **kwargs: getattr(F, name)(*args, **kwargs)
+
+
+for _name in "neg abs square sign floor ceil round trunc exp expm1 sin cos tanh asinh sinh cosh erf relu sigmoid".split():
+    unary(_name, t(_name))
+for _name in "log log1p log2 sqrt rsqrt reciprocal".split():
+    unary(_name, t(_name), 0.3, 3.0)
+for _name in "asin acos atanh".split():
+    unary(_name, t(_name), -0.9, 0.9)
+for _name in "isnan isinf isfinite logical_not".split():
+    unary(_name, t(_name))
+for _name in "softplus softsign leaky_relu elu selu celu silu gelu".split():
+    unary(_name, f(_name))
+unary("atan", t("atan"))
+unary("tan", t("tan"), -1.2, 1.2)
+unary("acosh", t("acosh"), 1.2, 3.0)
+for _name in "add sub mul maximum minimum eq ne lt le gt ge atan2 logical_and logical_or logical_xor".split():
+    binary(_name, t(_name))
+for _name in "div fmod remainder floor_divide".split():
+    binary(_name, t(_name), 0.5, 3.0)
+binary("pow", t("pow"), 0.3, 2.0)
+binary("clip_low", lambda x, low: torch.clamp(x, min=low))
+binary("clip_high", lambda x, high: torch.clamp(x, max=high))
+
+
+@samples("where", t("where"))
+def _(rng):
+    yield case(rng.random((3, 4)) < 0.5, rng.normal(size=(3, 4)), rng.normal(size=(4,)))
+    yield case(rng.random((3, 1)) < 0.5, rng.normal(size=(2, 1, 4)), rng.normal(size=()))
+
+
+for _name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
+    @samples(_name, t(_name))
+    def _(rng):
+        yield case(rng.integers(0, 100, (3, 4)), rng.integers(0, 100, 4))
+        yield case(rng.random(5) < 0.5, rng.random(5) < 0.5)
+
+
+@samples("bitwise_not", t("bitwise_not"))
+def _(rng):
+    yield case(rng.integers(0, 100, (3, 4)))
+
+# --- reductions -----------------------------------------------------------------------------------------------------
+
+
+def _torch_reduction(name: str):
+    def oracle(x, axis=None, keepdims=False, **options):
+        axis = tuple(range(x.ndim)) if axis is None else axis
+        if isinstance(axis, tuple) and name in ("prod", "all", "any"):
+            for a in sorted((a % x.ndim for a in axis), reverse=True):
+                x = getattr(torch, name)(x, dim=a, keepdim=True)
+            return x if keepdims else x.reshape([n for i, n in enumerate(x.shape)
+                                                 if i not in [a % x.ndim for a in axis]])
+        return getattr(torch, name)(x, dim=axis, keepdim=keepdims, **options)
+    return oracle
+
+
+def _reduction_cases(rng, empty=True, **attrs):
+    yield case(rng.normal(size=(3, 4)), **attrs)
+    yield case(rng.normal(size=(2, 3, 4)), axis=1, **attrs)
+    yield case(rng.normal(size=(2, 3, 4)), axis=(-1, 0), keepdims=True, **attrs)
+    yield case(rng.normal(size=(4, 5)).T[::2], axis=0, **attrs)
+    if empty:
+        yield case(rng.normal(size=(3, 0, 2)), axis=0, **attrs)
+
+
+for _name, _torch in (("sum", "sum"), ("mean", "mean"), ("prod", "prod"), ("max", "amax"), ("min", "amin"),
+                      ("logsumexp", "logsumexp"), ("all", "all"), ("any", "any")):
+    SAMPLES[_name] = (_reduction_cases, _torch_reduction(_torch))
+
+
+@samples("var", _torch_reduction("var"))
+def _(rng):
+    yield from _reduction_cases(rng)
+    yield from _reduction_cases(rng, correction=0)
+
+
+for _name in ("argmax", "argmin"):
+    @samples(_name, lambda x, axis=None, keepdims=False, name=_name: getattr(torch, name)(x, dim=axis, keepdim=keepdims))
+    def _(rng):
+        yield case(rng.normal(size=(3, 4)), axis=1)
+        yield case(rng.normal(size=(3, 4)), axis=0, keepdims=True)
+        yield case(rng.normal(size=(3, 4)))
+
+
+for _name in ("cumsum", "cumprod"):
+    @samples(_name, lambda x, axis, name=_name: getattr(torch, name)(x, dim=axis))
+    def _(rng):
+        yield case(rng.normal(size=(3, 4)), axis=1)
+        yield case(rng.normal(size=(2, 3, 4)), axis=0)
+        yield case(rng.normal(size=(2, 0)), axis=1)
+
+
+@samples("argsort", lambda x, axis=-1, descending=False: torch.argsort(x, dim=axis, descending=descending, stable=True))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), axis=0)
+    yield case(rng.integers(0, 3, (4, 6)).astype(float), axis=-1, descending=True)      # ties
+
+# --- moves ----------------------------------------------------------------------------------------------------------
+
+
+@samples("reshape", lambda x, shape: x.reshape(shape))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), shape=(2, -1))
+    yield case(rng.normal(size=(4, 6)).T, shape=(24,))
+    yield case(rng.normal(size=(0, 3)), shape=(3, 0))
+
+
+@samples("permute", lambda x, axes: x.permute(axes))
+def _(rng):
+    yield case(rng.normal(size=(2, 3, 4)), axes=(2, 0, 1))
+    yield case(rng.normal(size=(2, 3, 4)), axes=(-1, 1, 0))
+
+
+@samples("expand", lambda x, shape: x.expand(shape))
+def _(rng):
+    yield case(rng.normal(size=(3, 1)), shape=(2, 3, 4))
+    yield case(rng.normal(size=(3, 1)), shape=(-1, 5))
+
+
+@samples("flip", lambda x, axis: torch.flip(x, (axis,) if isinstance(axis, int) else axis))
+def _(rng):
+    yield case(rng.normal(size=(2, 3, 4)), axis=1)
+    yield case(rng.normal(size=(2, 3, 4)), axis=(0, 2))
+
+
+@samples("clone", t("clone"))
+def _(rng):
+    yield case(rng.normal(size=(2, 3, 4))[:, ::2])
+
+
+@samples("cast", lambda x, dtype: x.to(getattr(torch, str(dtype))))
+def _(rng):
+    yield case(rng.normal(size=(2, 3)), dtype=np.dtype("float64"))
+    yield case(rng.normal(size=(2, 3)), dtype=np.dtype("int32"))
+
+
+@samples("roll", lambda x, shifts, axis: torch.roll(x, shifts, axis))
+def _(rng):
+    yield case(rng.normal(size=(2, 5)), shifts=2, axis=1)
+    yield case(rng.normal(size=(3, 5)), shifts=(1, -2), axis=(0, 1))
+
+
+@samples("tile", lambda x, repeats: torch.tile(x, repeats))
+def _(rng):
+    yield case(rng.normal(size=(2, 3)), repeats=(2, 1))
+    yield case(rng.normal(size=(2, 3)), repeats=(2, 3, 2))
+    yield case(rng.normal(size=(2, 3)), repeats=(3,))
+
+
+@samples("pad_constant", lambda x, widths, value=0.0: F.pad(x, [n for w in widths[::-1] for n in w], value=value))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), widths=((1, 2), (0, 3)), value=1.5)
+    yield case(rng.normal(size=(3, 5)), widths=((1, -1), (-2, 0)))
+
+
+@samples("concatenate", lambda *x, axis=0: torch.cat(x, axis))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), rng.normal(size=(2, 4)))
+    yield case(rng.normal(size=(3, 4)), rng.normal(size=(3, 0)), rng.normal(size=(3, 1)), axis=-1)
+
+
+@samples("getitem", lambda x, index: x[index])
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), index=(slice(None, None, 2), 1))
+    yield case(rng.normal(size=(4, 5)), index=np.array([3, 0, 3, 3]))              # repeats add up in the gradient
+    yield case(rng.normal(size=(4, 5)), index=(..., None, np.array([[1, -1]])))
+    yield case(rng.normal(size=(4, 5)), index=rng.random((4, 5)) < 0.5)
+
+
+@samples("index_add", lambda x, shape, index: torch.zeros(shape, dtype=x.dtype).index_put((torch.tensor(index),), x, True))
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), shape=(3, 5), index=np.array([2, 0, 2, 2]))
+
+
+@samples("index_put", lambda x, value, index: x.index_put((torch.tensor(index),), value))
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), rng.normal(size=(2, 5)), index=np.array([2, 0]))
+    yield case(rng.normal(size=(4, 5)), rng.normal(size=()), index=np.array([1, 3]))
+
+
+@samples("take_along_axis", lambda x, index, axis: torch.gather(x, axis, index))
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), rng.integers(0, 5, (4, 3)), axis=1)
+    yield case(rng.normal(size=(4, 5)), rng.integers(0, 4, (6, 5)), axis=0)
+
+
+@samples("scatter", lambda x, index, source, axis: torch.scatter(x, axis, index, source))
+def _(rng):
+    index = np.stack([rng.permutation(5)[:3] for _ in range(4)])
+    yield case(rng.normal(size=(4, 5)), index, rng.normal(size=(4, 3)), axis=1)
+    yield case(rng.normal(size=(6, 5)), index, rng.normal(size=(4, 3)), axis=1)
+
+
+@samples("scatter_add", lambda x, index, source, axis: torch.scatter_add(x, axis, index, source))
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), rng.integers(0, 4, (3, 5)), rng.normal(size=(3, 5)), axis=0)
+
+
+@samples("index_select", lambda x, index, axis=0: torch.index_select(x, axis, index.reshape(-1)).reshape(
+    x.shape[:axis] + index.shape + x.shape[axis + 1:]))
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), np.array([[3, 0, 3], [1, 1, 1]]))
+    yield case(rng.normal(size=(4, 5, 2)), np.array([3, 0, 3]), axis=1)
+
+
+@samples("index_select_grad", None)
+def _(rng):
+    yield case(rng.normal(size=(2, 3, 5)), np.array([[3, 0, 3], [1, 1, 1]]), shape=(4, 5), axis=0)
+    yield case(rng.normal(size=(4, 3)), np.array([3, 0, 3]), shape=(4, 5), axis=1)
+
+
+@samples("transferred", None)
+def _(rng):
+    from needle_lab import cpu
+    yield case(rng.normal(size=(2, 3)), device=cpu(), source=cpu())
+
+
+@samples("ones_at", lambda index, num_classes: F.one_hot(index, num_classes).float())
+def _(rng):
+    yield case(rng.integers(0, 5, (2, 3)), num_classes=5)
+
+
+unary("zeros_like", t("zeros_like"))
+unary("ones_like", t("ones_like"))
+
+# --- products -------------------------------------------------------------------------------------------------------
+
+
+@samples("matmul", t("matmul"))
+def _(rng):
+    for a, b in [((3, 4), (4, 5)), ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (4,)),
+                 ((5, 1, 3, 4), (2, 4, 3)), ((4,), (2, 4, 5)), ((3, 0), (0, 2)), ((0, 4), (4, 2))]:
+        yield case(rng.normal(size=a), rng.normal(size=b))
+    yield case(rng.normal(size=(4, 3)).T, rng.normal(size=(8, 5))[::2])
+
+
+@samples("einsum", lambda *x, equation: torch.einsum(equation, *x))
+def _(rng):
+    for equation, *shapes in [("ij,jk->ik", (3, 4), (4, 5)), ("bij,bkj->bik", (2, 3, 4), (2, 5, 4)), ("ij->j", (3, 4)),
+                              ("i,j->ij", (3,), (4,)), ("ii->i", (3, 3)), ("ii", (3, 3)), ("ij,ij,j->", (3, 4), (3, 4), (4,)),
+                              ("abc->cab", (2, 3, 4)), ("ij,kl->k", (2, 3), (4, 5))]:
+        yield case(*(rng.normal(size=s) for s in shapes), equation=equation if "->" in equation else equation + "->")

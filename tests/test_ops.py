@@ -1,0 +1,137 @@
+"""Every op of the registry, on its samples: gradients against finite differences, values and gradients against PyTorch."""
+
+import numpy as np
+import pytest
+from conftest import assert_close
+from op_samples import SAMPLES, torch
+
+import needle_lab as ndl
+from needle_lab.dtypes import is_floating
+from needle_lab.graph import OPS
+
+needs_torch = pytest.mark.skipif(torch is None, reason="PyTorch is the oracle here; pip install torch==2.13.0")
+DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.vjp is not None)
+
+
+def cases(name: str):
+    sampler, _ = SAMPLES[name]
+    return list(sampler(np.random.default_rng(len(name))))
+
+
+def is_float(x) -> bool:
+    return isinstance(x, np.ndarray) and is_floating(x.dtype)
+
+
+def as_tensors(inputs, dtype, requires_grad=True):
+    return [ndl.tensor(x.astype(dtype), requires_grad=requires_grad) if is_float(x)
+            else ndl.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
+
+
+def floating_outputs(y) -> list:
+    return [v for v in (y if isinstance(y, tuple) else (y,)) if v is not None and is_floating(v.dtype)]
+
+
+def test_every_op_has_samples():
+    assert sorted(OPS) == sorted(SAMPLES), "each op needs a sampler in tests/op_samples.py, and each sampler an op"
+
+
+def directional(name, inputs, attrs, rng):
+    """A scalar function of float64 inputs: the op's outputs against fixed random weights."""
+    first = floating_outputs(OPS[name](*as_tensors(inputs, np.float64, False), **attrs))
+    weights = [ndl.tensor(rng.normal(size=y.shape)) for y in first]
+
+    def function(*xs):
+        total = 0.0
+        for y, w in zip(floating_outputs(OPS[name](*xs, **attrs)), weights, strict=True):
+            total = total + (y * w.astype(y.dtype)).sum()
+        return total
+    return function
+
+
+def check_direction(function, inputs, rng, tolerance):
+    """d/dt f(x + t v) by central differences, extrapolated, against the gradient dotted with v."""
+    tensors = as_tensors(inputs, np.float64)
+    value = function(*tensors)
+    leaves = [x for x in tensors if isinstance(x, ndl.Tensor) and x.requires_grad]
+    if not isinstance(value, ndl.Tensor) or not value.requires_grad:
+        return
+    gradients = ndl.grad(value, leaves, allow_unused=True)
+    directions = [rng.normal(size=x.shape) if is_float(x) else None for x in inputs]
+
+    def at(step):
+        moved = [x if v is None else np.asarray(x + step * v) for x, v in zip(inputs, directions, strict=True)]
+        return float(function(*as_tensors(moved, np.float64)).item())
+
+    def difference(step):
+        return (at(step) - at(-step)) / (2 * step)
+
+    numeric = (4 * difference(1e-4) - difference(2e-4)) / 3
+    analytic = sum(float((g.numpy() * v).sum()) for g, v in
+                   zip(gradients, [v for v in directions if v is not None], strict=True) if g is not None)
+    scale = max(abs(numeric), sum(np.abs(g.numpy()).max() if g is not None and g.size else 0.0 for g in gradients), 1e-3)
+    assert abs(numeric - analytic) <= tolerance * scale, f"finite differences {numeric}, gradient {analytic}"
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradient_in_a_random_direction(name, rng):
+    for sample in cases(name):
+        function = directional(name, sample.inputs, sample.attrs, rng)
+        check_direction(function, sample.inputs, rng, 1e-6)
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_second_order_in_a_random_direction(name, rng):
+    for sample in cases(name):
+        first = directional(name, sample.inputs, sample.attrs, rng)
+        weights = {}
+
+        def slope(*xs, first=first, weights=weights, rng=rng):
+            leaves = [x for x in xs if isinstance(x, ndl.Tensor) and x.requires_grad]
+            value = first(*xs)
+            if not isinstance(value, ndl.Tensor) or not value.requires_grad:
+                return ndl.zeros()
+            total = ndl.zeros(dtype=np.float64)
+            for i, g in enumerate(ndl.grad(value, leaves, create_graph=True, allow_unused=True)):
+                if g is not None and g.requires_grad:
+                    w = weights.setdefault(i, ndl.tensor(rng.normal(size=g.shape)))
+                    total = total + (g * w).sum()
+            return total
+        check_direction(slope, sample.inputs, rng, 2e-5)
+
+
+@needs_torch
+@pytest.mark.parametrize("name", sorted(name for name, (_, oracle) in SAMPLES.items() if oracle is not None))
+def test_value_and_gradient_agree_with_torch(name, rng):
+    _, oracle = SAMPLES[name]
+    for sample in cases(name):
+        ours_in = as_tensors(sample.inputs, np.float32)
+        torch_in = [torch.tensor(np.array(x, np.float32), requires_grad=True) if is_float(x)
+                    else torch.tensor(x) if isinstance(x, np.ndarray) else x for x in sample.inputs]
+        ours, theirs = OPS[name](*ours_in, **sample.attrs), oracle(*torch_in, **sample.attrs)
+        ours = ours if isinstance(ours, tuple) else (ours,)
+        theirs = theirs if isinstance(theirs, (tuple, list)) else (theirs,)
+        for y, z in zip(ours, theirs, strict=False):          # an op may return more than PyTorch shows
+            assert_close(y, z, 1e-6, f"{name} {sample}")
+        if not (ours[0].requires_grad and theirs[0].requires_grad):
+            continue
+        weight = rng.normal(size=ours[0].shape).astype(np.float32)
+        ours[0].backward(ndl.tensor(weight.astype(ours[0].dtype)))
+        theirs[0].backward(torch.tensor(weight).to(theirs[0].dtype))
+        for x, z in zip(ours_in, torch_in, strict=True):
+            if isinstance(x, ndl.Tensor) and x.requires_grad and z.grad is not None:
+                assert_close(x.grad if x.grad is not None else np.zeros(x.shape), z.grad, 1e-6,
+                             f"gradient of {name} {sample}")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_narrow_floats_round_once(name, dtype):
+    """float16 and bfloat16 results are float32 results of the rounded inputs, rounded."""
+    for sample in cases(name):
+        narrow = as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+        wide = [x.astype(np.float32) if isinstance(x, ndl.Tensor) and is_floating(x.dtype) else x for x in narrow]
+        ours, exact = OPS[name](*narrow, **sample.attrs), OPS[name](*wide, **sample.attrs)
+        for y, z in zip(floating_outputs(ours), floating_outputs(exact), strict=True):
+            if "dtype" not in sample.attrs:
+                assert str(y.dtype) in (dtype, "float32")
+                np.testing.assert_array_equal(y.numpy().astype(np.float32), z.numpy().astype(y.dtype).astype(np.float32))
