@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend.device import Device, cpu, host_fallback
+from .backend.device import Device, cpu, host_fallback, to_device
 from .dtypes import is_floating, promote
 from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 
@@ -126,6 +126,8 @@ class Op:
             else:
                 arrays.append(np.asarray(x) if isinstance(x, (list, tuple)) else x)
         device = device or cpu()
+        if device.backend != "numpy":                # a numpy array among the inputs is a constant: it follows the tensors
+            arrays = [to_device(a, device) if isinstance(a, np.ndarray) else a for a in arrays]
         try:
             rounded = None
             if self.promote:

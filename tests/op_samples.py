@@ -307,3 +307,127 @@ def _(rng):
                               ("i,j->ij", (3,), (4,)), ("ii->i", (3, 3)), ("ii", (3, 3)), ("ij,ij,j->", (3, 4), (3, 4), (4,)),
                               ("abc->cab", (2, 3, 4)), ("ij,kl->k", (2, 3), (4, 5))]:
         yield case(*(rng.normal(size=s) for s in shapes), equation=equation if "->" in equation else equation + "->")
+
+# --- convolution ----------------------------------------------------------------------------------------------------
+
+
+def _conv_cases(rng):
+    """(x shape, weight shape, geometry) in 1, 2 and 3 dimensions: strides, borders, dilation, groups, odd sizes."""
+    for x, w, stride, pad, dilation, groups in [
+            ((2, 3, 7), (4, 3, 3), (1,), (1,), (1,), 1), ((2, 4, 9), (6, 2, 2), (2,), (0,), (3,), 2),
+            ((2, 3, 6, 5), (4, 3, 3, 2), (1, 2), (1, 0), (1, 1), 1), ((1, 4, 7, 7), (4, 1, 3, 3), (2, 2), (1, 1), (1, 1), 4),
+            ((3, 2, 5, 4), (5, 2, 1, 1), (1, 1), (0, 0), (1, 1), 1), ((2, 2, 8, 6), (4, 1, 3, 3), (1, 1), (2, 2), (2, 1), 2),
+            ((1, 2, 4, 5, 3), (2, 2, 2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 1), 1), ((0, 3, 5, 5), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1)]:
+        yield x, w, dict(stride=stride, pads=tuple((p, p) for p in pad), dilation=dilation, groups=groups)
+
+
+def _torch_geometry(stride, pads, dilation, groups):
+    return dict(stride=stride, padding=tuple(b for b, _ in pads), dilation=dilation, groups=groups)
+
+
+def _torch_conv(x, w, bias=None, **geometry):
+    return getattr(F, f"conv{x.ndim - 2}d")(x, w, bias, **_torch_geometry(**geometry))
+
+
+def _out(x, w, stride, pads, dilation, groups):
+    from needle_lab.ops.conv import output_size
+    return output_size(x[2:], w[2:], stride, pads, dilation)
+
+
+@samples("convolution", _torch_conv)
+def _(rng):
+    for x, w, geometry in _conv_cases(rng):
+        yield case(rng.normal(size=x), rng.normal(size=w) / 4, **geometry)
+        yield case(rng.normal(size=x), rng.normal(size=w) / 4, rng.normal(size=w[0]), **geometry)
+    yield case(rng.normal(size=(2, 6, 5, 3)).transpose(0, 3, 1, 2), rng.normal(size=(2, 3, 3, 3)) / 4, stride=(1, 1),
+               pads=((0, 0), (1, 1)), dilation=(1, 1), groups=1)
+
+
+@samples("convolution_input", lambda g, w, size, **geometry: getattr(torch.nn.grad, f"conv{g.ndim - 2}d_input")(
+    (g.shape[0], w.shape[1] * geometry["groups"], *size), w, g, **_torch_geometry(**geometry)))
+def _(rng):
+    for x, w, geometry in _conv_cases(rng):
+        if x[0]:
+            yield case(rng.normal(size=(x[0], w[0], *_out(x, w, **geometry))), rng.normal(size=w) / 4, size=x[2:], **geometry)
+
+
+@samples("convolution_weight", lambda x, g, kernel, **geometry: getattr(torch.nn.grad, f"conv{g.ndim - 2}d_weight")(
+    x, (g.shape[1], x.shape[1] // geometry["groups"], *kernel), g, **_torch_geometry(**geometry)))
+def _(rng):
+    for x, w, geometry in _conv_cases(rng):
+        if x[0]:
+            yield case(rng.normal(size=x) / 4, rng.normal(size=(x[0], w[0], *_out(x, w, **geometry))), kernel=w[2:], **geometry)
+
+# --- pooling --------------------------------------------------------------------------------------------------------
+
+_WINDOWS = [((2, 3, 7), dict(kernel=(3,), stride=(2,), pads=((1, 1),)), (1,)),
+            ((2, 3, 6, 5), dict(kernel=(2, 3), stride=(2, 1), pads=((1, 1), (0, 0))), (1, 1)),
+            ((2, 2, 7, 7), dict(kernel=(3, 2), stride=(1, 2), pads=((0, 0), (1, 1))), (2, 1)),
+            ((1, 2, 4, 5, 3), dict(kernel=(2, 2, 2), stride=(2, 2, 1), pads=((0, 0),) * 3), (1, 1, 1))]
+
+
+@samples("max_windows", lambda x, kernel, stride, pads, dilation: getattr(F, f"max_pool{len(kernel)}d")(
+    x, kernel, stride, tuple(b for b, _ in pads), dilation))
+def _(rng):
+    for shape, window, dilation in _WINDOWS:
+        yield case(rng.normal(size=shape), **window, dilation=dilation)
+
+
+@samples("sum_windows", lambda x, kernel, stride, pads: getattr(F, f"avg_pool{len(kernel)}d")(
+    x, kernel, stride, tuple(b for b, _ in pads)) * float(np.prod(kernel)))
+def _(rng):
+    for shape, window, _ in _WINDOWS:
+        yield case(rng.normal(size=shape), **window)
+
+
+@samples("spread_windows", None)
+def _(rng):
+    from needle_lab.ops.conv import output_size
+    for shape, window, _ in _WINDOWS:
+        out = output_size(shape[2:], window["kernel"], window["stride"], window["pads"], (1,) * len(window["kernel"]))
+        yield case(rng.normal(size=shape[:2] + out), size=shape[2:], **window)
+
+
+for _name in ("to_winners", "from_winners"):
+    @samples(_name, None)
+    def _(rng, to=_name == "to_winners"):
+        from needle_lab.ops.pool import max_windows
+        for shape, window, dilation in _WINDOWS:
+            # integers: finite differences do not move them, so the winners stay while the values change
+            x = rng.permutation(int(np.prod(shape))).reshape(shape)
+            y = max_windows.forward(x, **window, dilation=dilation)
+            yield case(rng.normal(size=y.shape if to else shape), x, y, **window, dilation=dilation)
+
+# --- normalisation, softmax, recurrent cells ------------------------------------------------------------------------
+
+
+def _torch_standardize(x, axes, eps):
+    mean, var = x.mean(axes, keepdim=True), x.var(axes, correction=0, keepdim=True)
+    return (x - mean) / torch.sqrt(var + eps), mean, var
+
+
+@samples("standardize", _torch_standardize)
+def _(rng):
+    yield case(rng.normal(2.0, 3.0, (4, 3, 5)), axes=(0, 2), eps=1e-5)
+    yield case(rng.normal(-1.0, 0.5, (4, 3, 5)), axes=(2,), eps=1e-3)
+    yield case(rng.normal(size=(6, 4)).T, axes=(0,), eps=1e-5)
+
+
+for _name in ("softmax", "log_softmax"):
+    @samples(_name, lambda x, axis=-1, name=_name: getattr(F, name)(x, dim=axis))
+    def _(rng):
+        yield case(rng.normal(size=(3, 4)))
+        yield case(rng.normal(scale=30, size=(2, 5, 3)), axis=1)
+        yield case(rng.normal(size=(0, 4)))
+
+
+def _torch_lstm_cell(gates, c):
+    i, f_, g, o = gates.chunk(4, -1)
+    new = torch.sigmoid(f_) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(new), new
+
+
+@samples("lstm_cell", _torch_lstm_cell)
+def _(rng):
+    yield case(rng.normal(size=(3, 20)), rng.normal(size=(3, 5)))
+    yield case(rng.normal(size=(1, 4)), rng.normal(size=(1, 1)))

@@ -1,6 +1,23 @@
 """The ops: each one's forward, gradient, ONNX name and kernels stand together in the file of its family."""
 
-from .elementwise import (  # noqa: F401
+from .conv import (
+    conv,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    convolution,
+    convolution_input,
+    convolution_weight,
+)
+from .dropout import (
+    dropout,
+    feature_dropout,
+)
+from .elementwise import (
     abs,
     acos,
     acosh,
@@ -82,13 +99,68 @@ from .elementwise import (  # noqa: F401
     trunc,
     where,
 )
-from .linalg import (  # noqa: F401
+from .embedding import (
+    embedding,
+)
+from .linalg import (
     dot,
     einsum,
     matmul,
     outer,
 )
-from .reduce import (  # noqa: F401
+from .loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    margin_ranking_loss,
+    mse_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from .norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+    standardize,
+)
+from .pool import (
+    adaptive_avg_pool,
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    avg_pool,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    from_winners,
+    global_avg_pool,
+    global_max_pool,
+    lp_pool,
+    max_pool,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    max_windows,
+    spread_windows,
+    sum_windows,
+    to_winners,
+)
+from .recurrent import (
+    gru_cell,
+    lstm_cell,
+    rnn_cell,
+)
+from .reduce import (
     all,
     amax,
     amin,
@@ -110,7 +182,7 @@ from .reduce import (  # noqa: F401
     topk,
     var,
 )
-from .shape import (  # noqa: F401
+from .shape import (
     cast,
     cat,
     chunk,
@@ -152,3 +224,10 @@ from .shape import (  # noqa: F401
     unsqueeze,
     zeros_like,
 )
+from .softmax import (
+    log_softmax,
+    scaled_dot_product_attention,
+    softmax,
+)
+
+__all__ = [name for name in dir() if not name.startswith("_") and callable(globals()[name])]

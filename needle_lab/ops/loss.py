@@ -1,0 +1,141 @@
+"""Losses.  reduction: "mean", "sum" or "none", as in torch.nn.functional."""
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, ShapeError
+from .elementwise import abs, clip, exp, log, maximum, relu, softplus, where
+from .reduce import mean
+from .reduce import sum as sum_
+from .shape import index_select, squeeze, take_along_axis, unsqueeze
+from .softmax import log_softmax
+
+
+def _reduce(losses, reduction: str):
+    if reduction == "none":
+        return losses
+    if reduction not in ("mean", "sum"):
+        raise ArgumentError(f"reduction {reduction!r} is none of 'mean', 'sum', 'none'")
+    return mean(losses) if reduction == "mean" else sum_(losses)
+
+
+def _same_shape(name: str, x, target) -> None:
+    if x.shape != target.shape:
+        raise ShapeError(f"{name}: input {x.shape} and target {target.shape} need the same shape")
+
+
+def mse_loss(x, target, reduction="mean"):
+    """(x - target)^2."""
+    _same_shape("mse_loss", x, target)
+    return _reduce((x - target) * (x - target), reduction)
+
+
+def l1_loss(x, target, reduction="mean"):
+    """|x - target|."""
+    _same_shape("l1_loss", x, target)
+    return _reduce(abs(x - target), reduction)
+
+
+def huber_loss(x, target, reduction="mean", delta=1.0):
+    """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond."""
+    _same_shape("huber_loss", x, target)
+    d = abs(x - target)
+    return _reduce(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
+
+
+def smooth_l1_loss(x, target, reduction="mean", beta=1.0):
+    """huber_loss(delta=beta) / beta."""
+    return huber_loss(x, target, reduction, beta) / beta
+
+
+def binary_cross_entropy(x, target, weight=None, reduction="mean"):
+    """-(t log x + (1 - t) log(1 - x)) of probabilities x; logarithms are at least -100, as in PyTorch."""
+    _same_shape("binary_cross_entropy", x, target)
+    losses = -(target * clip(log(x), min=-100.0) + (1.0 - target) * clip(log(1.0 - x), min=-100.0))
+    return _reduce(losses if weight is None else losses * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(x, target, weight=None, reduction="mean", pos_weight=None):
+    """binary_cross_entropy(sigmoid(x), target), without overflow."""
+    _same_shape("binary_cross_entropy_with_logits", x, target)
+    positive = softplus(-x) if pos_weight is None else softplus(-x) * pos_weight
+    losses = target * positive + (1.0 - target) * softplus(x)
+    return _reduce(losses if weight is None else losses * weight, reduction)
+
+
+def nll_loss(log_probs, target, weight=None, ignore_index=-100, reduction="mean"):
+    """-log_probs at the target class.  log_probs (N, C, *size), target (N, *size) of integers, weight (C).
+
+    "mean" divides by the sum of the weights of the targets; targets equal to ignore_index count nowhere.
+    """
+    return _pick(log_probs, target, weight, ignore_index, reduction)
+
+
+def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    """-log softmax(x) at the target class.  x (N, C, *size) of logits.
+
+    target: (N, *size) of class numbers, or probabilities of x's shape. label_smoothing moves that much of the
+    target's mass to all classes equally.  torch.nn.functional.cross_entropy, ONNX SoftmaxCrossEntropyLoss.
+    """
+    if x.ndim == 1:
+        x, target = unsqueeze(x, 0), unsqueeze(target, 0)
+    log_probs = log_softmax(x, axis=1)
+    if target.dtype.kind not in "iu":
+        _same_shape("cross_entropy with probabilities as target", x, target)
+        target = target * (1.0 - label_smoothing) + label_smoothing / x.shape[1]
+        weighted = log_probs if weight is None else log_probs * weight.reshape(-1, *(1,) * (x.ndim - 2))
+        losses = -sum_(weighted * target, axis=1)
+        return sum_(losses) / (losses.size or 1) if reduction == "mean" else _reduce(losses, reduction)
+    loss = _pick(log_probs, target, weight, ignore_index, reduction)
+    if not label_smoothing:
+        return loss
+    each = log_probs if weight is None else log_probs * weight.reshape(-1, *(1,) * (x.ndim - 2))
+    spread = where(target != ignore_index, -sum_(each, axis=1), 0.0)
+    if reduction == "mean":
+        spread = sum_(spread) / sum_(_weights(log_probs, target, weight, ignore_index))
+    elif reduction == "sum":
+        spread = sum_(spread)
+    return (1.0 - label_smoothing) * loss + (label_smoothing / x.shape[1]) * spread
+
+
+def _weights(log_probs, target, weight, ignore_index):
+    """The weight of each target: 1 or its class's, and 0 where it is ignored."""
+    valid = (target != ignore_index).astype(log_probs.dtype)
+    return valid if weight is None else index_select(weight, where(valid > 0, target, 0)) * valid
+
+
+def _pick(log_probs, target, weight, ignore_index, reduction):
+    if target.dtype.kind not in "iu":
+        raise DTypeError(f"class targets must be integers, got {target.dtype}")
+    if log_probs.ndim < 2 or target.shape != log_probs.shape[:1] + log_probs.shape[2:]:
+        raise ShapeError(f"input {log_probs.shape} is (N, C, *size); the target must be (N, *size), got {target.shape}")
+    values = target.numpy()
+    wrong = (values != ignore_index) & ((values < 0) | (values >= log_probs.shape[1]))
+    if wrong.any():
+        raise ShapeError(f"target class {values[wrong].flat[0]} is not in 0..{log_probs.shape[1] - 1}")
+    classes = np.where(values == ignore_index, 0, values)
+    picked = squeeze(take_along_axis(log_probs, np.expand_dims(classes, 1), axis=1), 1)
+    plain = weight is None and not (values == ignore_index).any()
+    if plain:
+        return _reduce(-picked, reduction)
+    weights = _weights(log_probs, target, weight, ignore_index)
+    losses = -picked * weights
+    return sum_(losses) / sum_(weights) if reduction == "mean" else _reduce(losses, reduction)
+
+
+def kl_div(x, target, reduction="mean", log_target=False):
+    """target (log target - x), for log-probabilities x.  reduction="batchmean" divides by the batch size."""
+    _same_shape("kl_div", x, target)
+    log_of = target if log_target else log(where(target > 0, target, 1.0))
+    losses = (exp(target) if log_target else target) * (log_of - x)
+    return sum_(losses) / x.shape[0] if reduction == "batchmean" else _reduce(losses, reduction)
+
+
+def hinge_loss(x, target, reduction="mean"):
+    """max(0, 1 - target x), target being -1 or 1."""
+    _same_shape("hinge_loss", x, target)
+    return _reduce(relu(1.0 - target * x), reduction)
+
+
+def margin_ranking_loss(x1, x2, target, margin=0.0, reduction="mean"):
+    """max(0, margin - target (x1 - x2)), target being -1 or 1."""
+    return _reduce(maximum(margin - target * (x1 - x2), 0.0), reduction)

@@ -1,0 +1,67 @@
+"""One step of the recurrent networks: RNN, LSTM, GRU cells.  Layers over whole sequences are in `needle_lab.nn`.
+
+Gate order and formulas are PyTorch's. x_part is the input's share of the gates, W_ih x + b_ih + b_hh, which layers
+compute for all steps in one matrix product; h_part is W_hh h.
+"""
+
+import numpy as np
+
+from ..graph import op
+from .elementwise import relu, sigmoid, tanh
+from .shape import chunk, concat
+
+
+@op(promote="float", onnx=None)
+def lstm_cell(gates, c):
+    """-> (h, new c, activated gates).  gates (N, 4 H) before activation, in the order input, forget, cell, output; c (N, H).
+
+    c' = f c + i g,  h = o tanh(c')  (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
+    """
+    size = c.shape[-1]
+    activated = np.tanh(gates * _half_except_cell(size, gates.dtype))     # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2:
+    activated *= _half_except_cell(size, gates.dtype)                     # one tanh serves all four gates
+    activated[..., :2 * size] += 0.5
+    activated[..., 3 * size:] += 0.5
+    i, f, g, o = (activated[..., k * size:(k + 1) * size] for k in range(4))
+    new_c = f * c + i * g
+    return o * np.tanh(new_c), new_c, activated
+
+
+def _half_except_cell(size: int, dtype):
+    half = np.full(4 * size, 0.5, dtype)
+    half[2 * size:3 * size] = 1
+    return half
+
+
+@lstm_cell.gradient
+def _(g, y, gates, c):
+    gh, gc, gactivated = g
+    _, new_c, activated = y
+    i, f, cell, o = chunk(activated, 4, axis=-1)
+    through = 0.0 if gc is None else gc
+    to_o = 0.0 * o
+    if gh is not None:
+        squashed = tanh(new_c)
+        through = through + gh * o * (1.0 - squashed * squashed)
+        to_o = gh * squashed
+    to_activated = concat([through * cell, through * c, through * i, to_o], axis=-1)
+    to_activated = to_activated if gactivated is None else to_activated + gactivated
+    slope = concat([i * (1.0 - i), f * (1.0 - f), 1.0 - cell * cell, o * (1.0 - o)], axis=-1)
+    return to_activated * slope, through * f
+
+
+def gru_cell(x_part, h_part, h):
+    """-> new h.  x_part, h_part (N, 3 H), order reset, update, new; h (N, H)  (Cho et al., 2014).
+
+    r, z = sigmoid(x + h parts);  n = tanh(x_n + r h_n);  h' = (1 - z) n + z h
+    """
+    x_r, x_z, x_n = chunk(x_part, 3, axis=-1)
+    h_r, h_z, h_n = chunk(h_part, 3, axis=-1)
+    z = sigmoid(x_z + h_z)
+    n = tanh(x_n + sigmoid(x_r + h_r) * h_n)
+    return n + z * (h - n)
+
+
+def rnn_cell(x_part, h_part, nonlinearity="tanh"):
+    """-> new h = tanh(x + h parts), or relu (Elman, 1990)."""
+    return tanh(x_part + h_part) if nonlinearity == "tanh" else relu(x_part + h_part)
