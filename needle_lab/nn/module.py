@@ -1,0 +1,343 @@
+"""Module: a function with state, and the one walk from which everything known about it derives.
+
+    Parameter   a tensor that is trained
+    Buffer      a tensor that is state but is not trained (BatchNorm's running mean)
+    Module      holds parameters, buffers, other modules, and lists, tuples or dicts of them, in plain attributes
+
+Assigning to an attribute is all the registration there is. `Module.walk()` visits what is held, in order of
+assignment; parameters, buffers, state dict, signature, printing, summary and widgets are all read off that walk, so
+they cannot disagree: what is trained is saved, and what the signature promises is in the file.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from ..backend.device import Device, as_device
+from ..dtypes import as_dtype, is_floating
+from ..errors import ArgumentError, DTypeError
+from ..tensor import HookHandle, Tensor
+from . import hooks
+from .state import LoadReport, load_into
+
+if TYPE_CHECKING:
+    from typing import Self
+
+T = TypeVar("T")
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: an optimizer changes it, a state dict saves it.  torch.nn.Parameter.
+
+    data: as for Tensor; memory is shared with it. requires_grad=False freezes it (it is still saved).
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data, requires_grad: bool = True, device: Device | str | None = None, dtype=None):
+        super().__init__(data, requires_grad, device, dtype)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Buffer(Tensor):
+    """A tensor that is saved and moved with its module but never trained.  torch.nn.Buffer."""
+
+    __slots__ = ()
+
+    def __init__(self, data, device: Device | str | None = None, dtype=None):
+        super().__init__(data, False, device, dtype)
+
+
+class Entry(NamedTuple):
+    """One stop of the walk."""
+
+    path: str          # "blocks.3.conv.weight"; "" is the module that was asked
+    value: Any         # a Module, Parameter or Buffer, or a list, tuple or dict that holds some
+    first: str         # where the walk met the same object first; equals path unless it is shared
+
+
+class Module:
+    """A function with state.  Subclass it, assign parameters and layers to attributes, write `forward`.
+
+    Calling `super().__init__()` is good style; forgetting it does no harm, because a module keeps no register.
+    Public attributes with plain values (stride=2, eps=1e-5) are its configuration, part of its signature; a plain
+    value that is no configuration (a step counter) belongs in an attribute that starts with an underscore.
+    """
+
+    training = True
+
+    def __init__(self) -> None:
+        pass
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward; define `def forward(self, x): ...` in it")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run `forward` and the hooks around it."""
+        registered = vars(self).get("_hooks")
+        return hooks.call(self, registered, args, kwargs) if registered else self.forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and not isinstance(value, (Parameter, Buffer)):
+            held = vars(self).get(name)
+            if isinstance(held, Parameter):
+                raise ArgumentError(
+                    f"{type(self).__name__}.{name} is a Parameter and would no longer be trained; to change its "
+                    f"values: `with ndl.no_grad(): module.{name}.copy_(values)`; to replace it: Parameter(values)")
+            if isinstance(held, Buffer):
+                value = Buffer(value)              # running_mean = 0.9 * running_mean + ... stays a buffer
+            else:
+                _refuse_unregistered(value, f"{type(self).__name__}.{name}")
+        super().__setattr__(name, value)
+
+    # --- the walk, and what is read off it --------------------------------------------------------------------------
+
+    def walk(self) -> Iterator[Entry]:
+        """Visit this module and everything it holds, parents first, in order of assignment.
+
+        An object that is held twice is visited at its first path; later paths are reported (`first` says where it
+        stands) but not entered. A reference back to a module that is being visited (child.parent = self) is no part
+        of the tree and is passed over.
+        """
+        seen: dict[int, str] = {}
+        stack: list[tuple[str, Any]] = [("", self)]
+        while stack:
+            path, value = stack.pop()
+            first = seen.setdefault(id(value), path)
+            if first == path:
+                yield Entry(path, value, path)
+                prefix = path + "." if path else ""
+                stack.extend((prefix + name, held) for name, held in reversed(_members(value, path)))
+            elif first and not path.startswith(first + "."):
+                yield Entry(path, value, first)
+
+    def _distinct(self, kind: type[T] | tuple[type[T], ...]) -> Iterator[tuple[str, T]]:
+        return ((e.path, e.value) for e in self.walk() if e.path == e.first and isinstance(e.value, kind))
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """(path, parameter), each parameter once."""
+        return self._distinct(Parameter)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter once, in the order of the walk."""
+        return (value for _, value in self.named_parameters())
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """(path, buffer), each buffer once."""
+        return self._distinct(Buffer)
+
+    def buffers(self) -> Iterator[Buffer]:
+        """Every buffer once."""
+        return (value for _, value in self.named_buffers())
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """(path, module), this module first, under the path ""."""
+        return self._distinct(Module)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and every module in it, each once."""
+        return (value for _, value in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(path, module) of the modules held directly or in a list, tuple or dict ("blocks.0")."""
+        child = None
+        for path, module in self.named_modules():
+            if path and not (child is not None and path.startswith(child + ".")):
+                child = path
+                yield path, module
+
+    def children(self) -> Iterator[Module]:
+        """The modules held directly or in a list, tuple or dict."""
+        return (value for _, value in self.named_children())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """path -> parameter or buffer, detached, sharing memory; a shared parameter stands at its first path."""
+        return {path: value.detach() for path, value in self._distinct((Parameter, Buffer))}
+
+    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> LoadReport:
+        """Copy values (tensors, numpy arrays, PyTorch tensors) by path into parameters and buffers.
+
+        All or nothing: names, shapes and dtypes are checked before anything is written. Float dtypes are converted to
+        one another, as in PyTorch. strict=False loads the entries that fit; the report says which did and did not.
+        Raises StateKeyError, ShapeError or DTypeError.
+        """
+        return load_into(self, state, strict)
+
+    def signature(self, signature_names: bool = False) -> dict[str, Any]:
+        """The architecture as plain JSON: classes, configuration, shapes and dtypes, children in order.
+
+        signature_names=True names children as the original Needle did: class and counter, "ConvBN-1".
+        """
+        from ..serialize.signature import signature
+        return signature(self, signature_names)
+
+    def summary(self, x: Any = None) -> dict[str, Any]:
+        """Print the tree with parameter counts (and output shapes, if an input x is given); return it as JSON."""
+        from ..analysis.summary import summary
+        result = summary(self, x)
+        print(result)
+        return result.to_json()
+
+    # --- changes to the whole ---------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode (dropout drops, batch norm uses the batch) in this module and all in it."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode: `train(False)`."""
+        return self.train(False)
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call `function` on every module, children before parents."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    def requires_grad_(self, flag: bool = True) -> Self:
+        """Freeze (False) or train (True) every parameter."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(flag)
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters (they become None)."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, target: Any = None, *, device: Device | str | None = None, dtype: Any = None) -> Self:
+        """Move parameters and buffers to a device, or convert the floating ones to a dtype; in place.
+
+        The tensors stay the same objects, so an optimizer that holds them keeps working.
+        """
+        if isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in
+                                          ("cpu", "cuda", "triton_cpu")):
+            device = target
+        elif target is not None:
+            dtype = target
+        device = None if device is None else as_device(device)
+        if dtype is not None and not is_floating(as_dtype(dtype)):
+            raise DTypeError(f"{type(self).__name__}.to: a floating dtype is needed, got {as_dtype(dtype)}")
+
+        def moved(x: Tensor) -> Tensor:
+            return x.detach().to(device=device, dtype=dtype if is_floating(x.dtype) else None)
+
+        tensors = [x for _, x in self._distinct((Parameter, Buffer))]
+        tensors += [x.grad for x in tensors if x.grad is not None]
+        for x, new in [(x, moved(x)) for x in tensors]:        # all moved before the first is replaced
+            if new.data is not x.data:
+                x.data, x.device = new.data, new.device
+                x._version[0] += 1                             # a graph that read the old values can tell
+        return self
+
+    # --- hooks ------------------------------------------------------------------------------------------------------
+
+    def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, args)` before forward; what it returns (not None) replaces the arguments."""
+        return hooks.register(self, "before", hook)
+
+    def register_forward_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, args, output)` after forward; what it returns (not None) replaces the output."""
+        return hooks.register(self, "after", hook)
+
+    def register_full_backward_hook(self, hook: Callable) -> HookHandle:
+        """Call `hook(module, grad_input, grad_output)` when backward has passed through the module.
+
+        Both are tuples with one gradient (or None) for each tensor among the positional inputs and the outputs. A
+        tuple that it returns replaces grad_input.
+        """
+        return hooks.register(self, "backward", hook)
+
+    # --- printing ---------------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses: the configuration, unless a subclass knows better."""
+        from ..serialize.signature import configuration
+        return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self))
+
+    def __repr__(self) -> str:
+        below: dict[str, list[tuple[str, str]]] = {}
+        for path, value, first in reversed(list(self.walk())):           # children before parents
+            if isinstance(value, Tensor):
+                continue
+            head = value.extra_repr() if isinstance(value, Module) else ""
+            text = f"{type(value).__name__}({_body(head, below.pop(path, [])[::-1])})"
+            parent, _, name = path.rpartition(".")
+            if path:
+                below.setdefault(parent, []).append((name, text if first == path else f"the same as ({first})"))
+        return text
+
+
+# --- what one object holds ----------------------------------------------------------------------------------------
+
+_STATE = (Module, Parameter, Buffer)
+_CONTAINERS = (list, tuple, dict)
+_UNORDERED = (set, frozenset, deque)       # no stable names inside: modules in them could not be saved
+
+
+def _members(value: Any, path: str) -> list[tuple[str, Any]]:
+    """(name, held object) for everything directly in a module or container that is or contains state."""
+    if isinstance(value, Module):
+        named: list[tuple[Any, Any]] = [(name, held) for name, held in vars(value).items() if name != "_hooks"]
+    elif isinstance(value, dict):
+        named = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        named = list(enumerate(value))
+    else:
+        return []
+    members = [(str(name), held) for name, held in named if _holds_state(held, path)]
+    names: set[str] = set()
+    for name, _ in members:
+        if not name or "." in name or name in names:
+            raise ArgumentError(f"{path or 'the module'} holds state under {name!r}, which cannot be part of a path: "
+                                "names must be unique as text, not empty, and without dots")
+        names.add(name)
+    return members
+
+
+def _holds_state(value: Any, path: str, outer: tuple[int, ...] = ()) -> bool:
+    if isinstance(value, _STATE):
+        return True
+    if isinstance(value, Tensor):
+        if outer:                                      # attributes are checked when they are assigned
+            _refuse_unregistered(value, f"in a container of {path or 'the module'}: a tensor")
+        return False
+    if not isinstance(value, (*_CONTAINERS, *_UNORDERED)) or id(value) in outer:
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    if not any(issubclass(kind, (Tensor, Module, *_CONTAINERS)) for kind in set(map(type, inside))):
+        return False                                   # a vocabulary of 50,000 words is passed over at C speed
+    stateful = [held for held in inside if _holds_state(held, path, (*outer, id(value)))]
+    if stateful and isinstance(value, _UNORDERED):
+        raise ArgumentError(f"{path or 'the module'} holds modules or parameters in a {type(value).__name__}, where "
+                            "they have no names to be saved under; use a list or a dict")
+    return bool(stateful)
+
+
+def _refuse_unregistered(value: Tensor, where: str) -> None:
+    if value.requires_grad and value.is_leaf:
+        raise ArgumentError(f"{where} requires a gradient but is neither Parameter nor Buffer, so it would be neither "
+                            "trained nor saved; wrap it: Parameter(x) is trained, Buffer(x) is only saved; "
+                            "to keep it for reference only: x.detach()")
+
+
+def _body(head: str, children: list[tuple[str, str]]) -> str:
+    """The inside of the parentheses, as PyTorch prints it; equal numbered neighbours are counted: (0-11): 12 x ..."""
+    if not children:
+        return head
+    lines, i = [head] if head else [], 0
+    while i < len(children):
+        name, text = children[i]
+        j = i + 1
+        while j < len(children) and children[j][1] == text and name.isdigit() and children[j][0].isdigit():
+            j += 1
+        label = f"({name}): " if j == i + 1 else f"({name}-{children[j - 1][0]}): {j - i} x "
+        lines.append(label + text.replace("\n", "\n  "))
+        i = j
+    return "\n  " + "\n  ".join(lines) + "\n"
