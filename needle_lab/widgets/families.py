@@ -1,0 +1,87 @@
+"""The five families of operations: one colour and one glyph each, everywhere in the package.
+
+Colours come from the palette of Okabe and Ito, which people with any of the three colour vision deficiencies can
+tell apart; the glyph says the same thing once more, so that a black and white print loses nothing. The names are
+class names of layers, names of ONNX operators and names of needle_lab ops: they are compared without case,
+underscores and a trailing dimension (`Conv2d`, `ConvTranspose` and `conv_transpose2d` need no separate entries).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: `glyph` for pages, `ascii` for terminals, `light` and `dark` the colour on either background."""
+
+    key: str
+    title: str
+    glyph: str
+    ascii: str
+    light: str
+    dark: str
+    members: frozenset[str]
+
+
+def _family(key: str, title: str, glyph: str, ascii: str, light: str, dark: str, members: str) -> Family:
+    return Family(key, title, glyph, ascii, light, dark, frozenset(members.lower().replace("_", "").split()))
+
+
+FAMILIES: dict[str, Family] = {family.key: family for family in (
+    _family("linear", "linear, convolution", "\N{BLACK SQUARE}", "*", "#0072B2", "#56B4E9", """
+        Linear Bilinear Gemm MatMul MatMulInteger QLinearMatMul Einsum Dot Outer Embedding EmbeddingBag
+        Conv ConvTranspose ConvInteger QLinearConv DeformConv ConvBN
+        RNN LSTM GRU RNNCell LSTMCell GRUCell
+        Attention MultiheadAttention CausalSelfAttention ScaledDotProductAttention RotaryEmbedding"""),
+    _family("activation", "activation", "\N{BLACK UP-POINTING TRIANGLE}", "/", "#D55E00", "#F2945C", """
+        ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU FastGelu QuickGelu SiLU Swish Mish Sigmoid LogSigmoid
+        HardSigmoid HardSwish Tanh HardTanh Softplus Softsign Softmax LogSoftmax Softmin Hardmax Softmax2d GLU
+        ThresholdedReLU Threshold Shrink Softshrink Hardshrink Tanhshrink Erf"""),
+    _family("norm", "normalisation", "\N{BLACK DIAMOND}", "%", "#007F5F", "#3FCFA4", """
+        BatchNorm BatchNormalization LayerNorm LayerNormalization SkipLayerNormalization GroupNorm GroupNormalization
+        InstanceNorm InstanceNormalization RMSNorm RMSNormalization LRN LocalResponseNorm LpNormalization
+        MeanVarianceNormalization Normalize"""),
+    _family("pool", "pooling, reduction", "\N{BLACK DOWN-POINTING TRIANGLE}", "v", "#B0558C", "#E3A3C9", """
+        MaxPool AvgPool AveragePool LpPool GlobalMaxPool GlobalAvgPool GlobalAveragePool GlobalLpPool AdaptiveAvgPool
+        AdaptiveMaxPool MaxUnpool MaxRoiPool RoiAlign
+        Sum Mean Max Min Prod Var Std Amax Amin Argmax Argmin CumSum CumProd LogSumExp Norm TopK All Any
+        ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
+        ReduceSumSquare
+        CrossEntropy CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss KLDivLoss
+        SoftmaxCrossEntropyLoss NegativeLogLikelihoodLoss"""),
+    _family("other", "shape, other", "\N{BLACK CIRCLE}", ".", "#666666", "#A9A9A9", ""),
+)}
+OTHER = FAMILIES["other"]
+
+
+@functools.lru_cache(maxsize=4096)
+def family_of(name: str) -> Family:
+    """The family of a layer class, an ONNX operator or an op, by its name; an unknown name is `shape, other`."""
+    plain = name.rsplit(".", 1)[-1].lower().replace("_", "")
+    undimensioned = plain[:-2] if plain[-2:] in ("1d", "2d", "3d") else plain
+    for family in FAMILIES.values():
+        if plain in family.members or undimensioned in family.members:
+            return family
+    return OTHER
+
+
+def ascii_legend() -> str:
+    """The five glyphs for a terminal, in one line."""
+    return "   ".join(f"{family.ascii} {family.title}" for family in FAMILIES.values())
+
+
+def html_legend() -> str:
+    """The five glyphs for a page, in one line of HTML."""
+    items = (f'<span><b class="ndl-g {f.key}" style="color:{f.light}">{f.glyph}</b> {f.title}</span>'
+             for f in FAMILIES.values())
+    return f'<div class="ndl-legend">{" &nbsp; ".join(items)}</div>'
+
+
+def palette_css() -> str:
+    """CSS that colours `.ndl-g.<family>` for the light and the dark theme of JupyterLab."""
+    light = "".join(f".ndl .ndl-g.{f.key}{{color:{f.light}!important}}" for f in FAMILIES.values())
+    dark = "".join(f"[data-jp-theme-light=false] .ndl .ndl-g.{f.key}{{color:{f.dark}!important}}"
+                   for f in FAMILIES.values())
+    return light + dark
