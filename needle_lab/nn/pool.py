@@ -1,0 +1,88 @@
+"""Pooling layers: windows over the last 1, 2 or 3 axes of (N, C, *size)."""
+
+from __future__ import annotations
+
+from .. import ops
+from ..tensor import Tensor
+from .module import Module
+
+
+class MaxPool1d(Module):
+    """The largest value of each window; stride is kernel_size by default.  ONNX MaxPool."""
+
+    dims = 1
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False):
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.max_pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.dims)
+
+
+class MaxPool2d(MaxPool1d):
+    dims = 2
+
+
+class MaxPool3d(MaxPool1d):
+    dims = 3
+
+
+class AvgPool1d(Module):
+    """The average of each window.  ONNX AveragePool."""
+
+    dims = 1
+
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode: bool = False, count_include_pad: bool = True):
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.avg_pool(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
+                            self.dims)
+
+
+class AvgPool2d(AvgPool1d):
+    dims = 2
+
+
+class AvgPool3d(AvgPool1d):
+    dims = 3
+
+
+class AdaptiveAvgPool1d(Module):
+    """Averages over windows chosen so that the result has output_size."""
+
+    dims = 1
+
+    def __init__(self, output_size):
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.adaptive_avg_pool(x, self.output_size, self.dims)
+
+
+class AdaptiveAvgPool2d(AdaptiveAvgPool1d):
+    dims = 2
+
+
+class AdaptiveAvgPool3d(AdaptiveAvgPool1d):
+    dims = 3
+
+
+class AdaptiveMaxPool1d(AdaptiveAvgPool1d):
+    """Maxima over windows chosen so that the result has output_size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.adaptive_max_pool(x, self.output_size, self.dims)
+
+
+class AdaptiveMaxPool2d(AdaptiveMaxPool1d):
+    dims = 2
+
+
+class AdaptiveMaxPool3d(AdaptiveMaxPool1d):
+    dims = 3

@@ -1,0 +1,208 @@
+"""Attention and the transformer's layers (Vaswani et al., 2017).  torch.nn's names, arguments and weight layout."""
+
+from __future__ import annotations
+
+import copy
+
+from .. import creation, ops
+from ..errors import ArgumentError, ShapeError
+from ..tensor import Tensor
+from . import init
+from .activation import Dropout
+from .linear import Linear, linear
+from .module import Module, Parameter
+from .norm import LayerNorm
+
+ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu}
+
+
+class MultiheadAttention(Module):
+    """softmax(Q K^T / sqrt(d)) V in num_heads subspaces of size embed_dim / num_heads.
+
+    query (L, N, E), key and value (S, N, E), or batch first -> (output like query, weights (N, L, S) or None).
+    in_proj_weight: (3 E, E) for query, key, value; out_proj: Linear(E, E).
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
+                 batch_first: bool = False, dtype="float32"):
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ArgumentError(f"MultiheadAttention: embed_dim={embed_dim} is not divisible by num_heads={num_heads}")
+        self.embed_dim, self.num_heads, self.dropout, self.batch_first = embed_dim, num_heads, dropout, batch_first
+        self.in_proj_weight = Parameter(creation.empty(3 * embed_dim, embed_dim, dtype=dtype))
+        self.in_proj_bias = Parameter(creation.zeros(3 * embed_dim, dtype=dtype)) if bias else None
+        self.out_proj = Linear(embed_dim, embed_dim, bias, dtype)
+        init.xavier_uniform_(self.in_proj_weight)
+        if self.out_proj.bias is not None:
+            init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,
+                key_padding_mask: Tensor | None = None, need_weights: bool = True, attn_mask: Tensor | None = None,
+                is_causal: bool = False):
+        """attn_mask: (L, S) or (N * heads, L, S), bool (True is left out) or float (added); key_padding_mask (N, S)."""
+        key = query if key is None else key
+        value = key if value is None else value
+        if query.shape[-1] != self.embed_dim:
+            raise ShapeError(f"MultiheadAttention: expected (..., {self.embed_dim}), got {query.shape}")
+        if query.ndim == 2:
+            out, weights = self.forward(*(ops.unsqueeze(t, 0 if self.batch_first else 1) for t in (query, key, value)),
+                                        key_padding_mask=None if key_padding_mask is None
+                                        else ops.unsqueeze(key_padding_mask, 0),
+                                        need_weights=need_weights, attn_mask=attn_mask, is_causal=is_causal)
+            return ops.squeeze(out, 0 if self.batch_first else 1), weights if weights is None else ops.squeeze(weights, 0)
+        if not self.batch_first:
+            query, key, value = (t.transpose(0, 1) for t in (query, key, value))
+        q, k, v = self._project(query, key, value)
+        mask = self._mask(attn_mask, key_padding_mask, q, k)
+        if need_weights:
+            scores = (q * q.shape[-1] ** -0.5) @ k.mT
+            if is_causal and attn_mask is None:
+                mask = causal_mask(q.shape[-2], k.shape[-2], q)
+            weights = ops.softmax(scores if mask is None else scores + mask, axis=-1)
+            weights = ops.dropout(weights, self.dropout, self.training)
+            heads, averaged = weights @ v, ops.mean(weights, axis=1)
+        else:
+            heads = ops.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0,
+                                                     is_causal=is_causal and attn_mask is None)
+            averaged = None
+        out = self.out_proj(heads.transpose(1, 2).reshape(query.shape))
+        return (out if self.batch_first else out.transpose(0, 1)), averaged
+
+    def _project(self, query, key, value):
+        """-> q, k, v of shape (N, heads, length, E / heads); one matrix product when all three are the same tensor."""
+        e = self.embed_dim
+        if query is key and key is value:
+            parts = ops.chunk(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
+        else:
+            parts = tuple(linear(t, self.in_proj_weight[i * e:(i + 1) * e],
+                                 None if self.in_proj_bias is None else self.in_proj_bias[i * e:(i + 1) * e])
+                          for i, t in enumerate((query, key, value)))
+        return (p.reshape(*p.shape[:2], self.num_heads, -1).transpose(1, 2) for p in parts)
+
+    def _mask(self, attn_mask, key_padding_mask, q, k):
+        """Both masks as one float tensor to add to the scores, or None."""
+        total = None
+        if attn_mask is not None:
+            total = _additive(attn_mask, q.dtype)
+            if attn_mask.ndim == 3:
+                total = total.reshape(q.shape[0], self.num_heads, q.shape[2], k.shape[2])
+        if key_padding_mask is not None:
+            padding = _additive(key_padding_mask, q.dtype).reshape(q.shape[0], 1, 1, k.shape[2])
+            total = padding if total is None else total + padding
+        return total
+
+
+def _additive(mask: Tensor, dtype) -> Tensor:
+    """A mask in which True means "left out" as numbers to add: 0 and -inf."""
+    return ops.where(mask, float("-inf"), creation.zeros(dtype=dtype, device=mask.device)) if mask.dtype == bool else mask
+
+
+def causal_mask(length: int, source: int, like: Tensor) -> Tensor:
+    """(length, source): 0 where place i may see place j <= i, else -inf."""
+    seen = ops.tril(creation.ones(length, source, device=like.device)) > 0
+    return ops.where(seen, creation.zeros(dtype=like.dtype, device=like.device), float("-inf"))
+
+
+class _Layer(Module):
+    """What encoder and decoder layers share: the feed-forward block and where the norm stands."""
+
+    def _feed_forward_block(self, d_model: int, dim_feedforward: int, dropout: float, activation: str, bias: bool, dtype):
+        if activation not in ACTIVATIONS:
+            raise ArgumentError(f"activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
+        self.activation = activation
+        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(ACTIVATIONS[self.activation](self.linear1(x))))
+
+    def _residual(self, x: Tensor, block, norm: Module, dropout: Module) -> Tensor:
+        """x + block(norm(x)) when norm_first, norm(x + block(x)) otherwise."""
+        return x + dropout(block(norm(x))) if self.norm_first else norm(x + dropout(block(x)))
+
+
+class TransformerEncoderLayer(_Layer):
+    """Self-attention and a feed-forward network, each with a residual connection and layer norm.
+
+    src (S, N, d_model), or (N, S, d_model) with batch_first -> same shape.
+    """
+
+    def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
+                 activation: str = "relu", layer_norm_eps: float = 1e-5, batch_first: bool = False,
+                 norm_first: bool = False, bias: bool = True, dtype="float32"):
+        super().__init__()
+        self.norm_first = norm_first
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
+        self._feed_forward_block(d_model, dim_feedforward, dropout, activation, bias, dtype)
+        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
+
+    def forward(self, src: Tensor, src_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
+                is_causal: bool = False) -> Tensor:
+        def attend(x):
+            return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal)[0]
+        x = self._residual(src, attend, self.norm1, self.dropout1)
+        return self._residual(x, self._feed_forward, self.norm2, self.dropout2)
+
+
+class TransformerDecoderLayer(_Layer):
+    """Self-attention, attention to the encoder's result, and a feed-forward network.
+
+    tgt (T, N, d_model), memory (S, N, d_model), or batch first -> like tgt.
+    """
+
+    def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
+                 activation: str = "relu", layer_norm_eps: float = 1e-5, batch_first: bool = False,
+                 norm_first: bool = False, bias: bool = True, dtype="float32"):
+        super().__init__()
+        self.norm_first = norm_first
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
+        self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
+        self._feed_forward_block(d_model, dim_feedforward, dropout, activation, bias, dtype)
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype) for _ in range(3))
+        self.dropout1, self.dropout2, self.dropout3 = (Dropout(dropout) for _ in range(3))
+
+    def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
+                tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
+                tgt_is_causal: bool = False) -> Tensor:
+        def attend(x):
+            return self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, tgt_is_causal)[0]
+
+        def look_up(x):
+            return self.multihead_attn(x, memory, memory, memory_key_padding_mask, False, memory_mask)[0]
+        x = self._residual(tgt, attend, self.norm1, self.dropout1)
+        x = self._residual(x, look_up, self.norm2, self.dropout2)
+        return self._residual(x, self._feed_forward, self.norm3, self.dropout3)
+
+
+class TransformerEncoder(Module):
+    """num_layers copies of a layer, one after another, and a last norm if given."""
+
+    def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Module | None = None):
+        super().__init__()
+        self.layers = [copy.deepcopy(encoder_layer) for _ in range(num_layers)]
+        self.norm = norm
+
+    def forward(self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
+                is_causal: bool = False) -> Tensor:
+        for layer in self.layers:
+            src = layer(src, mask, src_key_padding_mask, is_causal)
+        return src if self.norm is None else self.norm(src)
+
+
+class TransformerDecoder(Module):
+    """num_layers copies of a layer, one after another, and a last norm if given."""
+
+    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None):
+        super().__init__()
+        self.layers = [copy.deepcopy(decoder_layer) for _ in range(num_layers)]
+        self.norm = norm
+
+    def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
+                tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
+                tgt_is_causal: bool = False) -> Tensor:
+        for layer in self.layers:
+            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask, tgt_is_causal)
+        return tgt if self.norm is None else self.norm(tgt)
