@@ -1,6 +1,6 @@
 """needle_lab: deep learning that can be seen whole, from the gradient rule to the GPU kernel.  `import needle_lab as ndl`."""
 
-from . import graph, ops, random
+from . import data, errors, graph, models, nn, ops, optim, random
 from .backend.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
 from .dtypes import (

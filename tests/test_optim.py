@@ -1,0 +1,110 @@
+"""Optimizers and schedules, step for step against PyTorch's."""
+
+import numpy as np
+import pytest
+from conftest import assert_close
+
+import needle_lab as ndl
+from needle_lab import optim
+
+torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+
+SETTINGS = [("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
+            ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}), ("SGD", {"lr": 0.1, "momentum": 0.5, "dampening": 0.3}),
+            ("Adam", {"lr": 0.01}), ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
+            ("AdamW", {"lr": 0.01}), ("AdamW", {"lr": 0.01, "weight_decay": 0.3})]
+
+
+def twins(rng, shapes=((3, 4), (5,))):
+    arrays = [rng.normal(size=s).astype(np.float32) for s in shapes]
+    return [ndl.tensor(a, requires_grad=True) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
+
+
+def set_gradients(ours, theirs, rng):
+    for p, q in zip(ours, theirs, strict=True):
+        g = rng.normal(size=p.shape).astype(np.float32)
+        p.grad, q.grad = ndl.tensor(g), torch.tensor(g)
+
+
+@pytest.mark.parametrize(("name", "options"), SETTINGS)
+def test_ten_steps_agree_with_torch(name, options, rng):
+    ours, theirs = twins(rng)
+    a, b = getattr(optim, name)(ours, **options), getattr(torch.optim, name)(theirs, **options)
+    for _ in range(10):
+        set_gradients(ours, theirs, rng)
+        a.step(), b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        assert_close(p, q, 1e-6)
+
+
+def test_groups_have_their_own_settings(rng):
+    ours, theirs = twins(rng)
+    a = optim.SGD([{"params": ours[:1], "lr": 0.5}, {"params": ours[1:]}], lr=0.1)
+    b = torch.optim.SGD([{"params": theirs[:1], "lr": 0.5}, {"params": theirs[1:]}], lr=0.1)
+    set_gradients(ours, theirs, rng)
+    a.step(), b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        assert_close(p, q)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_clipping_agrees_with_torch(max_norm, rng):
+    ours, theirs = twins(rng)
+    set_gradients(ours, theirs, rng)
+    assert optim.clip_grad_norm_(ours, max_norm) == pytest.approx(float(torch.nn.utils.clip_grad_norm_(theirs, max_norm)))
+    for p, q in zip(ours, theirs, strict=True):
+        assert_close(p.grad, q.grad)
+
+
+def test_schedules_agree_with_torch(rng):
+    ours, theirs = twins(rng)
+    a, b = optim.SGD(ours, lr=0.2), torch.optim.SGD(theirs, lr=0.2)
+    for mine, his in [(optim.StepLR(a, 3, 0.5), torch.optim.lr_scheduler.StepLR(b, 3, 0.5)),
+                      (optim.CosineAnnealingLR(a, 10), torch.optim.lr_scheduler.CosineAnnealingLR(b, 10))]:
+        for _ in range(10):
+            assert a.lr == pytest.approx(b.param_groups[0]["lr"])
+            b.step(), mine.step(), his.step()
+        a.groups[0]["lr"] = b.param_groups[0]["lr"] = 0.2
+
+
+def test_warmup_grows_linearly(rng):
+    ours, _ = twins(rng)
+    optimizer = optim.SGD(ours, lr=1.0)
+    schedule, seen = optim.LinearWarmup(optimizer, 4), []
+    for _ in range(6):
+        seen.append(optimizer.lr)
+        schedule.step()
+    assert seen == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(("name", "options"), SETTINGS)
+def test_state_restored_continues_bit_for_bit(name, options, rng):
+    straight, _ = twins(rng)
+    resumed = [ndl.tensor(p.numpy(), requires_grad=True) for p in straight]
+    gradients = [[ndl.tensor(rng.normal(size=p.shape).astype(np.float32)) for p in straight] for _ in range(6)]
+
+    def run(optimizer, params, steps):
+        for gs in gradients[steps]:
+            for p, g in zip(params, gs, strict=True):
+                p.grad = g
+            optimizer.step()
+    first = getattr(optim, name)(straight, **options)
+    run(first, straight, slice(0, 6))
+    before = getattr(optim, name)(resumed, **options)
+    run(before, resumed, slice(0, 3))
+    after = getattr(optim, name)(resumed, **{**options, "lr": 7.0})
+    after.load_state_dict(before.state_dict())
+    run(after, resumed, slice(3, 6))
+    for p, q in zip(straight, resumed, strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
+
+
+def test_mistakes_are_named(rng):
+    ours, _ = twins(rng)
+    for call in (lambda: optim.SGD([]), lambda: optim.SGD(ours, lr=-1.0), lambda: optim.SGD([ours[0], ours[0]]),
+                 lambda: optim.SGD([ours[0] * 2.0]), lambda: optim.SGD(ours, nesterov=True),
+                 lambda: optim.Adam(ours, betas=(1.0, 0.9)),
+                 lambda: optim.Adam(ours).load_state_dict(optim.SGD(ours).state_dict()),
+                 lambda: optim.SGD(ours[:1]).load_state_dict(optim.SGD(ours).state_dict())):
+        with pytest.raises(ndl.errors.NeedleError):
+            call()
