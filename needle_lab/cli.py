@@ -5,10 +5,11 @@
     needle-lab summary FILE             the layers of a saved model or an ONNX file
     needle-lab diff A B                 how two saved models differ, and whether one loads into the other
     needle-lab inspect FILE.onnx        operators, inputs, outputs and sizes of an ONNX file
-    needle-lab grade ...                release an assignment, grade what came back
+    needle-lab grade release a1 DIR     the student copy of an assignment
+    needle-lab grade run a1 DIR         grade what came back
 
 Each subcommand is one function; what it needs is imported inside it, so that `doctor` works where nothing else does.
-Exit status: 0 done (for `diff`: equal), 1 a difference or a failed grading run, 2 an error, told in one message.
+Exit status: 0 done (for `diff`: equal), 1 a difference, 2 an error, told in one message.
 """
 
 from __future__ import annotations
@@ -73,7 +74,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_inspect)
+
+    _add_grade(commands.add_parser("grade", help="release an assignment, grade what came back"))
     return parser
+
+
+def _add_grade(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="STEP", title="steps")
+
+    command = commands.add_parser("release", help="write the student copy of an assignment; overwrites nothing")
+    command.add_argument("assignment", help="its name (a1) or the path of its notebook")
+    command.add_argument("folder", type=Path)
+    command.set_defaults(run=_grade_release)
+
+    command = commands.add_parser("run", help="grade the notebooks of a folder, each in isolation")
+    command.add_argument("assignment", help="its name (a1)")
+    command.add_argument("submissions", type=Path, help="a notebook, or a folder with one for each student")
+    command.add_argument("--out", type=Path, metavar="DIR", help="write grades.csv, grades.json and feedback/ there")
+    command.add_argument("--seed", type=int, help="of the inputs (default: drawn anew)")
+    command.add_argument("--jobs", type=int, help="notebooks at the same time (default: one per core)")
+    command.add_argument("--seconds", type=float, default=120, help="time limit of a notebook (default: %(default)s)")
+    command.add_argument("--isolation", choices=["auto", "bubblewrap", "process"], default="auto")
+    command.set_defaults(run=_grade_run)
 
 
 # ---------------------------------------------------------------------------------------------- lab, doctor
@@ -84,6 +106,7 @@ def _lab(arguments: argparse.Namespace) -> int:
     except ImportError:
         raise MissingExtraError("JupyterLab is not installed. Install it: pip install 'needle-lab[lab]'") from None
     folder = arguments.notebooks or find_notebooks(Path.cwd())
+    _hand_out(folder)
     return jupyterlab(lab_arguments(folder, arguments.options)) or 0
 
 
@@ -95,6 +118,15 @@ def find_notebooks(start: Path) -> Path:
             return folder / "notebooks"
     raise MissingFileError(f"no folder notebooks/ with {FIRST_LECTURE} in {start} or above it. "
                            "Run this inside a clone of the project, or name the folder with --notebooks DIR")
+
+
+def _hand_out(notebooks: Path) -> None:
+    """Put the student copy of each assignment of this clone beside the lectures, where there is none yet."""
+    from needle_lab.grading import release
+
+    for source in sorted(notebooks.parent.glob("assignments/*/*.ipynb")):
+        if not (notebooks / "assignments" / source.name).exists():
+            print(f"new assignment: {release(source, notebooks / 'assignments')}")
 
 
 def lab_arguments(folder: Path, options: list[str]) -> list[str]:
@@ -116,6 +148,27 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     findings = doctor.examine()
     _print_json(doctor.as_json(findings)) if arguments.json else print(doctor.table(findings))
+    return 0
+
+
+# ------------------------------------------------------------------------------------ grading
+
+def _grade_release(arguments: argparse.Namespace) -> int:
+    from needle_lab.grading import release
+
+    print(f"wrote {release(arguments.assignment, arguments.folder)}")
+    return 0
+
+
+def _grade_run(arguments: argparse.Namespace) -> int:
+    from needle_lab.grading import grade
+    from needle_lab.grading.sandbox import Limits
+
+    report = grade(arguments.submissions, arguments.assignment, seed=arguments.seed, jobs=arguments.jobs,
+                   limits=Limits(seconds=arguments.seconds), isolation=arguments.isolation, progress=True)
+    print(report)
+    if arguments.out:
+        print(f"wrote {report.write(arguments.out)}/")
     return 0
 
 

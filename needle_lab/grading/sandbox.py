@@ -1,0 +1,149 @@
+"""Run a learner's code where it can do no harm: its own process, clean environment, limits, and bubblewrap if there.
+
+With bubblewrap (`bwrap`, Linux) the process has no network, sees no process but its own and no file but Python, the
+package without its questions, and an empty scratch folder that is thrown away. Without it, it is only a process with
+limits: enough against mistakes, not against malice. `describe` says which, and every report repeats it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import needle_lab
+
+PACKAGE = Path(needle_lab.__file__).resolve().parent
+QUESTIONS = PACKAGE / "grading" / "questions"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use: wall-clock seconds in all and in one cell, MiB of address space, processes, MiB
+    of answers."""
+
+    seconds: float = 120
+    cell_seconds: float = 30
+    memory_mib: int = 4096              # address space: NumPy and IPython alone map over 1 GiB
+    processes: int = 256
+    output_mib: int = 64
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came out of the pipe, and why it ended: "" or a sentence for the learner."""
+
+    output: bytes
+    problem: str = ""
+
+
+@functools.cache
+def bubblewrap() -> str:
+    """The path of a bwrap that works here, or "" (not installed, or the kernel forbids user namespaces)."""
+    path = shutil.which("bwrap") or ""
+    probe = [path, "--unshare-all", "--ro-bind", "/", "/", "true"]
+    works = path and subprocess.run(probe, capture_output=True).returncode == 0
+    return path if works else ""
+
+
+def describe(isolated: bool) -> str:
+    """One sentence on the isolation that was used."""
+    if isolated:
+        return "bubblewrap: no network, no other process, no file but Python and an empty scratch folder"
+    return ("a separate process with time and memory limits only: files and network are open to it. "
+            "Install bubblewrap (Linux) to grade code that you do not trust")
+
+
+@contextlib.contextmanager
+def library() -> Iterator[Path]:
+    """A folder with a copy of the package without the questions: what a learner's process may import."""
+    with tempfile.TemporaryDirectory(prefix="needle_lab_") as folder:
+        shutil.copytree(PACKAGE, Path(folder, "needle_lab"), ignore=lambda where, names: [
+            n for n in names if n == "__pycache__" or Path(where, n) == QUESTIONS])
+        yield Path(folder)
+
+
+def run(module: str, text: str, library: Path, limits: Limits, isolated: bool) -> Ran:
+    """Run `python -m module` with `text` on its standard input; returns what it wrote to its standard output.
+
+    It runs in an empty folder that is removed afterwards, and is killed with all its children when it takes too long
+    or says too much.
+    """
+    with tempfile.TemporaryDirectory(prefix="needle_lab_") as scratch:
+        words = [sys.executable, "-P", "-s", "-m", module]
+        where, modules = (Path("/scratch"), Path("/library")) if isolated else (Path(scratch), library)
+        environment = _environment(where, modules)
+        if isolated:
+            words = _wrap(words, Path(scratch), library, environment)
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as task:
+            task.write(text)
+            task.seek(0)
+            process = subprocess.Popen(words, cwd=scratch, env=environment, stdin=task, stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            return _read(process, limits)
+        finally:
+            _end(process)
+
+
+def _environment(home: Path, modules: Path) -> dict[str, str]:
+    """Nothing of the grader's own environment but where programs lie."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "IPYTHONDIR": str(home / ".ipython"),
+            "TMPDIR": str(home), "PYTHONPATH": str(modules), "PYTHONDONTWRITEBYTECODE": "1", "LANG": "C.UTF-8",
+            "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def _wrap(words: list[str], scratch: Path, library: Path, environment: dict[str, str]) -> list[str]:
+    """The same command inside bubblewrap: an empty root into which only what is needed is mounted, read-only."""
+    wrapped = [bubblewrap(), "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    for name, value in environment.items():
+        wrapped += ["--setenv", name, value]
+    wrapped += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    for folder in ("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/ld.so.cache"):
+        wrapped += ["--ro-bind-try", folder, folder]
+    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
+        if not Path(prefix).is_relative_to("/usr"):
+            wrapped += ["--ro-bind", prefix, prefix]
+    if any(QUESTIONS.is_relative_to(prefix) for prefix in (sys.base_prefix, sys.prefix, "/usr")):
+        wrapped += ["--tmpfs", str(QUESTIONS)]          # the package is installed in there, questions and all
+    wrapped += ["--ro-bind", str(library), "/library", "--bind", str(scratch), "/scratch", "--chdir", "/scratch"]
+    return [*wrapped, *words]
+
+
+def _read(process: subprocess.Popen, limits: Limits) -> Ran:
+    """Everything from the pipe until it closes, the time is over or there is too much."""
+    deadline = time.monotonic() + limits.seconds
+    output = bytearray()
+    assert process.stdout is not None           # a pipe was asked for
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0 or not ready.select(left):
+                return Ran(bytes(output), f"stopped after {limits.seconds:g} seconds")
+            block = os.read(process.stdout.fileno(), 1 << 16)
+            if not block:
+                break
+            output += block
+            if len(output) > limits.output_mib << 20:
+                return Ran(b"", f"stopped: it returned more than {limits.output_mib} MiB")
+    return Ran(bytes(output))
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Kill the process and its children; bubblewrap takes every descendant with it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
