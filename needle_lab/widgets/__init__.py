@@ -10,5 +10,5 @@ from .graph import GraphView, autograd_graph, onnx_graph
 from .tree import TreeView, show
 from .view import View
 
-__all__ = ["FAMILIES", "CompareView", "DiffView", "Family", "GraphView", "TreeView", "View", "autograd_graph", "compare",
-           "diff", "family_of", "onnx_graph", "show"]
+__all__ = ["FAMILIES", "CompareView", "DiffView", "Family", "GraphView", "TreeView", "View", "autograd_graph",
+           "compare", "diff", "family_of", "onnx_graph", "show"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from .families import ascii_legend, family_of, html_legend
+from .families import FAMILIES, ascii_legend, family_of, html_legend
 from .layers import Layer, align, layers_of
 from .outline import show_shape
 from .trace import Source, name_of
@@ -21,7 +21,7 @@ FLOOR = 1e-8            # left end of the logarithmic bar: a tenth of float32's 
 BAR = 16                # characters of the bar of a terminal
 BARS = 32               # an output of at most so many values is drawn as bars, a longer one as a heat map
 GRID = 20               # a heat map has at most so many rows and columns
-BLUE, ORANGE = "#0072B2", "#D55E00"
+BLUE, ORANGE = FAMILIES["linear"].light, FAMILIES["activation"].light
 
 
 @dataclass(eq=False)
@@ -96,7 +96,8 @@ class CompareView(View):
 
     def data(self) -> dict[str, Any]:
         return {
-            "title": "compare", "output": self.rows.index(self.outputs[0]) if self.outputs else -1, "names": list(self.names), "summary": self.summary, "sentence": self.sentence,
+            "title": "compare", "names": list(self.names), "summary": self.summary, "sentence": self.sentence,
+            "output": self.rows.index(self.outputs[0]) if self.outputs else -1,
             "tone": "good" if self.first is None else "bad", "tolerance": self.tolerance,
             "tick": _place(self.tolerance),
             "rows": [[pair.a.path, pair.b.path, pair.a.type, pair.b.type, family_of(pair.a.type).key,
@@ -116,7 +117,8 @@ class CompareView(View):
         width = [max(len(row[i]) for row in cells) for i in range(6)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}  {e:>{width[4]}}  {f}".rstrip()
                  for a, b, c, d, e, f in cells]
-        return "\n".join([f"A {self.names[0]}, B {self.names[1]}: {self.summary}", self.sentence, *lines, ascii_legend()])
+        title = f"A {self.names[0]}, B {self.names[1]}: {self.summary}"
+        return "\n".join([title, self.sentence, *lines, ascii_legend()])
 
     # --- page ----------------------------------------------------------------------------------------------------
 
@@ -193,7 +195,7 @@ def picture(pair: Pair) -> dict[str, Any]:
     rest = 1 if x.ndim <= 2 else 2
     index: tuple = tuple(int(i) for i in at[: max(0, x.ndim - rest)]) if error.size else ()
     where = f"[{', '.join([*map(str, index), *':' * (x.ndim - len(index))])}]" if index else ""
-    a, b = x[index] if error.size else np.zeros(1), y[index] if error.size else np.zeros(1)
+    a, b = (np.asarray(part[index] if part.size else [0.0]) for part in (x, y))
     if a.ndim < 2 and a.size <= BARS:
         values = [[_plain(value) for value in np.atleast_1d(part)] for part in (a, b)]
         return {"kind": "bars", "where": where, "a": values[0], "b": values[1]}
@@ -255,15 +257,16 @@ def _bars_svg(a: list[float], b: list[float]) -> str:
     high, low = max(0.0, *a, *b), min(0.0, *a, *b)
     unit, height, wide = 120 / ((high - low) or 1), 150, 22
     zero = 14 + high * unit
-    parts = ['<defs><pattern id="ndl-b" width="4" height="4" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    parts = ['<defs><pattern id="ndl-b" width="4" height="4" patternUnits="userSpaceOnUse" '
+             'patternTransform="rotate(45)">'
              f'<rect width="4" height="4" fill="#fff"/><rect width="2.4" height="4" fill="{ORANGE}"/></pattern></defs>']
     for i, pair in enumerate(zip(a, b, strict=True)):
         for k, value in enumerate(pair):
             top = zero - max(value, 0) * unit
             fill = "url(#ndl-b)" if k else BLUE
             parts.append(f'<rect x="{4 + i * wide + 9 * k}" y="{top:.1f}" width="8" height="{abs(value) * unit:.1f}" '
-                         f'fill="{fill}" stroke="{(BLUE, ORANGE)[k]}" stroke-width="0.5"><title>{"AB"[k]}[{i}] = {value:g}'
-                         "</title></rect>")
+                         f'fill="{fill}" stroke="{(BLUE, ORANGE)[k]}" stroke-width="0.5">'
+                         f'<title>{"AB"[k]}[{i}] = {value:g}</title></rect>')
         parts.append(f'<text x="{4 + i * wide + 8}" y="{height}" text-anchor="middle">{i}</text>')
     width = max(len(a) * wide + 8, 160)
     return (f'<svg viewBox="0 0 {width} {height + 20}" width="{width}" role="img" aria-label="outputs as bars">'

@@ -89,8 +89,8 @@ class DiffView(View):
         lines = "".join(self.line(row) for row in rows[start:stop])
         if stop - start < FOLD_FROM:
             return lines
-        return (f"<details><summary class='ndl-row ndl-fold'><span></span><span class=ndl-half>... {stop - start:,} equal rows</span>"
-                f"</summary>{lines}</details>")
+        return (f"<details><summary class='ndl-row ndl-fold'><span></span><span class=ndl-half>... {stop - start:,} "
+                f"equal rows</span></summary>{lines}</details>")
 
     def line(self, row: Any) -> str:
         cells = "".join(_cell(half(row, side), row.depth, side) for side in "ab")
@@ -135,7 +135,8 @@ def _change(before: str, after: str, side: str, unchanged: str) -> list[Piece]:
 def _shape(a: list[int] | None, b: list[int] | None, side: str) -> list[Piece]:
     """(128, 64, 3, 3) against (64, 64, 3, 3) reads `(128->64, 64, 3, 3)`; other ranks are marked whole."""
     if a is None or b is None or len(a) != len(b):
-        return _change(*("none" if shape is None else show_shape(shape) for shape in (a, b)), side, "plain")
+        before, after = ("none" if shape is None else show_shape(shape) for shape in (a, b))
+        return _change(before, after, side, "plain")
     pieces: list[Piece] = [("plain", "(")]
     for i, (before, after) in enumerate(zip(a, b, strict=True)):
         pieces += [("plain", ", ")] if i else []
@@ -148,7 +149,8 @@ def runs(rows: list[Any]) -> Iterator[tuple[int, int]]:
 
     rows: in reading order, each with its depth.
     """
-    shown, line = set(), []                       # line: the rows above the current one, root first
+    shown: set[int] = set()
+    line: list[int] = []                          # the rows above the current one, root first
     for i, row in enumerate(rows):
         line[row.depth:] = [i]
         if row.kind != "same":

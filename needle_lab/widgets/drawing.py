@@ -11,11 +11,10 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from .families import FAMILIES
+from .families import FAMILIES, tint
 
 INSTALL = ("No graphviz was found, so this is the DOT text of the graph. To see it drawn: "
            "pip install graphviz-pure, or install graphviz with the system's package manager.")
-TINT = {"linear": "#E3EFF7", "activation": "#FBE9DE", "norm": "#DFF1EC", "pool": "#F6E6F0", "other": "#F1F2F4"}
 EDGE = "#8A929C"
 
 
@@ -83,7 +82,7 @@ def _label(box: Box) -> str:
     """A table, which graphviz lays out like HTML: a coloured frame, the title, the small lines."""
     family = FAMILIES.get(box.family)
     glyph = f'<FONT COLOR="{family.light}">{family.glyph}</FONT> ' if family else ""
-    frame, fill = (family.light, TINT[box.family]) if family else (EDGE, "#FFFFFF")
+    frame, fill = (family.light, tint(family.light, "#FFFFFF")) if family else (EDGE, "#FFFFFF")
     small = "".join(f'<TR><TD ALIGN="LEFT"><FONT FACE="Courier,monospace" POINT-SIZE="9" COLOR="#454C56">'
                     f"{html.escape(line)}&#160;</FONT></TD></TR>" for line in box.lines)
     head = f'<TR><TD ALIGN="LEFT">{glyph}<B>{html.escape(box.title)}&#160;</B></TD></TR>'

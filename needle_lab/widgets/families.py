@@ -1,9 +1,10 @@
 """The five families of operations: one colour and one glyph each, everywhere in the package.
 
-Colours come from the palette of Okabe and Ito, which people with any of the three colour vision deficiencies can
-tell apart; the glyph says the same thing once more, so that a black and white print loses nothing. The names are
-class names of layers, names of ONNX operators and names of needle_lab ops: they are compared without case,
-underscores and a trailing dimension (`Conv2d`, `ConvTranspose` and `conv_transpose2d` need no separate entries).
+Blue, orange, green, purple and grey, with lightnesses chosen (by search, see the tests) so that people with any of the
+three colour vision deficiencies can tell them apart on a light and on a dark page; the glyph says the same thing once
+more, so that a black and white print loses nothing. The names are class names of layers, names of ONNX operators and
+names of needle_lab ops: they are compared without case, underscores and a trailing dimension (`Conv2d`,
+`ConvTranspose` and `conv_transpose2d` need no separate entries).
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ def _family(key: str, title: str, glyph: str, ascii: str, light: str, dark: str,
 
 
 FAMILIES: dict[str, Family] = {family.key: family for family in (
-    _family("linear", "linear, convolution", "\N{BLACK SQUARE}", "*", "#0072B2", "#56B4E9", """
+    _family("linear", "linear, convolution", "\N{BLACK SQUARE}", "*", "#1F77C8", "#3D9BFF", """
         Linear Bilinear Gemm MatMul MatMulInteger QLinearMatMul Einsum Dot Outer Embedding EmbeddingBag
         Conv ConvTranspose ConvInteger QLinearConv DeformConv ConvBN
         RNN LSTM GRU RNNCell LSTMCell GRUCell
         Attention MultiheadAttention CausalSelfAttention ScaledDotProductAttention RotaryEmbedding"""),
-    _family("activation", "activation", "\N{BLACK UP-POINTING TRIANGLE}", "/", "#D55E00", "#F2945C", """
+    _family("activation", "activation", "\N{BLACK UP-POINTING TRIANGLE}", "/", "#D9691A", "#FF8040", """
         ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU FastGelu QuickGelu SiLU Swish Mish Sigmoid LogSigmoid
         HardSigmoid HardSwish Tanh HardTanh Softplus Softsign Softmax LogSoftmax Softmin Hardmax Softmax2d GLU
         ThresholdedReLU Threshold Shrink Softshrink Hardshrink Tanhshrink Erf"""),
-    _family("norm", "normalisation", "\N{BLACK DIAMOND}", "%", "#007F5F", "#3FCFA4", """
+    _family("norm", "normalisation", "\N{BLACK DIAMOND}", "%", "#00553A", "#62F0B6", """
         BatchNorm BatchNormalization LayerNorm LayerNormalization SkipLayerNormalization GroupNorm GroupNormalization
         InstanceNorm InstanceNormalization RMSNorm RMSNormalization LRN LocalResponseNorm LpNormalization
         MeanVarianceNormalization Normalize"""),
-    _family("pool", "pooling, reduction", "\N{BLACK DOWN-POINTING TRIANGLE}", "v", "#B0558C", "#E3A3C9", """
+    _family("pool", "pooling, reduction", "\N{BLACK DOWN-POINTING TRIANGLE}", "v", "#85287B", "#A850A0", """
         MaxPool AvgPool AveragePool LpPool GlobalMaxPool GlobalAvgPool GlobalAveragePool GlobalLpPool AdaptiveAvgPool
         AdaptiveMaxPool MaxUnpool MaxRoiPool RoiAlign
         Sum Mean Max Min Prod Var Std Amax Amin Argmax Argmin CumSum CumProd LogSumExp Norm TopK All Any
@@ -51,7 +52,7 @@ FAMILIES: dict[str, Family] = {family.key: family for family in (
         ReduceSumSquare
         CrossEntropy CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss KLDivLoss
         SoftmaxCrossEntropyLoss NegativeLogLikelihoodLoss"""),
-    _family("other", "shape, other", "\N{BLACK CIRCLE}", ".", "#666666", "#A9A9A9", ""),
+    _family("other", "shape, other", "\N{BLACK CIRCLE}", ".", "#8A8A8A", "#909090", ""),
 )}
 OTHER = FAMILIES["other"]
 
@@ -80,8 +81,15 @@ def html_legend() -> str:
 
 
 def palette_css() -> str:
-    """CSS that colours `.ndl-g.<family>` for the light and the dark theme of JupyterLab."""
-    light = "".join(f".ndl .ndl-g.{f.key}{{color:{f.light}!important}}" for f in FAMILIES.values())
-    dark = "".join(f"[data-jp-theme-light=false] .ndl .ndl-g.{f.key}{{color:{f.dark}!important}}"
-                   for f in FAMILIES.values())
-    return light + dark
+    """The colours as CSS, for both themes of JupyterLab: `var(--linear)`, `var(--linear-tint)`, and glyphs in them."""
+    dark = "[data-jp-theme-light=false] .ndl"
+    light_names = "".join(f"--{f.key}:{f.light};--{f.key}-tint:{tint(f.light, '#FFFFFF')};" for f in FAMILIES.values())
+    dark_names = "".join(f"--{f.key}:{f.dark};--{f.key}-tint:{tint(f.dark, '#1A1D21')};" for f in FAMILIES.values())
+    glyphs = "".join(f".ndl .ndl-g.{f.key}{{color:var(--{f.key})!important}}" for f in FAMILIES.values())
+    return f".ndl{{{light_names}}}{dark}{{{dark_names}}}{glyphs}"
+
+
+def tint(colour: str, paper: str) -> str:
+    """A background for boxes of a family: a seventh of its colour on the paper."""
+    mixed = (round(int(colour[i:i + 2], 16) / 7 + int(paper[i:i + 2], 16) * 6 / 7) for i in (1, 3, 5))
+    return "#" + "".join(f"{part:02X}" for part in mixed)

@@ -118,7 +118,7 @@ def _onnx() -> Any:
         import onnx
         import onnx.shape_inference
     except ImportError as error:
-        raise MissingExtraError("onnx_graph reads files with the onnx package: pip install 'needle_lab[onnx]'") from error
+        raise MissingExtraError("onnx_graph needs the onnx package: pip install 'needle_lab[onnx]'") from error
     return onnx
 
 
@@ -178,8 +178,8 @@ def _draw_onnx(graph: Any, max_nodes: int) -> tuple[Drawing, int]:
 def _value_shape(value: Any) -> str:
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         return ""
-    sizes = [str(dim.dim_value) if dim.HasField("dim_value") else "?" if dim.dim_param[:5] in ("", "unk__") else dim.dim_param
-             for dim in value.type.tensor_type.shape.dim]        # unk__7 is how shape inference spells "unknown"
+    sizes = ["?" if dim.dim_param.startswith("unk__") else dim.dim_param or          # inference's word for unknown
+             (str(dim.dim_value) if dim.HasField("dim_value") else "?") for dim in value.type.tensor_type.shape.dim]
     return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
 
 

@@ -45,8 +45,8 @@ def layers_of(source: Source, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
             if id(value) not in returned:                 # a container that hands on what a layer returned is no layer
                 returned.add(id(value))
                 kept.append(value)
-                name = path or "output"
-                layers.append(Layer(f"{name}[{i}]" if len(outputs) > 1 else name, type(called).__name__, host(value).copy()))
+                name = (path or "output") + (f"[{i}]" if len(outputs) > 1 else "")
+                layers.append(Layer(name, type(called).__name__, host(value).copy()))
 
     outputs = tensors(run(module, x, seen))
     return layers, [host(each) for each in outputs]
@@ -72,11 +72,12 @@ def _onnxruntime_layers(path: str, x: Any) -> tuple[list[Layer], list[np.ndarray
     arrays = [host(each) for each in (x if isinstance(x, tuple) else (x,))]
     wanted = session.get_inputs()
     if len(arrays) != len(wanted):
-        raise ArgumentError(f"{os.path.basename(path)} takes {len(wanted)} inputs ({', '.join(w.name for w in wanted)}), "
-                            f"got {len(arrays)}; give several as a tuple")
+        names = ", ".join(each.name for each in wanted)
+        raise ArgumentError(f"{os.path.basename(path)} takes {len(wanted)} inputs ({names}), got {len(arrays)}; "
+                            "give several as a tuple")
     feed = {each.name: array for each, array in zip(wanted, arrays, strict=True)}
-    names = [*made, *(name for name in outputs if name not in made)]
-    values = dict(zip(names, session.run(names, feed), strict=True))
+    fetched = [*made, *(name for name in outputs if name not in made)]
+    values = dict(zip(fetched, session.run(fetched, feed), strict=True))
     layers = [Layer(name, kind, values[name]) for name, kind in made.items() if isinstance(values[name], np.ndarray)]
     return layers, [values[name] for name in outputs]
 

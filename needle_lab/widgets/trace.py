@@ -51,7 +51,7 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
 
         return name_of(check_signature(source, "show")), source, None
     if isinstance(source, (str, os.PathLike)):
-        from ..serialize import read_signature
+        from ..serialize.save import read_signature
 
         return name_of(source), read_signature(source), None
     raise ArgumentError(f"expected a Module, a signature (from Module.signature()) or the path of a saved or ONNX "
@@ -78,7 +78,8 @@ def run(module: Any, x: Any, seen: Callable[[str, Any, list, list], None] | None
 
     inputs and outputs are flat lists of Tensors, in the order of the call.
     """
-    from ..tensor import Tensor, tensor
+    from ..creation import tensor
+    from ..tensor import Tensor
 
     inputs = [each if isinstance(each, Tensor) else tensor(each) for each in (x if isinstance(x, tuple) else (x,))]
     handles = []

@@ -6,7 +6,7 @@ import html
 from typing import Any
 
 from .families import ascii_legend, html_legend
-from .outline import Outline, Row, Shapes, outline
+from .outline import Outline, Row, outline
 from .trace import Source, output_shapes, signature_of
 from .view import View
 
@@ -99,13 +99,14 @@ class TreeView(View):
     def page(self) -> str:
         below, opened = self.outline.children(), self.outline.initially_open(budget=80)
         shapes = max((len(row.shape) for row in self.rows), default=0)
-        cut = len(self.rows) > STATIC_ROWS
-        more = f"<p class=ndl-more>{len(self.rows) - STATIC_ROWS:,} more rows: print(view) shows them</p>" if cut else ""
+        cut = max(0, len(self.rows) - STATIC_ROWS)
+        more = f"<p class=ndl-more>{cut:,} more rows: print(view) shows them</p>" if cut else ""
         column = "in &rarr; out" if any("->" in row.shape for row in self.rows) else "shape"
         head = (f"<div class='ndl-row ndl-cols'><span>name, type</span><span>{column}</span>"
                 "<span class=ndl-num>parameters</span><span>share</span></div>")
         return (f"<div class=ndl-head><b>{html.escape(self.title)}</b><span>{self.summary}</span></div>"
-                f"<div class=ndl-box style='--shape:{max(shapes, 9)}ch;--names:{self.name_width()}px'>{head}{self.block(0, below, opened)}</div>"
+                f"<div class=ndl-box style='--shape:{max(shapes, 9)}ch;--names:{self.name_width()}px'>{head}"
+                f"{self.block(0, below, opened)}</div>"
                 f"{more}{html_legend()}")
 
     def block(self, i: int, below: dict[int, list[int]], opened: set[int]) -> str:
@@ -128,7 +129,8 @@ class TreeView(View):
                 f"<span class='ndl-tw{'' if has_children else ' none'}'></span>{glyph}"
                 f"<span class=ndl-id>{html.escape(row.name)}</span>{times}<i> {html.escape(kind)}</i></span>"
                 f"<span class=ndl-shape>{html.escape(row.shape).replace('-&gt;', '&rarr;')}</span>"
-                f"<span class=ndl-num>{f'{row.params:,}' if row.params else ''}</span><span class=ndl-share>{bar}</span>")
+                f"<span class=ndl-num>{f'{row.params:,}' if row.params else ''}</span>"
+                f"<span class=ndl-share>{bar}</span>")
 
 
 def _tip(row: Row) -> str:

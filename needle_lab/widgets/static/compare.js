@@ -2,6 +2,7 @@
 
 const [PATH_A, PATH_B, TYPE_A, TYPE_B, FAMILY, SHAPE, ABSOLUTE, RELATIVE, PLACE, BEYOND, PICTURE] = Array(11).keys();
 const VALUES = [[0, 32, 76], [124, 123, 120], [255, 234, 70]];           // as cividis: the same for every eye
+const A = "var(--linear)", B = "var(--activation)";
 const ERRORS = [[255, 255, 255], [213, 94, 0]];
 
 function draw(el, data, tell) {
@@ -100,13 +101,13 @@ function bars({ a, b }) {
   const shape = (tag, attributes) => { const e = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v); return e; };
   const svg = shape("svg", { viewBox: `0 0 ${width} 180`, width, height: 180, role: "img", "aria-label": "outputs of A and B as bars" });
   const pattern = shape("pattern", { id, width: 4, height: 4, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
-  pattern.append(shape("rect", { width: 4, height: 4, fill: "#fff" }), shape("rect", { width: 2.4, height: 4, fill: "#D55E00" }));
+  pattern.append(shape("rect", { width: 4, height: 4, fill: "#fff" }), shape("rect", { width: 2.4, height: 4, style: `fill:${B}` }));
   const label = (x, y, text, anchor = "middle") => { const e = shape("text", { x, y, "text-anchor": anchor }); e.textContent = text; return e; };
   svg.append(pattern, shape("line", { x1: 0, x2: width, y1: zero, y2: zero, stroke: "#999" }));
   a.forEach((_, i) => {
     [a[i], b[i]].forEach((value, k) => {
       const bar = shape("rect", { x: 4 + i * step + 10 * k, y: zero - Math.max(value, 0) * unit, width: 9, height: Math.abs(value) * unit,
-        fill: k ? `url(#${id})` : "#0072B2", stroke: k ? "#D55E00" : "#0072B2", "stroke-width": 0.5 });
+        style: k ? `fill:url(#${id});stroke:${B}` : `fill:${A}`, "stroke-width": 0.5 });
       const tip = shape("title", {});
       tip.textContent = `${"AB"[k]}[${i}] = ${value}`;
       bar.append(tip);
@@ -114,8 +115,8 @@ function bars({ a, b }) {
     });
     svg.append(label(4 + i * step + 9, 154, i));
   });
-  svg.append(shape("rect", { x: 4, y: 164, width: 10, height: 10, fill: "#0072B2" }), label(19, 173, "A", "start"),
-    shape("rect", { x: 44, y: 164, width: 10, height: 10, fill: `url(#${id})`, stroke: "#D55E00" }), label(59, 173, "B", "start"));
+  svg.append(shape("rect", { x: 4, y: 164, width: 10, height: 10, style: `fill:${A}` }), label(19, 173, "A", "start"),
+    shape("rect", { x: 44, y: 164, width: 10, height: 10, style: `fill:url(#${id});stroke:${B}` }), label(59, 173, "B", "start"));
   return svg;
 }
 
