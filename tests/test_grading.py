@@ -120,6 +120,8 @@ def test_correct_wrong_and_empty_get_full_partial_and_zero(tmp_path, isolation):
     assert totals(report) == {"correct": 10, "wrong": 8, "empty": 0}
     points = {g.student: g.points for g in report.graded}
     assert points["wrong"] == {"a1.q1": 2, "a1.q2": 3, "a1.q3": 3}      # 5 of the 10 cases of question 1
+    empty = next(g for g in report.graded if g.student == "empty")
+    assert all("not written yet" in reason for reason in empty.reasons.values())
     reasons = next(g.reasons for g in report.graded if g.student == "wrong")
     assert reasons == {"a1.q1": "a vector times a scalar: entry 1 of the result has shape (3,), expected ()"}
 

@@ -73,6 +73,8 @@ def call(function: Callable, args: tuple, seconds: float) -> Outcome:
 
 def describe(error: BaseException, function: Callable) -> str:
     """The error in one line, with the last line of the learner's own function that was running."""
+    if isinstance(error, NotImplementedError):
+        return f"not written yet ({error})" if str(error) else "not written yet"
     text = f"{type(error).__name__}: {error}".rstrip(": ").split("\n")[0]
     code = getattr(function, "__code__", None)
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code is code]

@@ -17,8 +17,8 @@ from needle_lab.grading.calls import Outcome
 from needle_lab.grading.question import Case, Question
 
 PASS, FAIL, NOT_TRIED = "passed", "failed", "not tried"
-MARKS = {PASS: ("[ok]", "\N{CHECK MARK}", "#00704f"), FAIL: ("[no]", "\N{MULTIPLICATION SIGN}", "#b3400a"),
-         NOT_TRIED: ("[  ]", "\N{MIDDLE DOT}", "#767676")}          # ASCII, glyph, colour (4.5:1 on white)
+MARKS = {PASS: ("[ok]", "\N{CHECK MARK}", "#178257"), FAIL: ("[no]", "\N{MULTIPLICATION SIGN}", "#c2530c"),
+         NOT_TRIED: ("[  ]", "\N{MIDDLE DOT}", "#767676")}          # ASCII, glyph, colour (3:1 or better on white and on black)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Feedback:
         q = self.question
         passed = sum(t.passed for t in self.trials)
         lines = [f"{MARKS[PASS if self else FAIL][0]} {q.name}: {q.title}: {passed} of {len(self.trials)} checks pass "
-                 f"({q.points:g} points)"]
+                 f"(worth {q.points:g} points)"]
         lines += [f"  {MARKS[t.verdict][0]} {t.case.function}: {t.case.note}" for t in self.trials]
         if works := self.works():
             lines.append("  the smallest input that fails:")
@@ -116,7 +116,7 @@ class Feedback:
         head = (f'<div style="font-weight:600"><span style="color:{colour}">{glyph} '
                 f'{"passed" if self else "not yet"}</span> &nbsp;{escape(q.name)}: {escape(q.title)} '
                 f'<span style="font-weight:400;opacity:.75">&nbsp;{passed} of {len(self.trials)} checks pass, '
-                f"{q.points:g} points</span></div>")
+                f"worth {q.points:g} points</span></div>")
         rows = "".join(_row(t) for t in self.trials)
         lines = "".join(_line(label, text) for label, text in self.works())
         works = ('<div style="margin:.6em 0 .2em;font-weight:600">The smallest input that fails</div>'
