@@ -182,8 +182,19 @@ def _summary(arguments: argparse.Namespace) -> int:
         return 0
     from needle_lab.serialize.diff import signature_diff
 
-    print(signature_diff(arguments.file, arguments.file))
+    rows = signature_diff(arguments.file, arguments.file).rows          # against itself: its own tree
+    tree = [(row.depth, row.a) for row in rows if row.a]
+    labels = ["  " * depth + f"{entry['name']} {entry['type']}".strip() for depth, entry in tree]
+    for label, (_, entry) in zip(labels, tree, strict=True):
+        print(f"{label:<{max(map(len, labels))}}  {_tensor_columns(entry)}".rstrip())
+    print(f"{sum(entry['numel'] for _, entry in tree if entry['type'] == 'Parameter'):,} parameters")
     return 0
+
+
+def _tensor_columns(entry: dict[str, Any]) -> str:
+    if entry["shape"] is None:                  # a module
+        return ""
+    return f"{str(tuple(entry['shape'])):<20} {entry['dtype']:<9} {entry['numel']:>12,}"
 
 
 def _diff(arguments: argparse.Namespace) -> int:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from needle_lab import cli, doctor
+from needle_lab import cli, doctor, nn
 from needle_lab.errors import MissingFileError
+from needle_lab.serialize import save_state_dict
 
 
 def test_doctor_prints_ascii_and_names_a_remedy_for_everything_missing(capsys):
@@ -73,6 +74,38 @@ def test_an_option_that_does_not_exist_is_refused(capsys):
     assert "--jsn" in capsys.readouterr().err
 
 
+# ---------------------------------------------------------------------------------------- saved models
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    for name, width in (("narrow", 4), ("wide", 6)):
+        save_state_dict(nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2)), folder / name)
+    return folder
+
+
+def test_summary_of_a_file_is_its_tree_with_shapes(saved, capsys):
+    assert cli.main(["summary", str(saved / "narrow")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Sequential" and lines[-1] == "26 parameters"
+    assert [line.split()[2:5] for line in lines if "Parameter" in line][0] == ["(4,", "3)", "float32"]
+
+
+def test_diff_exits_like_diff(saved, capsys):
+    assert cli.main(["diff", str(saved / "narrow"), str(saved / "narrow")]) == 0
+    assert "can load" in capsys.readouterr().out
+    assert cli.main(["diff", str(saved / "narrow"), str(saved / "wide")]) == 1
+    assert "(4, 3) -> (6, 3)" in capsys.readouterr().out
+    assert cli.main(["diff", "--json", str(saved / "narrow"), str(saved / "wide")]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "partly"
+
+
+def test_a_damaged_file_is_one_message(tmp_path, capsys):
+    (tmp_path / "bad").write_bytes(b"\0" * 100)
+    assert cli.main(["summary", str(tmp_path / "bad")]) == 2
+    assert capsys.readouterr().err.startswith("needle-lab: ")
+
+
 # ------------------------------------------------------------------------------------------------- lab
 
 @pytest.fixture
@@ -105,6 +138,18 @@ def test_options_after_lab_go_to_jupyterlab(clone, monkeypatch):
     monkeypatch.chdir(clone)
     assert cli.main(["lab", "--no-browser", "--port=8890"]) == 0
     assert given[-2:] == ["--no-browser", "--port=8890"]
+
+
+def test_lab_hands_out_assignments_once_and_leaves_work_alone(clone, capsys):
+    source = clone / "assignments" / "a1" / "a1.ipynb"
+    source.parent.mkdir(parents=True)
+    source.write_text('{"cells": []}', encoding="utf-8")
+    cli._hand_out(clone / "notebooks")
+    copy = clone / "notebooks" / "assignments" / "a1.ipynb"
+    copy.write_text("work", encoding="utf-8")
+    cli._hand_out(clone / "notebooks")
+    assert copy.read_text(encoding="utf-8") == "work"
+    assert capsys.readouterr().out.count("new assignment") == 1
 
 
 def test_root_is_allowed_only_for_root(clone, monkeypatch):

@@ -17,8 +17,11 @@ from needle_lab.grading.calls import Outcome
 from needle_lab.grading.question import Case, Question
 
 PASS, FAIL, NOT_TRIED = "passed", "failed", "not tried"
-MARKS = {PASS: ("[ok]", "\N{CHECK MARK}", "#178257"), FAIL: ("[no]", "\N{MULTIPLICATION SIGN}", "#c2530c"),
-         NOT_TRIED: ("[  ]", "\N{MIDDLE DOT}", "#767676")}          # ASCII, glyph, colour (3:1 or better on white and on black)
+MARKS = {                                       # ASCII, glyph, colour (contrast 3:1 or better on white and on black)
+    PASS: ("[ok]", "\N{CHECK MARK}", "#178257"),
+    FAIL: ("[no]", "\N{MULTIPLICATION SIGN}", "#c2530c"),
+    NOT_TRIED: ("[  ]", "\N{MIDDLE DOT}", "#767676"),
+}
 
 
 @dataclass(frozen=True)
