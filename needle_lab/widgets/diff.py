@@ -135,12 +135,12 @@ def _change(before: str, after: str, side: str, unchanged: str) -> list[Piece]:
 def _shape(a: list[int] | None, b: list[int] | None, side: str) -> list[Piece]:
     """(128, 64, 3, 3) against (64, 64, 3, 3) reads `(128->64, 64, 3, 3)`; other ranks are marked whole."""
     if a is None or b is None or len(a) != len(b):
-        before, after = ("none" if shape is None else show_shape(shape) for shape in (a, b))
-        return _change(before, after, side, "plain")
+        old, new = ("none" if shape is None else show_shape(shape) for shape in (a, b))
+        return _change(old, new, side, "plain")
     pieces: list[Piece] = [("plain", "(")]
-    for i, (before, after) in enumerate(zip(a, b, strict=True)):
+    for i, (old, new) in enumerate(zip(a, b, strict=True)):
         pieces += [("plain", ", ")] if i else []
-        pieces += _change(str(before), str(after), side, "plain")
+        pieces += _change(str(old), str(new), side, "plain")
     return [*pieces, ("plain", ",)" if len(a) == 1 else ")")]
 
 
