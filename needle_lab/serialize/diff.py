@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MARKS = {"same": " ", "changed": "~", "removed": "-", "added": "+"}
 ABSENT = "\0absent"           # no configuration value
-LARGEST_TABLE = 250_000      # pairs compared by similarity; longer unequal stretches are paired by position
+LARGEST_TABLE = 40_000       # pairs compared by likeness at a time; beyond that, equal subtrees are found first
 
 
 @dataclass(frozen=True)
@@ -158,17 +158,30 @@ def _pair(a: list[_Side], b: list[_Side], ordered: bool) -> list[tuple[_Side | N
 
 
 def _by_likeness(a: list[_Side], b: list[_Side], least: float = 0.0) -> dict[int, int]:
-    """Pair in order: equal subtrees first, then, between those, the pairing with the most in common."""
-    partner: dict[int, int] = {}
-    matcher = SequenceMatcher(None, [x.text for x in a], [y.text for y in b], autojunk=False)
-    for what, i0, i1, j0, j1 in matcher.get_opcodes():
-        if what == "equal":
-            partner |= {i0 + k: j0 + k for k in range(i1 - i0)}
-        elif what == "replace" and (i1 - i0) * (j1 - j0) > LARGEST_TABLE:
-            partner |= {i0 + k: j0 + k for k in range(min(i1 - i0, j1 - j0)) if _alike(a[i0 + k], b[j0 + k]) > least}
-        elif what == "replace":
-            partner |= {i0 + i: j0 + j for i, j in _best_in_order(a[i0:i1], b[j0:j1], least)}
+    """Pair in order so that the paired have the most in common; equal ends need no search."""
+    start, end = 0, 0
+    while start < min(len(a), len(b)) and a[start].text == b[start].text:
+        start += 1
+    while end < min(len(a), len(b)) - start and a[-1 - end].text == b[-1 - end].text:
+        end += 1
+    partner = {i: i for i in range(start)} | {len(a) - i: len(b) - i for i in range(1, end + 1)}
+    for i0, i1, j0, j1 in _stretches(a, b, start, len(a) - end, start, len(b) - end):
+        partner |= {i0 + i: j0 + j for i, j in _best_in_order(a[i0:i1], b[j0:j1], least)}
     return partner
+
+
+def _stretches(a: list[_Side], b: list[_Side], i0: int, i1: int, j0: int, j1: int) -> list[tuple[int, int, int, int]]:
+    """The ranges to compare by likeness: the whole, or, where that is too large, between runs of equal subtrees."""
+    if (i1 - i0) * (j1 - j0) <= LARGEST_TABLE:
+        return [(i0, i1, j0, j1)]
+    texts_a, texts_b = [x.text for x in a[i0:i1]], [y.text for y in b[j0:j1]]
+    pieces = []
+    for what, p, q, r, s in SequenceMatcher(None, texts_a, texts_b, autojunk=False).get_opcodes():
+        if what == "equal" or (q - p) * (s - r) > LARGEST_TABLE:           # one by one, by position
+            pieces += [(i0 + p + k, i0 + p + k + 1, j0 + r + k, j0 + r + k + 1) for k in range(min(q - p, s - r))]
+        else:
+            pieces.append((i0 + p, i0 + q, j0 + r, j0 + s))
+    return pieces
 
 
 def _best_in_order(a: list[_Side], b: list[_Side], least: float) -> list[tuple[int, int]]:
@@ -193,8 +206,8 @@ def _best_in_order(a: list[_Side], b: list[_Side], least: float) -> list[tuple[i
 
 def _alike(x: _Side, y: _Side) -> float:
     """0 to 1: the share of features in common (Dice), with a little for a shared position's name."""
-    if x.kind != y.kind:
-        return 0.0
+    if x.kind != y.kind or x.text == y.text:
+        return float(x.kind == y.kind)
     common = sum((x.features & y.features).values())
     share = 2 * common / (sum(x.features.values()) + sum(y.features.values()))
     return 0.9 * share + 0.05 * (x.name == y.name) + 0.01 * (x.kind == "module")
@@ -242,17 +255,17 @@ def _judge(left: _Side | None, right: _Side | None, positional: bool) -> tuple[s
         x, y = left.spec["config"], right.spec["config"]
         reasons += [f"{name}: {_value(x, name)} -> {_value(y, name)}" for name in dict.fromkeys([*x, *y])
                     if canonical(x.get(name, ABSENT)) != canonical(y.get(name, ABSENT))]
-        x_of, y_of = left.spec.get("alias_of"), right.spec.get("alias_of")
-        if (x_of is None) != (y_of is None):
-            reasons.append(f"shared with {x_of} -> its own" if x_of is not None else f"its own -> shared with {y_of}")
+        shared = [side.spec.get("alias_of") for side in (left, right)]
+        if shared[0] != shared[1]:
+            reasons.append(" -> ".join("its own" if path is None else f"shared with {path}" for path in shared))
     else:
         if left.spec["shape"] != right.spec["shape"]:
             reasons.append(f"shape {_shape(left.spec)} -> {_shape(right.spec)}")
         if left.spec["dtype"] != right.spec["dtype"]:
             reasons.append(f"dtype {left.spec['dtype']} -> {right.spec['dtype']}")
-        x_names, y_names = len(left.spec.get("aliases", [])), len(right.spec.get("aliases", []))
-        if x_names != y_names:
-            reasons.append(f"shared under {x_names} -> {y_names} more paths")
+        names = [side.spec.get("aliases", []) for side in (left, right)]
+        if names[0] != names[1]:
+            reasons.append(" -> ".join("shared with " + ", ".join(n) if n else "not shared" for n in names))
     return ("changed", "; ".join(reasons)) if reasons else ("same", "")
 
 

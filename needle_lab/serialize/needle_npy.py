@@ -8,7 +8,7 @@ no instruction that looks up or calls a Python object; a name it does not know i
 
 from __future__ import annotations
 
-import io
+import ast
 import math
 import os
 import pickletools
@@ -22,6 +22,7 @@ from ..errors import FileFormatError
 from .tensorfile import _opened
 
 MOST_ENTRIES = 100_000
+LONGEST_HEADER = 1_000
 _MARK = object()
 
 
@@ -52,7 +53,7 @@ def load_needle_npy(path: str | os.PathLike) -> NeedleCheckpoint:
         return _checkpoint(value)
     except FileFormatError as error:
         raise FileFormatError(f"{where}: {error}") from error
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, EOFError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError, SyntaxError) as error:
         raise FileFormatError(f"{where} is damaged or made up: {str(error)[:200]}") from error
 
 
@@ -60,16 +61,16 @@ def _pickle_inside(content: bytes) -> bytes:
     """The pickle in an .npy file of one Python object."""
     if not content.startswith(b"\x93NUMPY"):
         raise FileFormatError("no .npy file; the original Needle's checkpoints begin with \\x93NUMPY")
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    form = np.lib.format
-    read_header = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}.get(version)
-    if read_header is None:
-        raise FileFormatError(f".npy format {version} is unknown; 1.0 and 2.0 are read")
-    shape, _, dtype = read_header(file)
-    if dtype.kind != "O" or math.prod(shape) != 1:
-        raise FileFormatError(f"a numpy array of {dtype} {shape}, not a checkpoint; read it with np.load(path)")
-    return content[file.tell():]
+    wide = 2 if content[6:7] == b"\x01" else 4                          # bytes that give the header's length
+    start = 8 + wide
+    length = int.from_bytes(content[8:start], "little")
+    if length > LONGEST_HEADER:
+        raise FileFormatError(f"an .npy header of {length:,} bytes; a checkpoint's has fewer than {LONGEST_HEADER}")
+    header = ast.literal_eval(content[start:start + length].decode("latin1").strip())
+    if header["descr"] != "|O" or math.prod(header["shape"]) != 1:
+        raise FileFormatError(f"a numpy array of {header['descr']} {header['shape']}, not a checkpoint; "
+                              "read it with np.load(path)")
+    return content[start + length:]
 
 
 def _checkpoint(value: Any) -> NeedleCheckpoint:
@@ -132,7 +133,8 @@ _RECONSTRUCT = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._r
 _SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 _FROM_BUFFER = ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer")
 _ENCODE, _ORDERED_DICT = "_codecs.encode", "collections.OrderedDict"
-_KNOWN = {*_RECONSTRUCT, *_SCALAR, *_FROM_BUFFER, _ENCODE, _ORDERED_DICT, "numpy.ndarray", "numpy.dtype"}
+_NO_BYTES = ("builtins.bytes", "__builtin__.bytes")
+_KNOWN = {*_RECONSTRUCT, *_SCALAR, *_FROM_BUFFER, *_NO_BYTES, _ENCODE, _ORDERED_DICT, "numpy.ndarray", "numpy.dtype"}
 
 
 class _Machine:
@@ -215,8 +217,8 @@ class _Machine:
             return self.array(shape, dtype, order == "F", raw)
         if function == _ENCODE and arguments[1:] == ("latin1",):
             return arguments[0].encode("latin1")
-        if function == _ORDERED_DICT and not arguments:
-            return {}
+        if not arguments and function in (_ORDERED_DICT, *_NO_BYTES):
+            return {} if function == _ORDERED_DICT else b""
         raise FileFormatError(f"refused: a call of {function} with these arguments")
 
     def build(self) -> None:

@@ -26,7 +26,7 @@ from ..nn.state import LoadReport, match, write
 from ..random import Generator, default_generator
 from ..tensor import Tensor
 from . import tensorfile
-from .diff import compare_entries, signature_diff
+from .diff import DiffRow, compare_entries, signature_diff
 from .pack import pack, unpack
 from .signature import canonical, check_signature, tensor_entries
 from .tensorfile import TensorFile
@@ -136,7 +136,8 @@ def load_checkpoint(path: str | os.PathLike, *, model: Module | None = None, opt
                               + ("a safetensors file of another program: ndl.load_tensors(path)" if about is None
                                  else "saved weights: ndl.load_state_dict(model, path)"))
     mapping = _mapping(map_device)
-    tree = unpack(about["tree"], file.arrays, lambda device: mapping.get(device, mapping.get("*", device)))
+    tree = {part: unpack(value, file.arrays, lambda device: mapping.get(device, mapping.get("*", device)))
+            for part, value in about["tree"].items()}
     values: list = []
     if model is not None:
         _check_module(model, "load_checkpoint")
@@ -189,6 +190,8 @@ def _about(path: str, metadata: dict[str, str]) -> dict[str, Any] | None:
     """Our part of the metadata, checked; None for a file of another program."""
     if KEY not in metadata:
         return None
+    if tensorfile.DIGEST not in metadata:
+        raise FileFormatError(f"{path} has lost its checksum; another program rewrote it, or it is damaged")
     try:
         about = json.loads(metadata[KEY])
         if not isinstance(about, dict) or type(about.get("format")) is not int:
@@ -196,9 +199,10 @@ def _about(path: str, metadata: dict[str, str]) -> dict[str, Any] | None:
         if about["format"] > FORMAT:
             raise FileFormatError(f"{path} was written by a newer needle_lab (file format {about['format']}, this one "
                                   f"reads up to {FORMAT}); upgrade needle_lab")
-        wrong = next((key for key, kind in _FIELDS.items() if not isinstance(about.get(key), kind)), None)
-        if wrong or (about["kind"] == "checkpoint" and not isinstance(about.get("tree"), dict)):
-            raise ArgumentError(f"no {wrong or 'tree'}")
+        _check_fields(about, _FIELDS)
+        if about["kind"] == "checkpoint":
+            _check_fields(about, {"tree": dict})
+            _check_fields(about["tree"], _TREE)
         if about["signature"] is not None:
             check_signature(about["signature"], "its metadata")
     except (ValueError, RecursionError) as error:
@@ -210,6 +214,13 @@ def _about(path: str, metadata: dict[str, str]) -> dict[str, Any] | None:
 
 _FIELDS: dict[str, Any] = {"kind": str, "versions": dict, "device": (str, dict, type(None)),
                            "signature": (dict, type(None))}
+_TREE: dict[str, Any] = {"optimizer": object, "history": object, "rng": dict, "aux": dict}
+
+
+def _check_fields(found: dict[str, Any], fields: dict[str, Any]) -> None:
+    for key, kind in fields.items():
+        if key not in found or not isinstance(found[key], kind):
+            raise ArgumentError(f"no {key} as it should be")
 
 
 # --- matching a file with a model ---------------------------------------------------------------------------------
@@ -273,10 +284,8 @@ def _explain(path: str, saved: dict[str, Any], module: Module) -> str:
         head += f"; {len(diff.mismatches)} of {diff.entries} entries differ:"
         lines = [(path, f"file {left}", f"model {right}") for path, left, right in diff.mismatches]
     else:
-        changes = [row for row in diff.changes if row.a and row.b]
-        head += f"; all {diff.entries} entries fit, but {len(changes) or 'its'} modules differ:"
-        lines = [(row.path_b or "the whole", "file -> model", row.reason) for row in changes] or \
-            [("modules", "", diff.first_cause)]
+        head += f"; all {diff.entries} entries fit, but the modules differ:"
+        lines = [_in_words(row) for row in diff.changes] or [("modules", "", diff.first_cause)]
     shown = lines[:SHOWN]
     widths = [max(len(line[i]) for line in shown) for i in range(2)]
     table = [f"  {a:<{widths[0]}}   {b:<{widths[1]}}   {c}" for a, b, c in shown]
@@ -284,6 +293,13 @@ def _explain(path: str, saved: dict[str, Any], module: Module) -> str:
     if more:
         table.append(f'  ... {more} more: ndl.diff(model, "{path}") shows all')
     return "\n".join([head, *table, "To load the entries that fit: ndl.load_state_dict(model, path, strict=False)"])
+
+
+def _in_words(row: DiffRow) -> tuple[str, str, str]:
+    if row.a and row.b:
+        return row.path_b or "the whole", "file -> model", row.reason
+    file, model = (entry["type"] if entry else "-" for entry in (row.a, row.b))
+    return row.path_a or row.path_b or "", f"file {file}", f"model {model}"
 
 
 def _state(module: Module) -> Iterable[tuple[str, Tensor]]:
