@@ -85,6 +85,7 @@ class Op:
         self.forward, self.onnx, self.promote = forward, onnx, promote
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
         self.kernels: dict[str, Callable] = {}
+        self.most_inputs = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(forward).parameters.values())
         self.vjp: Callable | None = None
         self.reads_output = self.reads_all = True
         self.reads_inputs: tuple[bool, ...] = ()
@@ -114,6 +115,8 @@ class Op:
 
     def __call__(self, *inputs, **attrs):
         device, requires_grad, arrays = None, False, []
+        while inputs and inputs[-1] is None:         # absent optional inputs: linear(x, weight, None)
+            inputs = inputs[:-1]
         for x in inputs:
             if isinstance(x, Tensor):
                 if device is None:
@@ -362,6 +365,8 @@ def _input_gradients(node: Node, slots: list) -> tuple:
     single = node.count == 1
     answer = rule_op.vjp(slots[0] if single else tuple(slots), y[0] if single and y else y, *node.inputs, **node.attrs)
     answer = answer if isinstance(answer, tuple) else (answer,)
+    if len(answer) == rule_op.most_inputs:               # a rule answers for absent optional inputs too
+        answer = answer[:len(node.inputs)]
     if len(answer) != len(node.inputs):
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")

@@ -431,3 +431,20 @@ def _torch_lstm_cell(gates, c):
 def _(rng):
     yield case(rng.normal(size=(3, 20)), rng.normal(size=(3, 5)))
     yield case(rng.normal(size=(1, 4)), rng.normal(size=(1, 1)))
+
+
+@samples("linear", lambda x, w, b=None: F.linear(x, w, b))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), rng.normal(size=(5, 4)), rng.normal(size=5))
+    yield case(rng.normal(size=(2, 3, 4)), rng.normal(size=(5, 4)))
+    yield case(rng.normal(size=4), rng.normal(size=(5, 4)), rng.normal(size=5))
+    yield case(rng.normal(size=(0, 4)), rng.normal(size=(5, 4)), rng.normal(size=5))
+
+
+@samples("apply_batch_norm", lambda x, mean, var, weight=None, bias=None, eps=0: (
+    (x - mean[:, None, None]) / torch.sqrt(var[:, None, None] + eps) * (1 if weight is None else weight[:, None, None])
+    + (0 if bias is None else bias[:, None, None])))
+def _(rng):
+    x, mean, var = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=3), rng.uniform(0.5, 2.0, 3)
+    yield case(x, mean, var, eps=1e-5)
+    yield case(x, mean, var, rng.normal(size=3), rng.normal(size=3), eps=1e-3)

@@ -37,13 +37,7 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ShapeError(f"Linear: expected (..., {self.in_features}), got {x.shape}")
-        return linear(x, self.weight, self.bias)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + b.  torch.nn.functional.linear."""
-    y = x @ weight.mT
-    return y if bias is None else y + bias
+        return ops.linear(x, self.weight, self.bias)
 
 
 class Flatten(Module):

@@ -13,7 +13,6 @@ from .. import creation, ops
 from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor
 from . import init
-from .linear import linear
 from .module import Module, Parameter
 
 
@@ -52,7 +51,7 @@ class _Recurrent(Module):
 
     def _input_part(self, x: Tensor, weight_ih, bias_ih, bias_hh) -> Tensor:
         """The input's share of all gates at all steps."""
-        return linear(x, weight_ih, None if bias_ih is None else bias_ih + bias_hh)
+        return ops.linear(x, weight_ih, None if bias_ih is None else bias_ih + bias_hh)
 
     def _step(self, x_part: Tensor, state: tuple, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple:
         raise NotImplementedError
@@ -123,7 +122,7 @@ class RNN(_Recurrent):
         self.nonlinearity = nonlinearity
 
     def _step(self, x_part, state, weight_hh, bias_hh):
-        return (ops.rnn_cell(x_part, linear(state[0], weight_hh), self.nonlinearity),)
+        return (ops.rnn_cell(x_part, ops.linear(state[0], weight_hh), self.nonlinearity),)
 
 
 class LSTM(_Recurrent):
@@ -133,7 +132,7 @@ class LSTM(_Recurrent):
 
     def _step(self, x_part, state, weight_hh, bias_hh):
         h, c = state
-        return ops.lstm_cell(x_part + linear(h, weight_hh), c)[:2]
+        return ops.lstm_cell(x_part + ops.linear(h, weight_hh), c)[:2]
 
 
 class GRU(_Recurrent):
@@ -142,7 +141,7 @@ class GRU(_Recurrent):
     gates = 3
 
     def _input_part(self, x, weight_ih, bias_ih, bias_hh):
-        return linear(x, weight_ih, bias_ih)           # b_hh stays with W_hh h, which the reset gate multiplies
+        return ops.linear(x, weight_ih, bias_ih)           # b_hh stays with W_hh h, which the reset gate multiplies
 
     def _step(self, x_part, state, weight_hh, bias_hh):
-        return (ops.gru_cell(x_part, linear(state[0], weight_hh, bias_hh), state[0]),)
+        return (ops.gru_cell(x_part, ops.linear(state[0], weight_hh, bias_hh), state[0]),)

@@ -9,7 +9,7 @@ from ..errors import ArgumentError, ShapeError
 from ..tensor import Tensor
 from . import init
 from .activation import Dropout
-from .linear import Linear, linear
+from .linear import Linear
 from .module import Module, Parameter
 from .norm import LayerNorm
 
@@ -72,9 +72,9 @@ class MultiheadAttention(Module):
         """-> q, k, v of shape (N, heads, length, E / heads); one matrix product when all three are the same tensor."""
         e = self.embed_dim
         if query is key and key is value:
-            parts = ops.chunk(linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
+            parts = ops.chunk(ops.linear(query, self.in_proj_weight, self.in_proj_bias), 3, axis=-1)
         else:
-            parts = tuple(linear(t, self.in_proj_weight[i * e:(i + 1) * e],
+            parts = tuple(ops.linear(t, self.in_proj_weight[i * e:(i + 1) * e],
                                  None if self.in_proj_bias is None else self.in_proj_bias[i * e:(i + 1) * e])
                           for i, t in enumerate((query, key, value)))
         return (p.reshape(*p.shape[:2], self.num_heads, -1).transpose(1, 2) for p in parts)

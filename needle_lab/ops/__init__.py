@@ -105,6 +105,7 @@ from .embedding import (
 from .linalg import (
     dot,
     einsum,
+    linear,
     matmul,
     outer,
 )
@@ -122,6 +123,7 @@ from .loss import (
     smooth_l1_loss,
 )
 from .norm import (
+    apply_batch_norm,
     batch_norm,
     group_norm,
     instance_norm,

@@ -181,7 +181,7 @@ def _(g, _y, x, weight, bias=None, **geometry):
     channels = (0, *range(2, g.ndim))
     return (lambda: convolution_input(g, weight, size=x.shape[2:], **geometry),
             lambda: convolution_weight(x, g, kernel=weight.shape[2:], **geometry),
-            lambda: sum_(g, axis=channels))[:2 if bias is None else 3]
+            lambda: sum_(g, axis=channels))
 
 
 @convolution_input.gradient
@@ -223,8 +223,7 @@ def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
                          f"{', '.join('DHW'[-dims:])})")
     stride, dilation = spread(stride, dims, "stride"), spread(dilation, dims, "dilation")
     pads = pad_pairs(padding, dims, weight.shape[2:], dilation, x.shape[2:], stride)
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    return convolution(*inputs, stride=stride, pads=pads, dilation=dilation, groups=groups)
+    return convolution(x, weight, bias, stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
 conv1d = conv2d = conv3d = conv

@@ -30,6 +30,24 @@ def _(g, _y, a, b):
     return lambda: g @ b.mT, lambda: a.mT @ g
 
 
+@op(onnx="Gemm")
+def linear(x, weight, bias=None):
+    """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
+    if not x.ndim or x.shape[-1] != weight.shape[-1]:
+        raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
+    y = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
+    if bias is not None:
+        y += bias
+    return y
+
+
+@linear.gradient
+def _(g, _y, x, weight, bias=None):
+    return (lambda: g @ weight,
+            lambda: g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1]),
+            lambda: g)            # the engine sums the bias over all other axes
+
+
 def outer(a, b):
     """All products of two vectors: (n), (m) -> (n, m)."""
     return unsqueeze(a, -1) * unsqueeze(b, -2)
