@@ -36,7 +36,7 @@ class TreeView(View):
 
     @property
     def summary(self) -> str:
-        modules = sum(row.kind == "module" for row in self.rows)
+        modules = sum(row.kind == "module" and row.type not in ("list", "tuple", "dict") for row in self.rows)
         return f"{self.outline.total:,} parameters in {modules:,} module{'s' * (modules != 1)}"
 
     def share(self, row: Row) -> float:
