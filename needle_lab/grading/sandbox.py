@@ -7,6 +7,7 @@ limits: enough against mistakes, not against malice. `describe` says which, and 
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import functools
 import os
@@ -70,6 +71,7 @@ def library() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="needle_lab_") as folder:
         shutil.copytree(PACKAGE, Path(folder, "needle_lab"), ignore=lambda where, names: [
             n for n in names if n == "__pycache__" or Path(where, n) == QUESTIONS])
+        compileall.compile_dir(folder, quiet=2)         # once here, not once for every notebook
         yield Path(folder)
 
 
