@@ -148,9 +148,12 @@ def test_signature_names_of_the_original_needle():
     class Two(Module):
         def __init__(self):
             super().__init__()
-            self.first, self.fc, self.second = ConvBN(), Affine(2, 2), ConvBN()
+            self.blocks, self.fc, self.last = [ConvBN()], Affine(2, 2), ConvBN()
+            self.weights = [Parameter([1.0]), Parameter([2.0, 3.0])]
 
-    children = Two().signature(signature_names=True)["children"]
+    signature = Two().signature(signature_names=True)
+    children = signature["children"]
+    assert list(signature["parameters"]) == ["Parameter-1", "Parameter-2"]
     assert list(children) == ["ConvBN-1", "Affine-1", "ConvBN-2"]
     assert list(children["ConvBN-2"]["children"]) == ["Affine-1", "Norm-1"]
 

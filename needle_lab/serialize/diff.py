@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,7 +114,21 @@ class _Side:
     kind: str                        # "module", "Parameter" or "Buffer"
     spec: dict[str, Any]
     text: str                        # canonical form: equal texts are equal subtrees
-    features: Counter[str]           # what can be in common: classes, tensor names, shapes
+
+    @cached_property
+    def features(self) -> Counter[str]:
+        """What can be in common: classes (they count twice), configuration, tensor names and shapes."""
+        found: Counter[str] = Counter()
+        if self.kind != "module":
+            found.update([self.kind, self.name, *(f"axis {i}: {n}" for i, n in enumerate(self.spec["shape"]))])
+            return found
+        for item in items(self.spec):
+            if item.kind == "module":
+                found[item.spec["class"]] += 2
+                found.update(f"{name}={value}" for name, value in item.spec["config"].items())
+            else:
+                found.update([item.path, f"{item.path}{item.spec['shape']}"])
+        return found
 
 
 def _align(a: dict, b: dict) -> Iterator[DiffRow]:
@@ -223,19 +238,8 @@ def _children(side: _Side | None) -> list[_Side]:
 
 
 def _side(name: str, kind: str, spec: dict) -> _Side:
-    features: Counter[str] = Counter()
-    if kind == "module":
-        for item in items(spec):
-            if item.kind == "module":
-                features[item.spec["class"]] += 2
-                features.update(f"{name}={value}" for name, value in item.spec["config"].items())
-            else:
-                features.update([item.path, f"{item.path}{item.spec['shape']}"])
-        spec_text = canonical(spec)
-    else:
-        features.update([kind, name, *(f"axis {i}: {n}" for i, n in enumerate(spec["shape"]))])
-        spec_text = kind + name + canonical([spec["shape"], spec["dtype"]])
-    return _Side(name, kind, spec, spec_text, features)
+    text = canonical(spec) if kind == "module" else kind + name + canonical([spec["shape"], spec["dtype"]])
+    return _Side(name, kind, spec, text)
 
 
 def _join(path: str, side: _Side | None) -> str:
@@ -327,11 +331,15 @@ def _table(diff: SignatureDiff) -> Iterator[str]:
             skipped += 1
             continue
         if skipped:
-            yield f"    ... {skipped} rows the same"
+            yield _skipped(skipped)
             skipped = 0
         yield f"  {MARKS[row.kind]} {left[i]:<{wide_a}}   {right[i]:<{wide_b}}   {row.reason}".rstrip()
     if skipped and shown:
-        yield f"    ... {skipped} rows the same"
+        yield _skipped(skipped)
+
+
+def _skipped(rows: int) -> str:
+    return f"    ... {rows} row{'s' * (rows > 1)} the same"
 
 
 def _with_parents(rows: list[DiffRow]) -> set[int]:

@@ -28,30 +28,29 @@ LONGEST = 64       # a list of more values than this is data (a vocabulary), not
 
 def signature(module: Module, signature_names: bool = False) -> dict[str, Any]:
     """`Module.signature`."""
-    nodes: dict[str, dict[str, Any]] = {}
+    names = counter_names(module) if signature_names else {}
+    nodes: dict[str, dict[str, Any]] = {}              # where what is held at a path is entered
     tensors: dict[str, dict[str, Any]] = {}
     shared: dict[str, str] = {}
     for path, value, first in module.walk():
         parent, _, name = path.rpartition(".")
+        name = names.get(path, name).rpartition(".")[2]
         if path != first:
             shared[path] = first
-        if not isinstance(value, Tensor):
+        if isinstance(value, Tensor):
+            if path == first:
+                tensors[path] = {"shape": list(value.shape), "dtype": value.dtype.name}
+                nodes[parent]["buffers" if isinstance(value, Buffer) else "parameters"][name] = tensors[path]
+        elif signature_names and not isinstance(value, Module):
+            nodes[path] = nodes[parent]                # plain lists, tuples and dicts had no names of their own
+        else:
             nodes[path] = _node(value, first if path != first else None)
             if path:
                 nodes[parent]["children"][name] = nodes[path]
-        elif path == first:
-            tensors[path] = {"shape": list(value.shape), "dtype": value.dtype.name}
-            nodes[parent]["buffers" if isinstance(value, Buffer) else "parameters"][name] = tensors[path]
     for alias, first in shared.items():
         for path, entry in tensors.items():
             if path == first or path.startswith(first + "."):
                 entry.setdefault("aliases", []).append(alias + path[len(first):])
-    if signature_names:
-        names = counter_names(module)
-        for path, node in nodes.items():
-            prefix = path + "." if path else ""
-            node["children"] = {names[prefix + name].rpartition(".")[2]: child
-                                for name, child in node["children"].items()}
     return nodes[""]
 
 
@@ -62,16 +61,24 @@ def configuration(module: Module) -> dict[str, Any]:
 
 
 def counter_names(module: Module) -> dict[str, str]:
-    """Attribute path -> the original Needle's: "conv.bn.weight" -> "ConvBN-1.BatchNorm2d-1.weight" (class, counter)."""
-    names, counts = {"": ""}, Counter[tuple[str, str]]()
+    """Attribute path -> the original Needle's: "blocks.0.bn.weight" -> "ConvBN-1.BatchNorm2d-1.weight".
+
+    A module is called by its class and a counter among its siblings of that class; what stands in a plain list, tuple
+    or dict counts as held by the module around it.
+    """
+    names, counts, containers = {"": ""}, Counter[tuple[str, str]](), set()
     for path, value, _ in module.walk():
         parent, _, name = path.rpartition(".")
         if not path:
             continue
-        if not isinstance(value, Tensor):
+        if not isinstance(value, (Module, Tensor)):
+            containers.add(path)
+            names[path] = names[parent]
+            continue
+        if isinstance(value, Module) or parent in containers:
             kind = type(value).__name__
-            counts[parent, kind] += 1
-            name = f"{kind}-{counts[parent, kind]}"
+            counts[names[parent], kind] += 1
+            name = f"{kind}-{counts[names[parent], kind]}"
         names[path] = f"{names[parent]}.{name}" if names[parent] else name
     return names
 
