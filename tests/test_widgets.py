@@ -370,7 +370,7 @@ def test_without_graphviz_the_dot_text_stands_in(onnx_model, monkeypatch):
 def test_onnx_graph_refuses_what_is_no_model(tmp_path):
     with pytest.raises(MissingFileError):
         onnx_graph(tmp_path / "nowhere.onnx")
-    with pytest.raises(ArgumentError, match="an OnnxModule is needed"):
+    with pytest.raises(ArgumentError, match="or an OnnxModule is needed"):
         onnx_graph(3)
 
 
@@ -437,3 +437,17 @@ def test_compare_refuses_models_without_a_common_shape(x, onnx_model):
         compare(nn.Flatten(), nn.Conv2d(3, 4, 3), x)
     with pytest.raises(ArgumentError, match="takes 1 inputs"):
         compare(str(onnx_model), str(onnx_model), (x, x))
+
+
+def test_an_imported_model_is_drawn_and_compared_by_the_names_of_its_file(onnx_model, x):
+    module = ndl.onnx.load(onnx_model)
+    drawn = onnx_graph(module, x)
+    assert [(b.title, b.family) for b in drawn.drawing.boxes if b.family] == [
+        (b.title, b.family) for b in onnx_graph(onnx_model).drawing.boxes if b.family]
+    assert "(2, 4, 7, 7)" in [arrow.label for arrow in drawn.drawing.arrows]
+    view = compare(module, str(onnx_model), x)
+    assert [p.a.path for p in view.pairs] == [p.b.path for p in view.pairs] == ["conv", "act", "pooled", "flat", "y"]
+    assert view.first is None
+    with ndl.no_grad():
+        next(p for p in module.parameters() if p.ndim == 2)[0] += 1
+    assert compare(module, str(onnx_model), x).first.a.path == "y"

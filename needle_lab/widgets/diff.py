@@ -111,14 +111,15 @@ def half(row: Any, side: str) -> dict[str, Any] | None:
     is_module = entry["shape"] is None
     bold = " module" if is_module else ""
     name: list[Piece] = [(f"id{bold}" if a["name"] == b["name"] else f"id new{bold}", entry["name"] or "model")]
-    if is_module or a["type"] != b["type"]:
+    changes = [(key, before, after) for key in (dict.fromkeys([*a["config"], *b["config"]]) if is_module else ())
+               for before, after in [[show_value(x["config"][key]) if key in x["config"] else "none" for x in (a, b)]]
+               if before != after]
+    if a["type"] != b["type"] or (is_module and not (changes and side == "b")):      # room for the changes on the right
         name += [("type", " "), *_change(a["type"], b["type"], side, "type")]
     elif entry["type"] == "Buffer":
         name += [("type", " buffer")]
-    for key in sorted({*a["config"], *b["config"]}) if is_module and other else ():
-        before, after = (show_value(x["config"][key]) if key in x["config"] else "none" for x in (a, b))
-        if before != after:
-            name += [("type", f" {key}="), *_change(before, after, side, "plain")]
+    for key, before, after in changes:
+        name += [("type", f" {key}="), *_change(before, after, side, "plain")]
     shape: list[Piece] = _shape(a["shape"], b["shape"], side) if not is_module else []
     if not is_module and a["dtype"] != b["dtype"]:
         shape += [("plain", " "), *_change(a["dtype"], b["dtype"], side, "plain")]
@@ -138,9 +139,9 @@ def _shape(a: list[int] | None, b: list[int] | None, side: str) -> list[Piece]:
         old, new = ("none" if shape is None else show_shape(shape) for shape in (a, b))
         return _change(old, new, side, "plain")
     pieces: list[Piece] = [("plain", "(")]
-    for i, (old, new) in enumerate(zip(a, b, strict=True)):
+    for i, sizes in enumerate(zip(a, b, strict=True)):
         pieces += [("plain", ", ")] if i else []
-        pieces += _change(str(old), str(new), side, "plain")
+        pieces += _change(str(sizes[0]), str(sizes[1]), side, "plain")
     return [*pieces, ("plain", ",)" if len(a) == 1 else ")")]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, FileFormatError, MissingExtraError, MissingFileError
+from ..errors import ArgumentError
 from .drawing import INSTALL, Arrow, Box, Drawing
 from .families import ascii_legend, family_of, html_legend
+from .layers import onnx_module_layers, steps_of
 from .outline import show_shape
 from .trace import host
 from .view import View
@@ -20,21 +23,21 @@ TINY = 8               # values of a tensor that are written out; more are only 
 MAX_NODES = 400        # drawing time and the reader's patience both end about here
 
 
-def onnx_graph(model: Any, max_nodes: int = MAX_NODES, right: bool = False) -> GraphView:
+def onnx_graph(model: Any, x: Any = None, max_nodes: int = MAX_NODES, right: bool = False) -> GraphView:
     """Draw an ONNX graph: the path of a file, an onnx.ModelProto, or an OnnxModule.
 
-    Shapes on the arrows come from the file and from ONNX shape inference; weights and small constants stand inside
-    the node that reads them, as `W (64, 3, 7, 7)`. max_nodes: a larger graph is drawn up to there, and says so.
-    right: draw from left to right. Keys in the live view: arrows follow the values, `n`/`p` next and previous node,
-    `+` `-` `0` zoom, `/` search; a click shows attributes; drag to pan.
+    Shapes on the arrows come from the file and from ONNX shape inference; of an OnnxModule from one run on x (a tuple
+    for several inputs), and without x there are none. Weights and small constants stand inside the node that reads
+    them, as `W (64, 3, 7, 7)`. max_nodes: a larger graph is drawn up to there, and says so. right: draw from left to
+    right. Keys in the live view: arrows follow the values, `n`/`p` next and previous node, `+` `-` `0` zoom, `/`
+    search; a click shows attributes; drag to pan.
     Raises MissingExtraError without the onnx package, MissingFileError, FileFormatError, ArgumentError.
     """
-    title, proto = _model_proto(model)
-    drawing, cut = _draw_onnx(proto.graph, max_nodes)
+    title, summary, parts = _parts_of_module(model, x) if hasattr(model, "value_names") else _parts_of_proto(model)
+    drawing, cut = _assemble(parts, max_nodes)
     drawing.right = right
     note = f"the first {max_nodes:,} of {max_nodes + cut:,} nodes; for more: max_nodes=" if cut else ""
-    opsets = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in proto.opset_import)
-    return GraphView(title, f"{len(proto.graph.node):,} nodes, opset {opsets}", drawing, note)
+    return GraphView(title, summary, drawing, note)
 
 
 def autograd_graph(tensor: Any, **names: Any) -> GraphView:
@@ -114,65 +117,109 @@ class GraphView(View):
 # --- ONNX ---------------------------------------------------------------------------------------------------------
 
 def _onnx() -> Any:
-    try:
-        import onnx
-        import onnx.shape_inference
-    except ImportError as error:
-        raise MissingExtraError("onnx_graph needs the onnx package: pip install 'needle_lab[onnx]'") from error
-    return onnx
+    from ..onnx import reader  # raises MissingExtraError, with what to install
+
+    return reader.onnx
+
+
+@dataclass
+class _Node:
+    """A node on its way into the drawing; lines are the constants that it holds."""
+
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    lines: list[str]
+    details: dict[str, str]
+
+
+@dataclass
+class _Parts:
+    """A graph by the names of its values; shapes: name -> text."""
+
+    inputs: list[str]
+    nodes: list[_Node]
+    outputs: list[str]
+    shapes: dict[str, str]
+
+
+def _assemble(parts: _Parts, max_nodes: int) -> tuple[Drawing, int]:
+    """The drawing, and how many nodes did not fit into it."""
+    drawing, made = Drawing(), dict[str, str]()
+
+    def endpoint(name: str, kind: str) -> str:
+        lines = [parts.shapes[name]] if parts.shapes.get(name) else []
+        drawing.boxes.append(Box(f"v{len(drawing.boxes)}", name, "", lines, {"kind": kind}))
+        return drawing.boxes[-1].id
+
+    made.update({name: endpoint(name, "input") for name in parts.inputs})
+    for i, node in enumerate(parts.nodes[:max_nodes]):
+        outputs = ", ".join(f"{name} {parts.shapes.get(name, '')}".strip() for name in node.outputs if name)
+        drawing.boxes.append(Box(f"n{i}", node.op, family_of(node.op).key, node.lines,
+                                 {**node.details, "output": outputs}))
+        drawing.arrows += [Arrow(made[name], f"n{i}", parts.shapes.get(name, ""))
+                           for name in node.inputs if name in made]
+        made |= {name: f"n{i}" for name in node.outputs if name}
+    for name in parts.outputs:
+        if name in made:
+            drawing.arrows.append(Arrow(made[name], endpoint(name, "output")))
+    return drawing, max(0, len(parts.nodes) - max_nodes)
+
+
+def _parts_of_module(module: Any, x: Any) -> tuple[str, str, _Parts]:
+    """An OnnxModule: its layers show their parameters and their path in the tree."""
+    values = [] if x is None else onnx_module_layers(module, x)
+    shapes = {value.path: show_shape(value.values.shape) for value in values}
+    nodes = []
+    for step in steps_of(module):
+        layer = module.get(step.layer) if step.layer else None
+        weights = [f"{name} {show_shape(p.shape)}" for name, p in layer.named_parameters()] if layer else []
+        attributes = {key: str(value) for key, value in step.attrs.items()}
+        nodes.append(_Node(step.op, step.inputs, step.outputs, weights, {
+            "name": step.name, "layer": f"{step.layer}: {layer!r}" if layer else "", **attributes}))
+    parts = _Parts(list(module.input_names), nodes, list(module.output_names), shapes)
+    return type(module).__name__, f"{len(nodes):,} nodes, opset {module.opset}", parts
+
+
+def _parts_of_proto(model: Any) -> tuple[str, str, _Parts]:
+    """A file or a ModelProto, with inferred shapes; Constant nodes become lines of the nodes that read them."""
+    onnx, (title, proto) = _onnx(), _model_proto(model)
+    graph = proto.graph
+    constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
+    constants |= {each.values.name: f"{tuple(each.dims)} sparse" for each in graph.sparse_initializer}
+    constants |= {node.output[0]: _constant_node(onnx, node) for node in graph.node if node.op_type == "Constant"}
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Constant":
+            formal = _formal_names(onnx, node)
+            lines = [f"{formal(k)} {constants[name]}" for k, name in enumerate(node.input) if name in constants]
+            nodes.append(_Node(node.op_type, list(node.input), list(node.output), lines, {
+                "name": node.name, "domain": node.domain, **{a.name: _attribute(onnx, a) for a in node.attribute}}))
+    shapes = {value.name: _value_shape(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+    parts = _Parts([value.name for value in graph.input if value.name not in constants], nodes,
+                   [value.name for value in graph.output], shapes)
+    opsets = ", ".join(f"{each.domain or 'ai.onnx'} {each.version}" for each in proto.opset_import)
+    return title, f"{len(graph.node):,} nodes, opset {opsets}", parts
 
 
 def _model_proto(model: Any) -> tuple[str, Any]:
-    """(title, ModelProto with inferred shapes) of a path, a ModelProto, or an object that carries one as `.proto`."""
+    """(title, ModelProto with inferred shapes) of a path or a ModelProto."""
     onnx = _onnx()
-    title, proto = type(model).__name__, getattr(model, "proto", model)
+    title, proto = type(model).__name__, model
     if isinstance(model, (str, os.PathLike)):
-        title = os.path.basename(os.fspath(model))
-        if not os.path.isfile(model):
-            raise MissingFileError(f"no ONNX file at {os.fspath(model)}")
-        try:
-            proto = onnx.load(os.fspath(model), load_external_data=False)
-        except onnx.onnx_cpp2py_export.checker.ValidationError as error:
-            raise FileFormatError(f"{title} is no ONNX file: {error}") from error
+        from ..onnx.reader import read_model
+
+        title, proto = os.path.basename(os.fspath(model)), read_model(model)
     if not isinstance(proto, onnx.ModelProto):
-        raise ArgumentError(f"onnx_graph: the path of an .onnx file, a ModelProto or an OnnxModule is needed; "
-                            f"got {type(model).__name__}")
-    return title, onnx.shape_inference.infer_shapes(proto)
-
-
-def _draw_onnx(graph: Any, max_nodes: int) -> tuple[Drawing, int]:
-    """The drawing, and how many nodes did not fit into it."""
-    onnx = _onnx()
-    shapes = {value.name: _value_shape(value) for value in (*graph.input, *graph.value_info, *graph.output)}
-    constants = {tensor.name: _constant(tensor) for tensor in graph.initializer}
-    constants |= {each.values.name: f"{tuple(each.dims)} sparse" for each in graph.sparse_initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            constants[node.output[0]] = _constant_node(onnx, node)
-    drawing, made = Drawing(), dict[str, str]()
-
-    def endpoint(value: Any, title: str) -> str:
-        drawing.boxes.append(Box(f"v{len(drawing.boxes)}", value.name, "", [shapes[value.name]], {"kind": title}))
-        return drawing.boxes[-1].id
-
-    for value in graph.input:
-        if value.name not in constants:
-            made[value.name] = endpoint(value, "input")
-    nodes = [node for node in graph.node if node.op_type != "Constant"]
-    for i, node in enumerate(nodes[:max_nodes]):
-        formal = _formal_names(onnx, node)
-        lines = [f"{formal(k)} {constants[name]}" for k, name in enumerate(node.input) if name in constants]
-        attributes = {each.name: _attribute(onnx, each) for each in node.attribute}
-        outputs = [f"{name} {shapes.get(name, '')}".strip() for name in node.output if name]
-        drawing.boxes.append(Box(f"n{i}", node.op_type, family_of(node.op_type).key, lines, {
-            "name": node.name, "domain": node.domain, **attributes, "output": ", ".join(outputs)}))
-        drawing.arrows += [Arrow(made[name], f"n{i}", shapes.get(name, "")) for name in node.input if name in made]
-        made |= {name: f"n{i}" for name in node.output if name}
-    for value in graph.output:
-        if value.name in made:
-            source = made[value.name]
-            drawing.arrows.append(Arrow(source, endpoint(value, "output"), ""))
-    return drawing, max(0, len(nodes) - max_nodes)
+        raise ArgumentError("onnx_graph: the path of an .onnx file, a ModelProto or an OnnxModule is needed, got "
+                            f"{title}; a Module is drawn after ndl.onnx.export(module, inputs, path)")
+    slim = onnx.ModelProto()
+    slim.CopyFrom(proto)
+    for tensor in slim.graph.initializer:
+        if math.prod(tensor.dims) > 64:            # shapes do not depend on weights, and inference copies all it gets
+            for data in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                tensor.ClearField(data)
+    return title, onnx.shape_inference.infer_shapes(slim)
 
 
 def _value_shape(value: Any) -> str:

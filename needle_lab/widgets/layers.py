@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, MissingExtraError, MissingFileError
+from ..errors import ArgumentError, MissingExtraError
 from .families import family_of
-from .trace import Source, as_module, host, is_onnx_path, name_of, run, tensors
+from .trace import Source, as_module, evaluating, host, is_onnx_path, name_of, run, tensors
 
 SAMPLE = 4096       # values of a layer that alignment looks at; errors are taken over all of them
 
@@ -36,7 +36,11 @@ def layers_of(source: Source, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
     module = as_module(source)
     if module is None:
         raise ArgumentError(f"compare: a Module or the path of an .onnx file is needed, got {name_of(source)}")
-    layers: list[Layer] = []
+    if hasattr(module, "value_names"):
+        layers = onnx_module_layers(module, x)
+        values = {layer.path: layer.values for layer in layers}
+        return layers, [values[name] for name in module.output_names if name in values]
+    layers = []
     returned: set[int] = set()
     kept: list[Any] = []                 # tensors stay alive while ids are compared
 
@@ -52,19 +56,35 @@ def layers_of(source: Source, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
     return layers, [host(each) for each in outputs]
 
 
+def onnx_module_layers(module: Any, x: Any) -> list[Layer]:
+    """All values of an OnnxModule under their ONNX names, which are those of the file it came from."""
+    kinds = {name: step.op for step in steps_of(module) for name in step.outputs if name}
+    inputs = x if isinstance(x, tuple) else (x,)
+    with evaluating(module):
+        values = module(*inputs, outputs=list(kinds))
+    return [Layer(name, kind, host(value)) for (name, kind), value in zip(kinds.items(), values, strict=True)
+            if hasattr(value, "shape")]
+
+
+def steps_of(module: Any) -> list[Any]:
+    """The nodes of an OnnxModule in order: op, name, inputs, outputs, attrs, path of the layer."""
+    return module._steps
+
+
 def _onnxruntime_layers(path: str, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
-    if not os.path.isfile(path):
-        raise MissingFileError(f"no ONNX file at {path}")
+    from ..onnx.reader import read_model  # raises MissingExtraError, with what to install
+
+    model = read_model(path)
     try:
-        import onnx
         import onnxruntime
     except ImportError as error:
-        raise MissingExtraError("compare runs an .onnx file with onnxruntime: pip install 'needle_lab[lab]'") from error
-    model = onnx.load(path)
+        raise MissingExtraError("compare runs an .onnx file with onnxruntime: pip install 'needle-lab[lab]'") from error
     outputs = [value.name for value in model.graph.output]
     made = {name: node.op_type for node in model.graph.node for name in node.output
             if name and node.op_type != "Constant"}
-    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in made if name not in outputs)
+    for name in made:
+        if name not in outputs:
+            model.graph.output.add(name=name)              # onnxruntime finds its type
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

@@ -28,9 +28,9 @@ def is_onnx_path(source: Any) -> bool:
 def as_module(source: Source) -> Any:
     """The Module itself, or the one that an ONNX file becomes; None for anything that cannot run."""
     if is_onnx_path(source):
-        from .. import onnx
+        from ..onnx import load
 
-        return onnx.load(source)
+        return load(source)
     return source if is_module(source) else None
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from .families import FAMILIES, palette_css
 
-NO_LIVE = "(static view; for the live one: pip install 'needle_lab[lab]')"
+NO_LIVE = "(static view; for the live one: pip install 'needle-lab[lab]')"
 
 
 class View:

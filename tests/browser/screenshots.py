@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     for dark in (False, True):
         with tempfile.TemporaryDirectory() as work:
             lab.write_notebook(Path(work) / "views.ipynb", CELLS)
-            with lab.jupyterlab(Path(work), dark) as address, lab.browser_page(width=1080, height=1600) as page:
+            with lab.jupyterlab(Path(work), dark) as address, lab.browser_page(width=1160, height=1600) as page:
                 lab.run_notebook(page, address, "views.ipynb", ".ndl-live", len(CELLS))
                 for name, keys in KEYS.items():
                     view = page.locator(f".ndl-{name}.ndl-live").first
@@ -47,6 +47,7 @@ def main(folder: Path) -> None:
                     view.locator(BOX.get(name, ".ndl-box")).focus()
                     for key in keys:
                         page.keyboard.press(key)
+                    page.evaluate("() => document.activeElement.blur()")
                     page.wait_for_timeout(400)
                     view.screenshot(path=folder / f"{name}{'_dark' if dark else ''}.png")
                 print(*page.problems or ["no problems in the console"], sep="\n")

@@ -59,7 +59,10 @@ class Rows {
     this.itemRole = role;
     box.append(this.space);
     box.addEventListener("scroll", () => this.paint(), { passive: true });
-    this.resized = new ResizeObserver(() => this.paint());
+    this.resized = new ResizeObserver(() => {
+      if (!this.placed && box.clientHeight) { this.placed = true; this.reach(this.at); }     // the size is known only now
+      this.paint();
+    });
     this.resized.observe(box);
   }
   close() { this.resized.disconnect(); }
@@ -103,11 +106,15 @@ class Rows {
   go(k) {
     if (!this.count) return;
     this.at = Math.max(0, Math.min(this.count - 1, k));
-    const y = this.at * ROW, inner = this.box.clientHeight - this.top;
-    if (y < this.box.scrollTop) this.box.scrollTop = y;
-    else if (y + ROW > this.box.scrollTop + inner) this.box.scrollTop = y + ROW - inner;
+    this.reach(this.at);
     this.paint();
     this.chosen(this.at);
+  }
+  /** Scroll the box, not the notebook, until row k is in view. */
+  reach(k) {
+    const y = k * ROW, inner = this.box.clientHeight - this.top;
+    if (y < this.box.scrollTop) this.box.scrollTop = y;
+    else if (y + ROW > this.box.scrollTop + inner) this.box.scrollTop = y + ROW - inner;
   }
   /** The keys that every list has; a view adds its own. */
   keys() {

@@ -72,9 +72,10 @@ function draw(el, data, tell) {
     for (const e of lines.get(i) || []) e.classList.add("at");
     canvas.setAttribute("aria-activedescendant", nodes[i].id);
     if (!quietly) show(nodes[i]);
-    const box = data.boxes[i], list = make("dl");
-    for (const line of box[LINES]) list.append(make("dt", "", "holds"), make("dd", "", line));
-    for (const [key, value] of box[DETAILS]) if (value !== "") list.append(make("dt", "", key), make("dd", "", value));
+    const box = data.boxes[i], list = make("div", "ndl-facts");
+    for (const [key, value] of [...box[LINES].map((line) => ["holds", line]), ...box[DETAILS]]) {
+      if (value !== "") list.append(make("span", "", key), make("div", "", value));
+    }
     f.detail.replaceChildren(...(box[FAMILY] ? [make("span", `ndl-g ${box[FAMILY]}`, data.families[box[FAMILY]].glyph), " "] : []), make("b", "", box[TITLE]), list);
     tell(box[ID]);
   }
