@@ -28,6 +28,7 @@ OPS: dict[str, Op] = {}          # every op by its name: the registry that the t
 
 class _GradMode(threading.local):
     enabled = True
+    tracing = False
 
 
 _mode = _GradMode()
@@ -63,6 +64,17 @@ def no_grad() -> grad_mode:
 def enable_grad() -> grad_mode:
     """Record again inside `no_grad`.  torch.enable_grad."""
     return grad_mode(True)
+
+
+class trace:
+    """While active, every call is recorded, also where nothing requires a gradient: what ONNX export reads."""
+
+    def __enter__(self):
+        self.before, _mode.tracing = _mode.tracing, True
+        return self
+
+    def __exit__(self, *exc) -> None:
+        _mode.tracing = self.before
 
 
 def is_grad_enabled() -> bool:
@@ -147,7 +159,7 @@ class Op:
         if rounded is not None:
             results = tuple(r.astype(rounded) if r is not None and r.dtype == np.float32 else r for r in results)
         node = None
-        if requires_grad and _mode.enabled and self.vjp is not None:
+        if (requires_grad and _mode.enabled and self.vjp is not None) or _mode.tracing:
             node = Node(self, inputs, attrs, results)
         device = attrs.get("device", device)             # a transfer names where its result lives
         outputs = tuple(None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results))

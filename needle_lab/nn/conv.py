@@ -31,7 +31,7 @@ class _Conv(Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = spread(kernel_size, self.dims, "kernel_size")
         self.stride = spread(stride, self.dims, "stride")
-        self.padding = padding if isinstance(padding, str) else spread(padding, self.dims, "padding")
+        self.padding = padding if isinstance(padding, str) else spread(padding, self.dims, "padding")   # may be pairs
         self.dilation = spread(dilation, self.dims, "dilation")
         self.groups, self.padding_mode = groups, padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)

@@ -1,0 +1,27 @@
+"""ONNX models as trainable modules: `ndl.onnx.load(path)`, `ndl.onnx.export(module, inputs, path)`."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import MissingExtraError
+
+try:
+    import onnx as _onnx  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("ndl.onnx needs the package onnx: pip install 'needle-lab[onnx]'") from error
+
+from .export import export
+from .model import OnnxModule
+
+
+def load(path: str | os.PathLike | bytes) -> OnnxModule:
+    """Read an ONNX file (or its bytes) as a trainable module, in evaluation mode.
+
+    Raises MissingFileError, FileFormatError (no ONNX model, damaged, cyclic), UnsupportedOnnxError (all unknown
+    operators at once).
+    """
+    return OnnxModule(path)
+
+
+__all__ = ["OnnxModule", "export", "load"]
