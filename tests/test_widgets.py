@@ -296,6 +296,13 @@ def test_equal_stretches_fold_but_never_hide_a_difference():
     assert len(stretches) < len(view.rows) / 2
 
 
+def test_the_inside_of_an_added_module_folds_into_one_line():
+    view = diff(Net(blocks=2), Net(blocks=3))
+    folded = [label for start, stop, label in view.data()["runs"] if stop - start > 1 and "added" in label]
+    below = sum(row.kind == "added" and row.depth > 2 for row in view.rows)
+    assert folded == [f"{below} rows inside, all added"]
+
+
 def test_added_and_removed_rows_stand_on_one_side():
     rows = diff(Net(blocks=2), Net(blocks=3)).data()["rows"]
     added = [row for row in rows if row[0] == "added"]

@@ -14,7 +14,7 @@ from .view import View
 GLYPH = {"same": "=", "changed": "~", "added": "+", "removed": "\N{MINUS SIGN}"}
 VERDICT = {"can load": ("good", "\N{CHECK MARK}"), "partly": ("warn", "\N{CIRCLE WITH LEFT HALF BLACK}"),
            "cannot": ("bad", "\N{MULTIPLICATION X}")}
-FOLD_FROM = 2          # a single equal row takes no more room than the line that would hide it
+FOLD_INSIDE = 6        # rows inside an added module: fewer are read at a glance
 STATIC_ROWS = 1_000
 
 Piece = tuple[str, str]                # (how it is drawn: id, type, plain, old, new; text)
@@ -64,6 +64,7 @@ class DiffView(View):
         return {
             "title": "diff", "titles": self.titles(), "tone": tone, "sign": sign, "verdict": self.difference.verdict,
             "sentence": self.sentence, "counts": self.counts(), "glyph": GLYPH,
+            "runs": [[start, stop, folded_label(self.rows, start, stop)] for start, stop in runs(self.rows)],
             "rows": [[row.kind, row.depth, row.path_a or "", row.path_b or "", row.reason,
                       half(row, "a"), half(row, "b")] for row in self.rows],
         }
@@ -87,10 +88,10 @@ class DiffView(View):
 
     def folded(self, rows: list[Any], start: int, stop: int) -> str:
         lines = "".join(self.line(row) for row in rows[start:stop])
-        if stop - start < FOLD_FROM:
+        if stop - start == 1:
             return lines
-        return (f"<details><summary class='ndl-row ndl-fold'><span></span><span class=ndl-half>... {stop - start:,} "
-                f"equal rows</span></summary>{lines}</details>")
+        return (f"<details><summary class='ndl-row ndl-fold'><span></span><span class=ndl-half>... "
+                f"{folded_label(rows, start, stop)}</span></summary>{lines}</details>")
 
     def line(self, row: Any) -> str:
         cells = "".join(_cell(half(row, side), row.depth, side) for side in "ab")
@@ -146,23 +147,36 @@ def _shape(a: list[int] | None, b: list[int] | None, side: str) -> list[Piece]:
 
 
 def runs(rows: list[Any]) -> Iterator[tuple[int, int]]:
-    """Stretches (start, stop): rows with a difference, and their ancestors, one by one; the equal rows between in one.
+    """Stretches (start, stop) of rows, in order; one longer than a row is drawn folded.
 
-    rows: in reading order, each with its depth.
+    Rows with a difference, and their ancestors, stand alone. Folded are the equal rows between them, and what is
+    inside a module that is wholly added or removed, from FOLD_INSIDE rows on.
     """
-    shown: set[int] = set()
     line: list[int] = []                          # the rows above the current one, root first
+    state = [row.kind if row.kind == "same" else "" for row in rows]
     for i, row in enumerate(rows):
         line[row.depth:] = [i]
-        if row.kind != "same":
-            shown.update(line)
+        if row.kind in ("added", "removed") and row.depth and rows[line[-2]].kind == row.kind:
+            state[i] = row.kind
+        elif row.kind != "same":
+            for k in line:
+                state[k] = ""                     # stands alone
     i = 0
     while i < len(rows):
         stop = i + 1
-        while i not in shown and stop < len(rows) and stop not in shown:
+        while state[i] and stop < len(rows) and state[stop] == state[i]:
             stop += 1
-        yield i, stop
+        if state[i] == "same" or stop - i >= FOLD_INSIDE:
+            yield i, stop
+        else:
+            yield from ((k, k + 1) for k in range(i, stop))
         i = stop
+
+
+def folded_label(rows: list[Any], start: int, stop: int) -> str:
+    """What a folded stretch says."""
+    kind = rows[start].kind
+    return f"{stop - start:,} equal rows" if kind == "same" else f"{stop - start:,} rows inside, all {kind}"
 
 
 def _cell(half: dict[str, Any] | None, depth: int, side: str) -> str:

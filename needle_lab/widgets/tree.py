@@ -111,7 +111,8 @@ class TreeView(View):
 
     def block(self, i: int, below: dict[int, list[int]], opened: set[int]) -> str:
         line = self.line(self.rows[i], bool(below[i]))
-        inside = [child for child in below[i] if child < STATIC_ROWS]
+        equal = self.rows[i].kind == "fold"           # one member stands for all of them
+        inside = [child for child in below[i][:1 if equal else None] if child < STATIC_ROWS]
         if not inside:
             return f"<div class=ndl-row title='{_tip(self.rows[i])}'>{line}</div>"
         return (f"<details{' open' if i in opened else ''}><summary class=ndl-row title='{_tip(self.rows[i])}'>{line}"

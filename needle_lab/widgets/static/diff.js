@@ -1,11 +1,11 @@
 // Two architectures side by side. Equal stretches fold into one line; n and p go from difference to difference.
 
 const [KIND, DEPTH, PATH_A, PATH_B, REASON, LEFT, RIGHT] = Array(7).keys();
-const FOLD_FROM = 2;
 
 function draw(el, data, tell) {
   const rows = data.rows;
-  const differing = rows.reduce((n, r) => n + (r[KIND] !== "same"), 0);
+  const stretches = data.runs, opened = new Set();          // [start, stop, label]; longer than one row: can fold
+  const differing = stretches.reduce((n, [start, stop]) => n + (rows[start][KIND] !== "same" && stop - start === 1), 0);
   const f = frame(el, "diff", `${differing.toLocaleString("en")} difference${differing === 1 ? "" : "s"}`, "", [
     ["n", "next"], ["p", "previous difference"], ["o", "only changes"], ["e", "unfold"], ["c", "fold"], ["/", "search"],
   ]);
@@ -18,8 +18,7 @@ function draw(el, data, tell) {
   box.append(header(data));
   f.body.append(box);
 
-  const stretches = runs(rows), opened = new Set();
-  let only = false, visible = [];            // visible: a row's index, or [start, stop] of a folded stretch
+  let only = false, visible = [];            // visible: a row's index, or a folded stretch
   const list = new Rows(box, { role: "row", create, patch, chosen });
   const search = new Search(f.tools, {
     label: "search", home: box, go: reveal, changed: () => list.paint(),
@@ -32,10 +31,10 @@ function draw(el, data, tell) {
 
   function flatten(keep = -1) {
     visible = [];
-    for (const [start, stop] of stretches) {
-      const foldable = stop - start >= FOLD_FROM || (only && rows[start][KIND] === "same" && !leads(start));
-      if (foldable && only) continue;
-      if (foldable && !opened.has(start)) visible.push([start, stop]);
+    for (const run of stretches) {
+      const [start, stop] = run, foldable = stop - start > 1;
+      if (only && rows[start][KIND] === "same" && !leads(start)) continue;
+      if (foldable && !opened.has(start)) visible.push(run);
       else for (let i = start; i < stop; i++) visible.push(i);
     }
     list.resize(visible.length);
@@ -77,11 +76,11 @@ function draw(el, data, tell) {
   function unfold() { const v = visible[list.at]; if (Array.isArray(v)) { opened.add(v[0]); flatten(v[0]); } }
   function fold() {
     const i = visible[list.at], run = !Array.isArray(i) && stretches.find(([start, stop]) => start <= i && i < stop);
-    if (run && run[1] - run[0] >= FOLD_FROM) { opened.delete(run[0]); flatten(run[0]); }
+    if (run && run[1] - run[0] > 1) { opened.delete(run[0]); flatten(run[0]); }
   }
   function chosen(k) {
     const v = visible[k];
-    if (Array.isArray(v)) { f.detail.replaceChildren(make("span", "", `${v[1] - v[0]} equal rows: Enter or \u2192 unfolds them`)); return; }
+    if (Array.isArray(v)) { f.detail.replaceChildren(make("span", "", `${v[2]}: Enter or \u2192 unfolds them`)); return; }
     const r = rows[v], path = r[PATH_A] === r[PATH_B] ? r[PATH_A] || "model" : [r[PATH_A], r[PATH_B]].filter(Boolean).join(" | ");
     f.detail.replaceChildren(make("b", "", path), "  ", make("span", "", r[KIND] === "same" ? "equal" : `${r[KIND]}: ${r[REASON]}`));
     tell(r[PATH_A] || r[PATH_B]);
@@ -98,7 +97,7 @@ function draw(el, data, tell) {
   }
   function patch(e, k) {
     const v = visible[k], folded = Array.isArray(v), [kind, left, right] = e.children;
-    const key = `${folded ? v.join("-") : v}|${search.text}`;
+    const key = `${folded ? `${v[0]}-${v[1]}` : v}|${search.text}`;
     if (e.dataset.key === key) return;
     e.dataset.key = key;
     e.setAttribute("aria-rowindex", k + 2);
@@ -111,7 +110,7 @@ function draw(el, data, tell) {
       kind.textContent = "";
       left.className = "ndl-half";
       left.style.paddingLeft = "";
-      left.firstChild.textContent = `\u22ef ${v[1] - v[0]} equal rows`;
+      left.firstChild.textContent = `\u22ef ${v[2]}`;
       left.lastChild.textContent = "";
       return;
     }
@@ -177,20 +176,5 @@ function counts(data) {
 const pieces = (list) => list.map(([kind, text]) => make("span", `ndl-${kind}`, text));
 
 const words = (r) => [r[PATH_A], r[PATH_B], r[REASON], ...[r[LEFT], r[RIGHT]].flatMap((half) => (half ? half.name.map((p) => p[1]) : []))].join(" ").toLowerCase();
-
-/** Stretches [start, stop): rows that differ and their ancestors one by one, the equal rows between them in one. */
-function runs(rows) {
-  const shown = new Set(), line = [], out = [];
-  rows.forEach((r, i) => {
-    line.length = r[DEPTH];
-    line.push(i);
-    if (r[KIND] !== "same") for (const k of line) shown.add(k);
-  });
-  for (let i = 0, stop; i < rows.length; i = stop) {
-    for (stop = i + 1; !shown.has(i) && stop < rows.length && !shown.has(stop); stop++);
-    out.push([i, stop]);
-  }
-  return out;
-}
 
 export default view(draw);
