@@ -92,7 +92,7 @@ def test_a_view_is_text_page_and_widget(name, x):
     json.dumps(view.data(), allow_nan=False)                          # what crosses to the browser is plain JSON
     bundle = view._repr_mimebundle_()
     assert bundle["text/plain"] == str(view)
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert views.WIDGET in bundle
     page = Checker()
     page.feed(bundle["text/html"])
     assert not page.open and not page.wrong, "unbalanced tags"
@@ -103,7 +103,7 @@ def test_a_view_is_text_page_and_widget(name, x):
 def test_one_view_is_one_widget_however_often_it_is_shown(x):
     view = show(Net(), x)
     assert view.live is view.live
-    keys = [view._repr_mimebundle_()["application/vnd.jupyter.widget-view+json"]["model_id"] for _ in range(2)]
+    keys = [view._repr_mimebundle_()[views.WIDGET]["model_id"] for _ in range(2)]
     assert keys[0] == keys[1]
 
 
@@ -458,3 +458,8 @@ def test_an_imported_model_is_drawn_and_compared_by_the_names_of_its_file(onnx_m
     with ndl.no_grad():
         next(p for p in module.parameters() if p.ndim == 2)[0] += 1
     assert compare(module, str(onnx_model), x).first.a.path == "y"
+
+
+def test_an_onnx_file_has_a_tree_with_shapes(onnx_model, x):
+    view = show(str(onnx_model), x)
+    assert view.title == "model.onnx" and "(2, 3, 9, 9) -> (2, 5)" in str(view)

@@ -15,7 +15,7 @@ GLYPH = {"same": "=", "changed": "~", "added": "+", "removed": "\N{MINUS SIGN}"}
 VERDICT = {"can load": ("good", "\N{CHECK MARK}"), "partly": ("warn", "\N{CIRCLE WITH LEFT HALF BLACK}"),
            "cannot": ("bad", "\N{MULTIPLICATION X}")}
 FOLD_INSIDE = 6        # rows inside an added module: fewer are read at a glance
-STATIC_ROWS = 1_000
+STATIC_ROWS = 500
 
 Piece = tuple[str, str]                # (how it is drawn: id, type, plain, old, new; text)
 

@@ -103,8 +103,8 @@ def tensors(value: Any) -> list:
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, dict):
-        value = value.values()
-    return [t for each in value for t in tensors(each)] if isinstance(value, (tuple, list, type({}.values()))) else []
+        value = tuple(value.values())
+    return [t for each in value for t in tensors(each)] if isinstance(value, (tuple, list)) else []
 
 
 def output_shapes(source: Source, module: Any, x: Any) -> dict[str, tuple[list, list]]:

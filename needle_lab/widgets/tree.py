@@ -11,7 +11,7 @@ from .trace import Source, output_shapes, signature_of
 from .view import View
 
 BAR = 12                # characters of the share bar of a terminal
-STATIC_ROWS = 1_000     # a page with more rows is slower to open than to query: print(view) has them all
+STATIC_ROWS = 500       # a page with more rows is slower to open than to query: print(view) has them all
 
 
 def show(source: Source, x: Any = None) -> TreeView:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from .families import FAMILIES, palette_css
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 NO_LIVE = "(static view; for the live one: pip install 'needle-lab[lab]')"
 
 
@@ -68,7 +69,7 @@ class View:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": self.static_html()}
         if self.live is not None:
-            bundle |= self.live._repr_mimebundle_()[0] | bundle      # the widget's mime type, our text
+            bundle[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": self.live.model_id}
         return bundle
 
 
