@@ -1,6 +1,9 @@
 """needle_lab: deep learning that can be seen whole, from the gradient rule to the GPU kernel.  `import needle_lab as ndl`."""
 
-from . import data, errors, graph, models, nn, ops, optim, random
+from typing import TYPE_CHECKING, Any
+
+from . import analysis, data, errors, graph, models, nn, ops, optim, random, serialize
+from ._version import __version__
 from .backend.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
 from .dtypes import (
@@ -33,4 +36,35 @@ from .random import (
     set_rng_state,
     uniform,
 )
+from .serialize import (
+    load_checkpoint,
+    load_needle_npy,
+    load_state_dict,
+    load_tensors,
+    save_checkpoint,
+    save_state_dict,
+    signature_diff,
+)
 from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from . import grading, onnx, widgets
+    from .grading import check
+    from .widgets import autograd_graph, compare, diff, onnx_graph, show
+
+# Rooms with libraries of their own (onnx, widgets, grading) open when they are first asked for.
+_LATER = {"onnx": None, "widgets": None, "grading": None, "check": "grading", "show": "widgets", "diff": "widgets",
+          "compare": "widgets", "onnx_graph": "widgets", "autograd_graph": "widgets"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'needle_lab' has no attribute {name!r}")
+    import importlib
+    room = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
+    value = globals()[name] = getattr(room, name) if _LATER[name] else room
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

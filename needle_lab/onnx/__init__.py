@@ -13,6 +13,7 @@ except ImportError as error:
 
 from .export import export
 from .model import OnnxModule
+from .report import inspect
 
 
 def load(path: str | os.PathLike | bytes) -> OnnxModule:
@@ -24,4 +25,4 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["OnnxModule", "export", "load"]
+__all__ = ["OnnxModule", "export", "inspect", "load"]

@@ -99,6 +99,8 @@ class _Writer:
             self.emit("Identity", [self.name(y)], output=name)
             results.append(_value(name, y, dynamic_axes, free=bool(dynamic_axes)))
         self._drop_identities([v.name for v in results])
+        self._join_affine()
+        self._join_transposed_biases()
         shown = [_value(name, x, dynamic_axes) for name, x in zip(names, inputs, strict=True)]
         used = {name for node in self.nodes for name in node.input}
         unread = [name for name in names if name not in used]
@@ -119,6 +121,34 @@ class _Writer:
                 self.nodes.remove(producers[result])
                 outputs = producers[source].output
                 outputs[list(outputs).index(source)] = result
+
+    def _join_affine(self) -> None:
+        """LayerNormalization, then times weight, then plus bias: ONNX's operator takes both itself."""
+        for node in [n for n in self.nodes if n.op_type == "LayerNormalization"]:
+            for op, at in (("Mul", 1), ("Add", 2)):
+                readers = [n for n in self.nodes if node.output[0] in n.input]
+                vector = next((name for name in readers[0].input if name != node.output[0]), "") if len(readers) == 1 else ""
+                scale = self.initializers[node.input[1]]
+                if len(readers) != 1 or readers[0].op_type != op or vector not in self.initializers \
+                        or list(self.initializers[vector].dims) != list(scale.dims):
+                    break
+                node.input[1:] = [*node.input[1:at], vector]
+                node.output[0] = readers[0].output[0]
+                self.nodes.remove(readers[0])
+
+    def _join_transposed_biases(self) -> None:
+        """ConvTranspose, then plus a bias reshaped to (C, 1, 1): ONNX's operator takes it itself."""
+        producers = {name: node for node in self.nodes for name in node.output}
+        for node in [n for n in self.nodes if n.op_type == "ConvTranspose"]:
+            readers = [n for n in self.nodes if node.output[0] in n.input]
+            if len(readers) != 1 or readers[0].op_type != "Add":
+                continue
+            reshape = producers.get(next((name for name in readers[0].input if name != node.output[0]), ""))
+            if reshape is not None and reshape.op_type == "Reshape" and reshape.input[0] in self.initializers:
+                node.input.append(reshape.input[0])
+                node.output[0] = readers[0].output[0]
+                self.nodes.remove(readers[0])
+                self.nodes.remove(reshape)
 
     def _write(self, node: graph.Node) -> None:
         if node.op.name in EMIT:

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import nn
 from .convert.nn import padding_of, reorder_gates, run_recurrent
+from .convert.registry import DOMAINS
 
 
 @dataclass
@@ -51,12 +52,13 @@ class Layer:
 
 
 def _dims(node: NodeView) -> int:
-    return node.weights[1].ndim - 2
+    """Spatial dimensions of a convolution; 0 where its weight is computed."""
+    return 0 if node.weights[1] is None else node.weights[1].ndim - 2
 
 
 def Conv(node: NodeView) -> Layer | None:
     weight, dims = node.weights[1], _dims(node)
-    if weight is None or not 1 <= dims <= 3:
+    if weight is None or dims not in (1, 2, 3):
         return None
     a, group = node.attrs, node.attrs.get("group", 1)
     module = getattr(nn, f"Conv{dims}d")(
@@ -68,7 +70,7 @@ def Conv(node: NodeView) -> Layer | None:
 
 def ConvTranspose(node: NodeView) -> Layer | None:
     weight, a = node.weights[1], node.attrs
-    if weight is None or not 1 <= _dims(node) <= 3 or a.get("output_shape") or a.get("auto_pad", "NOTSET") != "NOTSET":
+    if weight is None or _dims(node) not in (1, 2, 3) or a.get("output_shape") or a.get("auto_pad", "NOTSET") != "NOTSET":
         return None
     dims, group = _dims(node), a.get("group", 1)
     module = getattr(nn, f"ConvTranspose{dims}d")(
@@ -126,7 +128,8 @@ def BatchNormalization(node: NodeView) -> Layer | None:
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(node.rank or 4)
     if kind is None:
         return None
-    module = kind(len(node.weights[1]), node.attrs.get("epsilon", 1e-5), 1.0 - node.attrs.get("momentum", 0.9))
+    module = kind(len(node.weights[1]), node.attrs.get("epsilon", 1e-5),
+                  round(1.0 - node.attrs.get("momentum", 0.9), 6))
     return Layer(module, {"weight": Fill(1), "bias": Fill(2), "running_mean": Fill(3), "running_var": Fill(4)})
 
 
@@ -187,8 +190,13 @@ def _recurrent(node: NodeView) -> Layer | None:
 
 RNN = LSTM = GRU = _recurrent
 
-BUILDERS = {f.__name__: f for f in (Conv, ConvTranspose, Gemm, MatMul, Gather, BatchNormalization, LayerNormalization,
+_BUILDERS = {f.__name__: f for f in (Conv, ConvTranspose, Gemm, MatMul, Gather, BatchNormalization, LayerNormalization,
                                     InstanceNormalization)} | dict.fromkeys(("RNN", "LSTM", "GRU"), _recurrent)
+
+
+def builder_of(op_type: str, domain: str) -> Callable[[NodeView], Layer | None] | None:
+    """The function that makes a layer of an operator, if there is one."""
+    return _BUILDERS.get(op_type) if domain in DOMAINS else None
 
 # --- names ----------------------------------------------------------------------------------------------------------
 

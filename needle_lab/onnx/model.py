@@ -191,7 +191,7 @@ class _Importer:
         """All unknown operators at once, each with its version and where it stands."""
         unknown: dict[str, list[str]] = {}
         for node in nodes:
-            if convert.find(node.op_type, node.domain, self.opset) is None and node.op_type not in layers.BUILDERS:
+            if convert.find(node.op_type, node.domain, self.opset) is None and not layers.builder_of(node.op_type, node.domain):
                 label = f"{node.domain + '::' if node.domain else ''}{node.op_type}"
                 unknown.setdefault(label, []).append(node.name or node.output[0])
         if unknown:
@@ -221,8 +221,8 @@ class _Importer:
         return [(n, i, o) for n, i, o in joined if not (n.op_type == "MatMul" and o[0] in absorbed)]
 
     def _weight(self, name: str, ndim: int | None = None) -> np.ndarray | None:
-        """The value of a float initialiser (with ndim axes)."""
-        array = self.arrays.get(name)
+        """The value of a float initialiser (with ndim axes) that is a weight, not a number in a formula."""
+        array = None if name.startswith("constant_") else self.arrays.get(name)
         return array if array is not None and is_floating(array.dtype) and ndim in (None, array.ndim) else None
 
     def _view(self, node, attrs, inputs, outputs) -> layers.NodeView:
@@ -234,7 +234,7 @@ class _Importer:
         """In which layouts each initialiser is wanted; a layer that turns a weight needs all its users to agree."""
         layouts: dict[str, set[str]] = {}
         for node, inputs, outputs in nodes:
-            builder = layers.BUILDERS.get(node.op_type)
+            builder = layers.builder_of(node.op_type, node.domain)
             attrs = {} if node.op_type == "Constant" else reader.attributes_of(node)
             layer = builder(self._view(node, attrs, inputs, outputs)) if builder else None
             for i, name in enumerate(inputs):
@@ -244,7 +244,7 @@ class _Importer:
         return layouts
 
     def _layer(self, node, attrs, inputs, outputs, layouts) -> layers.Layer | None:
-        builder = layers.BUILDERS.get(node.op_type)
+        builder = layers.builder_of(node.op_type, node.domain)
         layer = builder(self._view(node, attrs, inputs, outputs)) if builder else None
         if layer is None:
             if convert.find(node.op_type, node.domain, self.opset) is None:
@@ -307,8 +307,10 @@ class _Importer:
             if name not in vars(holder):
                 setattr(holder, name, Scope())
             holder = getattr(holder, name)
-        if last in vars(holder):                            # a scope stands there already: the layer becomes its child
+        if isinstance(vars(holder).get(last), Module):      # a scope stands there already: the layer becomes its child
             holder, last = getattr(holder, last), type(value).__name__.lower()
+        while last in vars(holder):                         # the layer's own attribute: what it means must not change
+            last += "_"
         setattr(holder, last, value)
 
     def _plan_releases(self) -> None:
@@ -324,7 +326,7 @@ class _Importer:
 
 def _is_folded(name: str) -> bool:
     """Names under which exporters store what they computed themselves, not what the model's author called a weight."""
-    return name.startswith(("val_", "onnx::", "const_fold"))
+    return name.startswith(("val_", "onnx::", "const_fold", "constant_"))
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:

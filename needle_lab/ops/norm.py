@@ -75,8 +75,8 @@ def _(g, _y, x, mean, var, weight=None, bias=None, eps=1e-5):
 
 
 def _scale_and_shift(y, weight, bias, shape):
-    y = y if weight is None else y * weight.reshape(shape)
-    return y if bias is None else y + bias.reshape(shape)
+    y = y if weight is None else y * (weight if weight.shape == shape else weight.reshape(shape))
+    return y if bias is None else y + (bias if bias.shape == shape else bias.reshape(shape))
 
 
 def _along_channels(x) -> tuple[int, ...]:
