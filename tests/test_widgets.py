@@ -149,6 +149,13 @@ def test_layers_operators_and_ops_find_their_family():
         key: {key} for key in expected}
 
 
+def test_the_ops_that_layers_are_made_of_have_their_layers_family(x):
+    net = Net()
+    boxes = autograd_graph(net(ndl.tensor(x)).sum(), model=net).drawing.boxes
+    assert {box.family for box in boxes} == {"", "linear", "norm", "activation", "pool", "other"}
+    assert "blocks.3.conv.weight" in [box.title for box in boxes]
+
+
 def test_every_op_with_weights_or_an_activation_of_nn_has_a_family():
     plain = {"Dropout", "Dropout2d", "Flatten", "Unflatten", "Identity", "Module", "Parameter", "Buffer", "ModuleDict",
              "ModuleList", "Sequential", "LoadReport", "init"}
@@ -322,6 +329,14 @@ def test_the_graph_of_the_first_lecture():
         ("a", "b"), ("a", "b"), ("add", "c"), ("add", "c")]
     leaf = next(box for box in view.drawing.boxes if box.title == "a")
     assert leaf.lines == ["1", "grad 4"] and "c = 4" in str(view)
+
+
+def test_a_long_chain_is_drawn_from_its_end():
+    c = ndl.tensor(1.0, requires_grad=True)
+    for _ in range(50_000):
+        c = c * 1.0
+    view = autograd_graph(c, max_nodes=3)
+    assert "newest 3 of 50,000" in view.note and [box.title for box in view.drawing.boxes] == ["mul"] * 3
 
 
 def test_autograd_graph_refuses_leaves_and_freed_graphs():

@@ -10,12 +10,16 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from .families import FAMILIES, tint
 
 INSTALL = ("No graphviz was found, so this is the DOT text of the graph. To see it drawn: "
            "pip install graphviz-pure, or install graphviz with the system's package manager.")
 EDGE = "#8A929C"
+TINY = 8               # values of a tensor that are written out; more are only a shape
 
 
 @dataclass
@@ -76,6 +80,15 @@ def dot_program() -> str | None:
     """The system's dot, else the program of the graphviz-pure wheel, else None."""
     beside = os.path.join(os.path.dirname(sys.executable), "graphviz-pure")     # an environment that is not activated
     return shutil.which("dot") or shutil.which("graphviz-pure") or shutil.which(beside)
+
+
+def short(array: np.ndarray) -> str:
+    """A few values as text, floats to four digits."""
+    def number(x: Any) -> str:
+        return f"{x:.4g}" if isinstance(x, float) else str(x)
+
+    values = array.tolist()
+    return f"[{', '.join(map(number, values))}]" if isinstance(values, list) else number(values)
 
 
 def _label(box: Box) -> str:

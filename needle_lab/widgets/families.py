@@ -33,7 +33,7 @@ def _family(key: str, title: str, glyph: str, ascii: str, light: str, dark: str,
 FAMILIES: dict[str, Family] = {family.key: family for family in (
     _family("linear", "linear, convolution", "\N{BLACK SQUARE}", "*", "#1F77C8", "#3D9BFF", """
         Linear Bilinear Gemm MatMul MatMulInteger QLinearMatMul Einsum Dot Outer Embedding EmbeddingBag
-        Conv ConvTranspose ConvInteger QLinearConv DeformConv ConvBN
+        Conv ConvTranspose ConvInteger QLinearConv DeformConv ConvBN Convolution
         RNN LSTM GRU RNNCell LSTMCell GRUCell
         Attention MultiheadAttention CausalSelfAttention ScaledDotProductAttention RotaryEmbedding"""),
     _family("activation", "activation", "\N{BLACK UP-POINTING TRIANGLE}", "/", "#D9691A", "#FF8040", """
@@ -43,10 +43,11 @@ FAMILIES: dict[str, Family] = {family.key: family for family in (
     _family("norm", "normalisation", "\N{BLACK DIAMOND}", "%", "#00553A", "#62F0B6", """
         BatchNorm BatchNormalization LayerNorm LayerNormalization SkipLayerNormalization GroupNorm GroupNormalization
         InstanceNorm InstanceNormalization RMSNorm RMSNormalization LRN LocalResponseNorm LpNormalization
-        MeanVarianceNormalization Normalize"""),
+        MeanVarianceNormalization Normalize Standardize
+        apply_batch_norm"""),
     _family("pool", "pooling, reduction", "\N{BLACK DOWN-POINTING TRIANGLE}", "v", "#85287B", "#A850A0", """
         MaxPool AvgPool AveragePool LpPool GlobalMaxPool GlobalAvgPool GlobalAveragePool GlobalLpPool AdaptiveAvgPool
-        AdaptiveMaxPool MaxUnpool MaxRoiPool RoiAlign
+        AdaptiveMaxPool MaxUnpool MaxRoiPool RoiAlign max_windows sum_windows
         Sum Mean Max Min Prod Var Std Amax Amin Argmax Argmin CumSum CumProd LogSumExp Norm TopK All Any
         ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
         ReduceSumSquare

@@ -45,7 +45,7 @@ function draw(el, data, tell) {
   });
   button(f.tools, "+", "zoom in (+)", () => scale(zoom * 1.25));
   button(f.tools, "\u2212", "zoom out (-)", () => scale(zoom / 1.25));
-  button(f.tools, "fit", "fit the width (0)", fit);
+  button(f.tools, "fit", "fit the width (0)", () => fit());
 
   /** Zoom about the middle of what is in view. */
   function scale(wanted) {
@@ -56,9 +56,8 @@ function draw(el, data, tell) {
     canvas.scrollLeft = (x + w / 2) * zoom / old - w / 2;
     canvas.scrollTop = (y + h / 2) * zoom / old - h / 2;
   }
-  function fit() {
-    const width = (canvas.clientWidth || 680) - 20;
-    scale(Math.min(1, Math.max(width / (natural.width * points), 0.35)));
+  function fit(least = 0) {
+    scale(Math.min(1, Math.max(((canvas.clientWidth || 680) - 20) / (natural.width * points), least)));
   }
   function select(i, quietly = false) {
     if (at >= 0) {
@@ -100,7 +99,7 @@ function draw(el, data, tell) {
   onKeys(f.root, {
     [forward]: follow(after), [back]: follow(before), [more]: () => sideways(1), [less]: () => sideways(-1),
     n: step(1), p: step(-1), Home: () => select(0), End: () => select(nodes.length - 1),
-    "+": () => scale(zoom * 1.25), "=": () => scale(zoom * 1.25), "-": () => scale(zoom / 1.25), 0: fit,
+    "+": () => scale(zoom * 1.25), "=": () => scale(zoom * 1.25), "-": () => scale(zoom / 1.25), 0: () => fit(),
     "/": () => search.focus(),
   });
 
@@ -121,7 +120,7 @@ function draw(el, data, tell) {
     event.preventDefault();
     scale(zoom * Math.exp(-event.deltaY / 300));
   }, { passive: false });
-  const first = new ResizeObserver(() => { if (canvas.clientWidth) { fit(); first.disconnect(); } });
+  const first = new ResizeObserver(() => { if (canvas.clientWidth) { fit(0.8); first.disconnect(); } });
   first.observe(canvas);
   if (nodes.length) select(0, true);
   return () => first.disconnect();
