@@ -1,4 +1,7 @@
-"""needle_lab: deep learning that can be seen whole, from the gradient rule to the GPU kernel.  `import needle_lab as ndl`."""
+"""needle_lab: deep learning that can be seen whole, from the gradient rule to the GPU kernel.
+
+    import needle_lab as ndl
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +53,7 @@ from .tensor import Tensor
 if TYPE_CHECKING:
     from . import grading, onnx, widgets
     from .grading import check
-    from .widgets import autograd_graph, compare, diff, onnx_graph, show
+    from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
 
 # Rooms with libraries of their own (onnx, widgets, grading) open when they are first asked for.
 _LATER = {"onnx": None, "widgets": None, "grading": None, "check": "grading", "show": "widgets", "diff": "widgets",

@@ -39,7 +39,7 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype in FLOATS
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def result_type(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype of an op on two tensors: the higher kind wins; within a kind, the one that holds both."""
     if a == b:

@@ -98,7 +98,7 @@ class Op:
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
         self.kernels: dict[str, Callable] = {}
         self.most_inputs = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(forward).parameters.values())
-        self.vjp: Callable | None = None
+        self.vjp: Any = None
         self.reads_output = self.reads_all = True
         self.reads_inputs: tuple[bool, ...] = ()
         self.__doc__ = forward.__doc__
@@ -212,14 +212,16 @@ class Node:
 
     __slots__ = ("op", "inputs", "attrs", "outputs", "count", "versions", "number", "hooks", "__weakref__")
 
+    inputs: Any              # None once freed, like outputs and versions
+
     def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple):
         self.op, self.inputs, self.attrs = op, inputs, attrs
         # Arrays, not tensors: a tensor would point back at this node, and the cycle would keep memory alive.
-        self.outputs: tuple | None = results if op.reads_output else None
+        self.outputs: Any = results if op.reads_output else None
         self.count = len(results)
-        self.versions: tuple | None = tuple([x._version[0] if isinstance(x, Tensor) else 0 for x in inputs])
+        self.versions: Any = tuple([x._version[0] if isinstance(x, Tensor) else 0 for x in inputs])
         self.number = next(_serial)
-        self.hooks: list | None = None
+        self.hooks: dict[int, tuple[int, Callable]] | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.op.name}, {_describe(self.inputs or ())})"
@@ -274,9 +276,7 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             slots = pending.pop(node, None)
             if slots is not None:
                 _call_hooks(node, slots)
-                for i, g in enumerate(slots):
-                    if keys and g is not None and (node, i) in keys:
-                        found[node, i] = g
+                found.update({(node, i): g for i, g in enumerate(slots) if keys and g is not None and (node, i) in keys})
                 if needs is None or node in needs:
                     for x, g in zip(node.inputs, _input_gradients(node, slots), strict=True):
                         if isinstance(x, Tensor) and _is_needed(x, needs, keys):
@@ -286,9 +286,8 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             if not retain_graph:
                 node.free()
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
-            for hook in list(x._hooks.values()):
-                changed = hook(found[x])
-                found[x] = found[x] if changed is None else changed
+            for hook in list((x._hooks or {}).values()):
+                found[x] = _replaced(found[x], hook)
     return found
 
 
@@ -357,7 +356,7 @@ def _needs(order: list[Node], wanted: Sequence[Tensor] | None) -> set[Node] | No
 
 
 def _is_needed(x: Tensor, needs: set[Node] | None, keys: set | None) -> bool:
-    if needs is None:
+    if needs is None or keys is None:
         return x.requires_grad
     return x.node in needs or key_of(x) in keys
 
@@ -401,8 +400,13 @@ def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:
 def _call_hooks(node: Node, slots: list) -> None:
     for index, hook in list((node.hooks or {}).values()):
         if slots[index] is not None:
-            changed = hook(slots[index])
-            slots[index] = slots[index] if changed is None else changed
+            slots[index] = _replaced(slots[index], hook)
+
+
+def _replaced(gradient: Tensor, hook: Callable) -> Tensor:
+    """What a hook returns takes the gradient's place, unless it is None."""
+    changed = hook(gradient)
+    return gradient if changed is None else changed
 
 
 def _wrap(result, device: Device, node: Node | None, index: int) -> Tensor:

@@ -32,8 +32,8 @@ class Optimizer:
             self._check(group)
             for p in group["params"]:
                 if not isinstance(p, Tensor) or p.node is not None:
-                    raise ArgumentError(f"{type(self).__name__}: parameters must be leaf tensors, got "
-                                        f"{type(p).__name__ if not isinstance(p, Tensor) else 'the result of ' + p.node.op.name}")
+                    came = f"the result of {p.node.op.name}" if isinstance(p, Tensor) and p.node else type(p).__name__
+                    raise ArgumentError(f"{type(self).__name__}: parameters must be leaf tensors, got {came}")
                 if p in seen:
                     raise ArgumentError(f"{type(self).__name__}: a parameter of shape {p.shape} is given twice")
                 seen.add(p)
@@ -95,7 +95,8 @@ class Optimizer:
                 if hasattr(value, "shape") and value.shape:
                     value = Tensor(value.numpy() if isinstance(value, Tensor) else value).clone().to(p.device)
                     if value.shape != p.shape:
-                        raise ArgumentError(f"{name} of parameter {number} has shape {value.shape}, the parameter {p.shape}")
+                        raise ArgumentError(f"{name} of parameter {number} has shape {value.shape}, "
+                                            f"the parameter {p.shape}")
                 restored[p][name] = value
         self.state = restored
         for group, settings in zip(self.groups, config["groups"], strict=True):

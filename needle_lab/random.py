@@ -28,11 +28,11 @@ class Generator:
 
     def get_state(self) -> dict[str, Any]:
         """The state as JSON values."""
-        return self.numpy.bit_generator.state
+        return dict(self.numpy.bit_generator.state)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue exactly where `get_state` was called; ArgumentError (and no change) for anything else."""
-        fresh = np.random.PCG64()
+        fresh: Any = np.random.PCG64()
         try:
             fresh.state = state
         except (TypeError, ValueError, KeyError) as error:
@@ -79,7 +79,7 @@ def uniform(low: float, high: float, shape, dtype=float32, device: Device | str 
     """Uniform in [low, high)."""
     dtype = as_dtype(dtype)
     drawn = _draw(generator).random(shape, np.float64 if dtype == np.float64 else np.float32)
-    return Tensor((drawn * (high - low) + low).astype(dtype), requires_grad, device)
+    return Tensor(np.asarray(drawn * (high - low) + low).astype(dtype), requires_grad, device)
 
 
 def normal(mean: float, std: float, shape, dtype=float32, device: Device | str | None = None,
@@ -87,13 +87,13 @@ def normal(mean: float, std: float, shape, dtype=float32, device: Device | str |
     """Normal with the given mean and standard deviation."""
     dtype = as_dtype(dtype)
     drawn = _draw(generator).standard_normal(shape, np.float64 if dtype == np.float64 else np.float32)
-    return Tensor((drawn * std + mean).astype(dtype), requires_grad, device)
+    return Tensor(np.asarray(drawn * std + mean).astype(dtype), requires_grad, device)
 
 
 def randint(low: int, high: int, shape, dtype=int64, device: Device | str | None = None,
             generator: Generator | None = None) -> Tensor:
     """Integers in [low, high)."""
-    return Tensor(_draw(generator).integers(low, high, shape).astype(as_dtype(dtype)), device=device)
+    return Tensor(np.asarray(_draw(generator).integers(low, high, shape)).astype(as_dtype(dtype)), device=device)
 
 
 def randperm(n: int, device: Device | str | None = None, generator: Generator | None = None) -> Tensor:
@@ -104,4 +104,4 @@ def randperm(n: int, device: Device | str | None = None, generator: Generator | 
 def bernoulli(p: float, shape, dtype=float32, device: Device | str | None = None,
               generator: Generator | None = None) -> Tensor:
     """1 with probability p, else 0."""
-    return Tensor((_draw(generator).random(shape, np.float32) < p).astype(as_dtype(dtype)), device=device)
+    return Tensor(np.asarray(_draw(generator).random(shape, np.float32) < p).astype(as_dtype(dtype)), device=device)

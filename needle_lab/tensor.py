@@ -205,12 +205,12 @@ class Tensor:
             raise GraphError("register_hook: this tensor has no gradient; it does not require one")
         key = next(_hook_ids)
         if self.node is not None:
-            self.node.hooks = self.node.hooks if self.node.hooks is not None else {}
-            self.node.hooks[key] = (self.output_index, hook)
-            return HookHandle(self.node.hooks, key)
-        self._hooks = self._hooks if self._hooks is not None else {}
-        self._hooks[key] = hook
-        return HookHandle(self._hooks, key)
+            of_node = self.node.hooks = self.node.hooks or {}
+            of_node[key] = (self.output_index, hook)
+            return HookHandle(of_node, key)
+        own = self._hooks = self._hooks or {}
+        own[key] = hook
+        return HookHandle(own, key)
 
     # --- changes in place: leaves only, counted, so that backward can tell --------------------------------------------
 
@@ -488,9 +488,9 @@ def _holds_numpy(data) -> bool:
     return hasattr(data, "dtype")
 
 
-def _leaf(kind: type, data, requires_grad: bool, device: Device | str) -> Tensor:
+def _leaf(kind: type[Tensor], data, requires_grad: bool, device: Device | str) -> Tensor:
     """A tensor of class `kind` (Tensor, Parameter, Buffer) around an array, whatever its constructor takes."""
-    x = kind.__new__(kind)
+    x: Tensor = kind.__new__(kind)
     Tensor.__init__(x, data, requires_grad, device)
     return x
 

@@ -57,12 +57,13 @@ class ResNet(Module):
         self.conv1 = Conv2d(in_channels, 64, 7, 2, 3, bias=False)
         self.bn1 = BatchNorm2d(64)
         self.maxpool = MaxPool2d(3, 2, 1)
-        planes = 64
-        for stage, (count, width) in enumerate(zip(layers, (64, 128, 256, 512), strict=True), start=1):
-            setattr(self, f"layer{stage}", self._stage(block, planes, width, count, stride=1 if stage == 1 else 2))
-            planes = width * block.expansion
+        wide = block.expansion
+        self.layer1 = self._stage(block, 64, 64, layers[0], stride=1)
+        self.layer2 = self._stage(block, 64 * wide, 128, layers[1], stride=2)
+        self.layer3 = self._stage(block, 128 * wide, 256, layers[2], stride=2)
+        self.layer4 = self._stage(block, 256 * wide, 512, layers[3], stride=2)
         self.avgpool = AdaptiveAvgPool2d(1)
-        self.fc = Linear(planes, num_classes)
+        self.fc = Linear(512 * wide, num_classes)
         for module in self.modules():
             if isinstance(module, Conv2d):
                 init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

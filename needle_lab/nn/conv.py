@@ -31,7 +31,7 @@ class _Conv(Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = spread(kernel_size, self.dims, "kernel_size")
         self.stride = spread(stride, self.dims, "stride")
-        self.padding = padding if isinstance(padding, str) else spread(padding, self.dims, "padding")   # may be pairs
+        self.padding: str | tuple = padding if isinstance(padding, str) else spread(padding, self.dims, "padding")
         self.dilation = spread(dilation, self.dims, "dilation")
         self.groups, self.padding_mode = groups, padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
@@ -43,9 +43,10 @@ class _Conv(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        padding = self.padding
+        padding: str | int | tuple = self.padding
         if self.padding_mode != "zeros":
-            pairs = pad_pairs(padding, self.dims, self.kernel_size, self.dilation, x.shape[-self.dims:], self.stride)
+            size = x.shape[-self.dims:]
+            pairs = pad_pairs(padding, self.dims, self.kernel_size, self.dilation, size, self.stride)
             x = ops.pad(x, ((0, 0),) * (x.ndim - self.dims) + pairs, mode=self.padding_mode)
             padding = 0
         return ops.conv(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
@@ -90,12 +91,13 @@ class ConvTranspose1d(_Conv):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0, output_padding=0,
                  groups: int = 1, bias: bool = True, dilation=1, dtype="float32"):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, "zeros", dtype)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, "zeros",
+                         dtype)
         self.output_padding = spread(output_padding, self.dims, "output_padding")
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.conv_transpose(x, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
-                                  self.dilation)
+        return ops.conv_transpose(x, self.weight, self.bias, self.stride, self.padding, self.output_padding,
+                                  self.groups, self.dilation)
 
 
 class ConvTranspose2d(ConvTranspose1d):

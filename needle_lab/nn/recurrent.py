@@ -31,9 +31,10 @@ class _Recurrent(Module):
         for layer in range(num_layers):
             size = input_size if layer == 0 else hidden_size * self.directions
             for suffix in self._suffixes(layer):
-                shapes = {"weight_ih": (self.gates * hidden_size, size), "weight_hh": (self.gates * hidden_size, hidden_size)}
+                rows = self.gates * hidden_size
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, size), "weight_hh": (rows, hidden_size)}
                 if bias:
-                    shapes |= dict.fromkeys(("bias_ih", "bias_hh"), (self.gates * hidden_size,))
+                    shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
                 for name, shape in shapes.items():
                     weight = Parameter(creation.empty(*shape, dtype=dtype))
                     setattr(self, name + suffix, init.uniform_(weight, -bound, bound))

@@ -45,11 +45,11 @@ class MultiheadAttention(Module):
         if query.shape[-1] != self.embed_dim:
             raise ShapeError(f"MultiheadAttention: expected (..., {self.embed_dim}), got {query.shape}")
         if query.ndim == 2:
-            out, weights = self.forward(*(ops.unsqueeze(t, 0 if self.batch_first else 1) for t in (query, key, value)),
-                                        key_padding_mask=None if key_padding_mask is None
-                                        else ops.unsqueeze(key_padding_mask, 0),
-                                        need_weights=need_weights, attn_mask=attn_mask, is_causal=is_causal)
-            return ops.squeeze(out, 0 if self.batch_first else 1), weights if weights is None else ops.squeeze(weights, 0)
+            batch = 0 if self.batch_first else 1
+            query, key, value = (ops.unsqueeze(t, batch) for t in (query, key, value))
+            padding = None if key_padding_mask is None else ops.unsqueeze(key_padding_mask, 0)
+            out, weights = self.forward(query, key, value, padding, need_weights, attn_mask, is_causal)
+            return ops.squeeze(out, batch), weights if weights is None else ops.squeeze(weights, 0)
         if not self.batch_first:
             query, key, value = (t.transpose(0, 1) for t in (query, key, value))
         q, k, v = self._project(query, key, value)
@@ -94,7 +94,8 @@ class MultiheadAttention(Module):
 
 def _additive(mask: Tensor, dtype) -> Tensor:
     """A mask in which True means "left out" as numbers to add: 0 and -inf."""
-    return ops.where(mask, float("-inf"), creation.zeros(dtype=dtype, device=mask.device)) if mask.dtype == bool else mask
+    zero = creation.zeros(dtype=dtype, device=mask.device)
+    return ops.where(mask, float("-inf"), zero) if mask.dtype == bool else mask
 
 
 def causal_mask(length: int, source: int, like: Tensor) -> Tensor:
@@ -106,7 +107,10 @@ def causal_mask(length: int, source: int, like: Tensor) -> Tensor:
 class _Layer(Module):
     """What encoder and decoder layers share: the feed-forward block and where the norm stands."""
 
-    def _feed_forward_block(self, d_model: int, dim_feedforward: int, dropout: float, activation: str, bias: bool, dtype):
+    norm_first: bool
+
+    def _feed_forward_block(self, d_model: int, dim_feedforward: int, dropout: float, activation: str, bias: bool,
+                            dtype):
         if activation not in ACTIVATIONS:
             raise ArgumentError(f"activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
         self.activation = activation
@@ -161,7 +165,8 @@ class TransformerDecoderLayer(_Layer):
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
         self.multihead_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
         self._feed_forward_block(d_model, dim_feedforward, dropout, activation, bias, dtype)
-        self.norm1, self.norm2, self.norm3 = (LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype) for _ in range(3))
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+                                              for _ in range(3))
         self.dropout1, self.dropout2, self.dropout3 = (Dropout(dropout) for _ in range(3))
 
     def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
@@ -204,5 +209,6 @@ class TransformerDecoder(Module):
                 tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
                 tgt_is_causal: bool = False) -> Tensor:
         for layer in self.layers:
-            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask, tgt_is_causal)
+            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
+                        tgt_is_causal)
         return tgt if self.norm is None else self.norm(tgt)

@@ -24,13 +24,15 @@ from ..tensor import Tensor
 OPSET = 20
 EMIT: dict[str, Callable] = {}
 
-_PLAIN = set("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh "
-             "Atanh Erf Relu Sigmoid Softplus Softsign IsNaN IsInf Not Identity Sub Mul Add Div Pow Equal Less LessOrEqual "
-             "Greater GreaterOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where MatMul Max Min Gelu".split())
+_PLAIN = set("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh "
+             "Acosh Atanh Erf Relu Sigmoid Softplus Softsign IsNaN IsInf Not Identity Sub Mul Add Div Pow Equal Less "
+             "LessOrEqual Greater GreaterOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where MatMul Max "
+             "Min Gelu".split())
 
 
-def export(model: Module | Callable, example_inputs: Sequence[Tensor | np.ndarray], path: str | os.PathLike | None = None, *,
-           input_names: Sequence[str] | None = None, output_names: Sequence[str] | None = None,
+def export(model: Module | Callable, example_inputs: Sequence[Tensor | np.ndarray],
+           path: str | os.PathLike | None = None, *, input_names: Sequence[str] | None = None,
+           output_names: Sequence[str] | None = None,
            dynamic_axes: dict[str, dict[int, str]] | None = None) -> onnx.ModelProto:
     """Write a module or a function of tensors as an ONNX model (opset 20), checked by ONNX's own checker.
 
@@ -38,9 +40,10 @@ def export(model: Module | Callable, example_inputs: Sequence[Tensor | np.ndarra
     {"input": {0: "batch"}} declares lengths that may vary. path=None only returns the model. An existing file is
     replaced at once or not at all.  Raises UnsupportedOnnxError for an op that has no ONNX form.
     """
-    inputs = [x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in
-              (example_inputs if isinstance(example_inputs, (list, tuple)) else [example_inputs])]
-    names = list(input_names) if input_names else ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
+    given = example_inputs if isinstance(example_inputs, (list, tuple)) else [example_inputs]
+    inputs = [x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in given]
+    default = ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
+    names = list(input_names) if input_names else default
     if len(names) != len(inputs):
         raise ArgumentError(f"export: {len(inputs)} inputs need as many names, got {names}")
     writer = _Writer(model if isinstance(model, Module) else None)
@@ -75,7 +78,8 @@ def _run(model, inputs) -> tuple[Tensor, ...]:
         elif isinstance(value, (tuple, list)):
             stack.extend(reversed(value))
         elif value is not None:
-            raise ArgumentError(f"export: the model returned a {type(value).__name__}; tensors and tuples of them can be written")
+            raise ArgumentError(f"export: the model returned a {type(value).__name__}; "
+                                "tensors and tuples of them can be written")
     return tuple(flat)
 
 
@@ -86,8 +90,10 @@ class _Writer:
         self.names: dict[Any, str] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
-        self.paths = {} if module is None else {p: path for source in (module.named_parameters(), module.named_buffers())
-                                                for path, p in source}
+        self.paths: dict[Tensor, str] = {}
+        if module is not None:
+            self.paths |= {p: path for path, p in module.named_parameters()}
+            self.paths |= {b: path for path, b in module.named_buffers()}
         self.memory = {id(p.data): path for p, path in self.paths.items()}     # detached twins share the array
 
     def model(self, inputs, names, outputs, output_names, dynamic_axes) -> onnx.ModelProto:
@@ -109,7 +115,8 @@ class _Writer:
                                        "was its value taken out as a number or a numpy array?")
         g = helper.make_graph(self.nodes, "needle_lab", shown, results,
                               [t for t in self.initializers.values() if t.name in used])
-        return helper.make_model(g, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="needle_lab", ir_version=10)
+        return helper.make_model(g, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="needle_lab",
+                                 ir_version=10)
 
     def _drop_identities(self, results: list[str]) -> None:
         """The last node writes the output's name itself, unless its value is read elsewhere too."""
@@ -127,10 +134,11 @@ class _Writer:
         for node in [n for n in self.nodes if n.op_type == "LayerNormalization"]:
             for op, at in (("Mul", 1), ("Add", 2)):
                 readers = [n for n in self.nodes if node.output[0] in n.input]
-                vector = next((name for name in readers[0].input if name != node.output[0]), "") if len(readers) == 1 else ""
+                if len(readers) != 1 or readers[0].op_type != op:
+                    break
+                vector = next((name for name in readers[0].input if name != node.output[0]), "")
                 scale = self.initializers[node.input[1]]
-                if len(readers) != 1 or readers[0].op_type != op or vector not in self.initializers \
-                        or list(self.initializers[vector].dims) != list(scale.dims):
+                if vector not in self.initializers or self.initializers[vector].dims != scale.dims:
                     break
                 node.input[1:] = [*node.input[1:at], vector]
                 node.output[0] = readers[0].output[0]
@@ -501,7 +509,8 @@ def _remainder(w, a, b):
 @emits("lstm_cell")
 def _lstm_cell(w, gates, c):
     i, f, g, o = w.emit("Split", [w.name(gates)], outputs=4, axis=-1, num_outputs=4)
-    i, f, o, g = *(w.emit("Sigmoid", [gate]) for gate in (i, f, o)), w.emit("Tanh", [g])
+    i, f, o = (w.emit("Sigmoid", [gate]) for gate in (i, f, o))
+    g = w.emit("Tanh", [g])
     new_c = w.emit("Add", [w.emit("Mul", [f, w.name(c)]), w.emit("Mul", [i, g])])
     return w.emit("Mul", [o, w.emit("Tanh", [new_c])]), new_c, ""
 

@@ -106,7 +106,7 @@ def MatMul(node: NodeView) -> Layer | None:
     weight = node.weights[1]
     if weight is None or weight.ndim != 2:
         return None
-    module = nn.Linear(*weight.shape, bias=len(node.inputs) > 2)
+    module = nn.Linear(weight.shape[0], weight.shape[1], bias=len(node.inputs) > 2)
     return _with_bias(node, module, {"weight": Fill(1, "transposed", np.transpose)})
 
 
@@ -123,12 +123,13 @@ def _embed(module, index):
 
 
 def BatchNormalization(node: NodeView) -> Layer | None:
-    if any(w is None for w in node.weights[1:5]) or node.outputs > 1:
+    scale = node.weights[1]
+    if scale is None or any(w is None for w in node.weights[2:5]) or node.outputs > 1:
         return None
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(node.rank or 4)
     if kind is None:
         return None
-    module = kind(len(node.weights[1]), node.attrs.get("epsilon", 1e-5),
+    module = kind(len(scale), node.attrs.get("epsilon", 1e-5),
                   round(1.0 - node.attrs.get("momentum", 0.9), 6))
     return Layer(module, {"weight": Fill(1), "bias": Fill(2), "running_mean": Fill(3), "running_var": Fill(4)})
 
@@ -145,9 +146,10 @@ def LayerNormalization(node: NodeView) -> Layer | None:
 
 
 def InstanceNormalization(node: NodeView) -> Layer | None:
-    if node.weights[1] is None or node.weights[2] is None or node.rank not in (3, 4, 5):
+    scale = node.weights[1]
+    if scale is None or node.weights[2] is None or node.rank not in (3, 4, 5):
         return None
-    module = getattr(nn, f"InstanceNorm{node.rank - 2}d")(len(node.weights[1]), node.attrs.get("epsilon", 1e-5), affine=True)
+    module = getattr(nn, f"InstanceNorm{node.rank - 2}d")(len(scale), node.attrs.get("epsilon", 1e-5), affine=True)
     return Layer(module, {"weight": Fill(1), "bias": Fill(2)})
 
 
@@ -166,7 +168,7 @@ def _recurrent(node: NodeView) -> Layer | None:
         return None
     options = {"nonlinearity": activations[0].lower()} if node.op == "RNN" else {}
     module = getattr(nn, node.op)(w.shape[2], r.shape[2], bias=bias, bidirectional=directions == 2, **options)
-    fills = {}
+    fills: dict[str, Fill] = {}
     for d, suffix in enumerate(["_l0", "_l0_reverse"][:directions]):
         def part(values, d=d):
             return reorder_gates(values[d], node.op)

@@ -40,7 +40,7 @@ class Step:
     name: str
     inputs: list[str]
     outputs: list[str]
-    function: Callable | None = None            # of needle_lab.onnx.convert; None for a layer
+    function: Any = None                        # of needle_lab.onnx.convert; None for a layer
     attrs: dict[str, Any] = field(default_factory=dict)
     layer: str = ""                             # path of the layer
     call: Callable | None = None
@@ -138,7 +138,8 @@ class OnnxModule(Module):
         kind = self._input_types[name]
         expected = reader.numpy_dtype(kind.elem_type)
         if x.dtype != expected and not (is_floating(x.dtype) and is_floating(expected)):
-            raise DTypeError(f"input {name!r}: the model takes {expected}, got {x.dtype}; convert with .astype({str(expected)!r})")
+            raise DTypeError(f"input {name!r}: the model takes {expected}, got {x.dtype}; "
+                             f"convert with .astype({str(expected)!r})")
         if kind.HasField("shape") and len(kind.shape.dim) != x.ndim:
             shape = ", ".join(str(d.dim_param or d.dim_value) for d in kind.shape.dim)
             raise ShapeError(f"input {name!r}: the model takes ({shape}), got {x.shape}")
@@ -151,7 +152,8 @@ class OnnxModule(Module):
             raise ArgumentError(f"the graph has no value named {unknown[0]!r}; `model.value_names` lists them")
 
     def extra_repr(self) -> str:
-        return f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}, opset {self.opset}, {len(self._steps)} nodes"
+        names = f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
+        return f"{names}, opset {self.opset}, {len(self._steps)} nodes"
 
 
 class _Importer:
@@ -163,7 +165,7 @@ class _Importer:
         self.arrays = {t.name: reader.array_of(t) for t in self.graph.initializer}
         self.rank = _ranks(proto)
         self.parameters: dict[tuple[str, str], Parameter] = {}     # (initialiser, layout): shared where both are equal
-        self.made: dict[str, str] = {}                             # description of a layer -> its path: a layer called twice
+        self.made: dict[str, str] = {}                  # description of a layer -> its path: a layer called twice
         self.taken: Counter[str] = Counter()
 
     def build(self) -> None:
@@ -173,8 +175,8 @@ class _Importer:
         for node, inputs, outputs in nodes:
             attrs = reader.attributes_of(node)
             if node.op_type == "Constant" and node.domain in convert.registry.DOMAINS:
-                function = convert.find("Constant", "", self.opset)
-                self.module._constants[outputs[0]] = convert.call(function, [], attrs, 1, node.name)
+                value = convert.call(convert.shape.Constant, [], attrs, 1, node.name)
+                self.module._constants[outputs[0]] = value
                 continue
             step = Step(node.op_type, node.name or outputs[0], inputs, outputs)
             layer = self._layer(node, attrs, inputs, outputs, layouts)
@@ -191,7 +193,7 @@ class _Importer:
         """All unknown operators at once, each with its version and where it stands."""
         unknown: dict[str, list[str]] = {}
         for node in nodes:
-            if convert.find(node.op_type, node.domain, self.opset) is None and not layers.builder_of(node.op_type, node.domain):
+            if not (convert.find(node.op_type, node.domain, self.opset) or layers.builder_of(node.op_type, node.domain)):
                 label = f"{node.domain + '::' if node.domain else ''}{node.op_type}"
                 unknown.setdefault(label, []).append(node.name or node.output[0])
         if unknown:

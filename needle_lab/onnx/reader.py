@@ -60,13 +60,15 @@ def _load_external_data(model: onnx.ModelProto, folder: str | None, where: str) 
                                   "load the model by its path")
         target = os.path.realpath(os.path.join(folder, location))
         if os.path.commonpath([target, os.path.realpath(folder)]) != os.path.realpath(folder):
-            raise FileFormatError(f"{where}: the weight {tensor.name!r} points out of the model's folder, to {location!r}")
+            raise FileFormatError(f"{where}: the weight {tensor.name!r} points out of the model's folder, "
+                                  f"to {location!r}")
         if not os.path.isfile(target):
             raise MissingFileError(f"{where}: the weight {tensor.name!r} needs the file {target}, which is not there")
         try:
             external_data_helper.load_external_data_for_tensor(tensor, folder)
         except (ValueError, OSError, onnx.checker.ValidationError) as error:
-            raise FileFormatError(f"{where}: the weight {tensor.name!r} cannot be read from {location!r}: {error}") from error
+            raise FileFormatError(f"{where}: the weight {tensor.name!r} cannot be read from {location!r}: "
+                                  f"{error}") from error
 
 
 def opset_of(model: onnx.ModelProto, domain: str = "") -> int:

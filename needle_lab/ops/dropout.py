@@ -19,7 +19,7 @@ def feature_dropout(x, p=0.5, training=True, generator=None):
 
 
 def _drop(x, shape, p, training, generator):
-    from ..random import default_generator      # tensors exist by the time this is called
+    from ..random import default_generator  # tensors exist by the time this is called
     if not 0 <= p <= 1:
         raise ArgumentError(f"dropout: p={p} is not a probability")
     if not training or p == 0:

@@ -5,7 +5,7 @@ axis is None (all axes), a number, or a tuple; keepdims keeps reduced axes with 
 
 # ruff: noqa: A001    sum, max, min, all, any are the names that NumPy and PyTorch use
 
-import builtins          # max, sum, any, ... are the tensor ops in this file
+import builtins  # max, sum, any, ... are the tensor ops in this file
 import math
 
 import numpy as np

@@ -137,7 +137,8 @@ def NegativeLogLikelihoodLoss(x, target, weight=None, *, reduction="mean", ignor
 
 # --- recurrence: gate orders of ONNX and of `needle_lab` (PyTorch's) ----------------------------------------------------
 
-GATE_ORDER = {"RNN": (0,), "LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}      # ours[k] = ONNX's[order[k]]: iofc -> ifco, zrh -> rzh
+# ours[k] = ONNX's[order[k]]: iofc -> ifco, zrh -> rzh
+GATE_ORDER = {"RNN": (0,), "LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2)}
 
 
 def reorder_gates(weight: np.ndarray, kind: str) -> np.ndarray:

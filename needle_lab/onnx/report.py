@@ -1,0 +1,123 @@
+"""What is in an ONNX file, told without running it: `ndl.onnx.inspect(path)`, `needle-lab inspect FILE`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import onnx
+
+from . import convert, layers, reader
+
+
+@dataclass
+class Value:
+    """An input or output: shape has numbers, names of free lengths, or "?"; None if the rank is unknown."""
+
+    name: str
+    dtype: str
+    shape: list[int | str] | None
+
+    def __str__(self) -> str:
+        shape = "(unknown shape)" if self.shape is None else f"({', '.join(map(str, self.shape))})"
+        return f"{self.name}: {self.dtype} {shape}"
+
+
+@dataclass
+class OnnxReport:
+    """See `inspect`. bytes: size of all weights; attributes: op -> attribute -> the values it takes."""
+
+    producer: str
+    ir_version: int
+    opsets: dict[str, int]
+    inputs: list[Value]
+    outputs: list[Value]
+    operators: dict[str, int]
+    unsupported: list[str]
+    weights: int
+    parameters: int
+    bytes: int
+    attributes: dict[str, dict[str, list]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        opsets = ", ".join(f"{domain} {version}" for domain, version in self.opsets.items())
+        rows = [f"producer    {self.producer or 'unknown'}", f"opset       {opsets}   (IR {self.ir_version})"]
+        rows += [f"{'input' if i == 0 else '':<11} {v}" for i, v in enumerate(self.inputs)]
+        rows += [f"{'output' if i == 0 else '':<11} {v}" for i, v in enumerate(self.outputs)]
+        rows += [f"weights     {self.parameters:,} numbers in {self.weights} tensors, {self.bytes / 2**20:.2f} MiB",
+                 f"operators   {sum(self.operators.values())} nodes of {len(self.operators)} kinds"]
+        for op, count in sorted(self.operators.items(), key=lambda item: (-item[1], item[0])):
+            notes = "; ".join(f"{name} {_range(values)}" for name, values in sorted(self.attributes.get(op, {}).items()))
+            mark = "  NOT SUPPORTED" if op in self.unsupported else ""
+            rows.append(f"  {count:>5}  {op:<22} {notes}{mark}".rstrip())
+        if self.unsupported:
+            rows.append(f"not supported: {', '.join(self.unsupported)}; the model cannot be imported yet")
+        else:
+            rows.append("every operator is supported")
+        return "\n".join(rows)
+
+
+def inspect(source: str | os.PathLike | bytes | onnx.ModelProto) -> OnnxReport:
+    """Opsets, producer, inputs and outputs, operator counts, the range of each attribute, weights, what is supported.
+
+    Works on models that cannot be executed.  Raises MissingFileError or FileFormatError for what is no ONNX model.
+    """
+    model = reader.read_model(source)
+    graph, opset = model.graph, reader.opset_of(model)
+    initializers = {t.name for t in graph.initializer}
+    operators: Counter[str] = Counter()
+    attributes: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    unsupported = set()
+    for node in _nodes(graph):
+        label = f"{node.domain}::{node.op_type}" if node.domain not in convert.registry.DOMAINS else node.op_type
+        operators[label] += 1
+        if convert.find(node.op_type, node.domain, opset) is None and not layers.builder_of(node.op_type, node.domain):
+            unsupported.add(label)
+        for a in node.attribute:
+            if a.type in (a.INT, a.FLOAT, a.STRING, a.INTS, a.FLOATS):
+                value = onnx.helper.get_attribute_value(a)
+                value = value.decode("utf-8", "replace") if isinstance(value, bytes) else \
+                    list(value) if a.type in (a.INTS, a.FLOATS) else value
+                if value not in attributes[label][a.name]:
+                    attributes[label][a.name].append(value)
+    sizes = [math.prod(t.dims) for t in graph.initializer]
+    return OnnxReport(
+        f"{model.producer_name} {model.producer_version}".strip(), model.ir_version,
+        {o.domain or "ai.onnx": o.version for o in model.opset_import},
+        [_value(v) for v in graph.input if v.name not in initializers], [_value(v) for v in graph.output],
+        dict(operators), sorted(unsupported), len(graph.initializer), sum(sizes),
+        sum(n * reader.numpy_dtype(t.data_type).itemsize for n, t in zip(sizes, graph.initializer, strict=True)),
+        {op: dict(values) for op, values in attributes.items()})
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of subgraphs (If, Loop, Scan) included."""
+    stack = [graph]
+    while stack:
+        for node in stack.pop().node:
+            yield node
+            stack.extend(a.g for a in node.attribute if a.type == a.GRAPH)
+
+
+def _value(info: onnx.ValueInfoProto) -> Value:
+    kind = info.type.tensor_type
+    if not info.type.HasField("tensor_type"):
+        return Value(info.name, info.type.WhichOneof("value") or "unknown", None)
+    shape = [d.dim_param or (d.dim_value if d.HasField("dim_value") else "?") for d in kind.shape.dim]
+    return Value(info.name, str(reader.numpy_dtype(kind.elem_type)), shape if kind.HasField("shape") else None)
+
+
+def _range(values: list) -> str:
+    """One value as it is, numbers as their range, others by count."""
+    if len(values) == 1:
+        return str(values[0])
+    if all(isinstance(v, (int, float)) for v in values):
+        return f"{min(values):g}..{max(values):g}"
+    return f"{len(values)} values, such as {values[0]}"
