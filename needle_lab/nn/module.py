@@ -11,6 +11,7 @@ they cannot disagree: what is trained is saved, and what the signature promises 
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -257,9 +258,11 @@ class Module:
     # --- printing ---------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """What stands between the parentheses: the configuration, unless a subclass knows better."""
+        """What stands between the parentheses: the configuration, without what is as `__init__` has it by default."""
         from ..serialize.signature import configuration
-        return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self))
+        defaults = {p.name: p.default for p in inspect.signature(type(self).__init__).parameters.values()}
+        return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self)
+                         if name not in defaults or not _same_setting(vars(self)[name], defaults[name]))
 
     def __repr__(self) -> str:
         below: dict[str, list[tuple[str, str]]] = {}
@@ -325,6 +328,11 @@ def _refuse_unregistered(value: Tensor, where: str) -> None:
         raise ArgumentError(f"{where} requires a gradient but is neither Parameter nor Buffer, so it would be neither "
                             "trained nor saved; wrap it: Parameter(x) is trained, Buffer(x) is only saved; "
                             "to keep it for reference only: x.detach()")
+
+
+def _same_setting(value: Any, default: Any) -> bool:
+    """(1, 1) is what an argument stride=1 becomes."""
+    return value == default or (isinstance(value, tuple) and bool(value) and all(v == default for v in value))
 
 
 def _body(head: str, children: list[tuple[str, str]]) -> str:

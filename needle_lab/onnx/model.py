@@ -93,6 +93,11 @@ class OnnxModule(Module):
         found = tuple(values[name] for name in wanted)
         return found[0] if len(found) == 1 and outputs is None else found
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The nodes in the order in which they run."""
+        return tuple(self._steps)
+
     def get(self, path: str) -> Any:
         """The module or parameter at a path such as "layer1.0.conv1"."""
         value: Any = self

@@ -68,7 +68,7 @@ def onnx_module_layers(module: Any, x: Any) -> list[Layer]:
 
 def steps_of(module: Any) -> list[Any]:
     """The nodes of an OnnxModule in order: op, name, inputs, outputs, attrs, path of the layer."""
-    return module._steps
+    return module.steps
 
 
 def _onnxruntime_layers(path: str, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
