@@ -1,0 +1,165 @@
+"""DeviceArray: memory on a device, and a layout. What kernels take as a pointer, and ops as an array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ...errors import DeviceError, ShapeError
+from .strides import Sizes, broadcast, is_dense, row_major, split
+
+LARGEST = 2**31 - 2**16          # kernels number elements with 32 bits; the last block may run over the end a little
+
+
+class Memory(Protocol):
+    """Bytes on a device."""
+
+    address: int
+
+    def allocate(self, nbytes: int) -> Memory:
+        """New memory of the same device, its contents undefined."""
+    def write(self, start: int, values: np.ndarray) -> None:
+        """Copy a dense host array to byte `start`."""
+    def read(self, start: int, nbytes: int) -> np.ndarray:
+        """A host copy, uint8."""
+
+
+class HostMemory:
+    """Host memory that a GPU kernel of the interpreter works on.
+
+    It starts as NaN (all bits 1), so that a kernel that reads what nobody wrote is found out, and at a multiple of
+    16 bytes, as on a GPU.
+    """
+
+    def __init__(self, nbytes: int):
+        block = np.full(nbytes + 16, 0xFF, np.uint8)
+        start = -block.ctypes.data % 16
+        self.bytes = block[start:start + nbytes]
+        self.address = block.ctypes.data + start
+
+    def allocate(self, nbytes: int) -> HostMemory:
+        return HostMemory(nbytes)
+
+    def write(self, start: int, values: np.ndarray) -> None:
+        self.bytes[start:start + values.nbytes] = values.reshape(-1).view(np.uint8)
+
+    def read(self, start: int, nbytes: int) -> np.ndarray:
+        return self.bytes[start:start + nbytes].copy()
+
+
+class DeviceArray:
+    """An n-dimensional array on a device.  strides and offset count elements.
+
+    Triton takes it as a pointer: it asks `data_ptr()` for the address and `dtype` for a type, by the name of the dtype.
+    """
+
+    __slots__ = ("memory", "shape", "strides", "offset", "dtype")
+
+    def __init__(self, memory: Memory, shape: Sizes, strides: Sizes, offset: int, dtype: np.dtype):
+        if math.prod(shape) > LARGEST:
+            raise DeviceError(f"an array of shape {shape} has {math.prod(shape)} elements; kernels address {LARGEST}")
+        self.memory, self.shape, self.strides, self.offset, self.dtype = memory, shape, strides, offset, dtype
+
+    def __repr__(self) -> str:
+        return f"DeviceArray({self.dtype}{list(self.shape)}, strides={self.strides}, offset={self.offset})"
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_dense(self) -> bool:
+        return is_dense(self.shape, self.strides)
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return self.memory.address + self.offset * self.dtype.itemsize
+
+    # --- new arrays -------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: Sizes, dtype: np.dtype | type) -> DeviceArray:
+        """A dense array on the same device, its values undefined."""
+        dtype = np.dtype(dtype)
+        return DeviceArray(self.memory.allocate(math.prod(shape) * dtype.itemsize), shape, row_major(shape), 0, dtype)
+
+    def astype(self, dtype) -> DeviceArray:
+        """A dense copy in another dtype."""
+        copy = self.empty(self.shape, dtype)
+        copy.write(self)
+        return copy
+
+    def dense(self) -> DeviceArray:
+        """Itself if dense, else a copy that is."""
+        return self if self.is_dense else self.astype(self.dtype)
+
+    def from_host(self, values: np.ndarray) -> DeviceArray:
+        """A host array's values on this array's device."""
+        values = np.ascontiguousarray(values).reshape(values.shape)
+        array = self.empty(values.shape, values.dtype)
+        array.memory.write(0, values)
+        return array
+
+    # --- views ------------------------------------------------------------------------------------------------------
+
+    def view(self, change: Callable[[np.ndarray], np.ndarray]) -> DeviceArray:
+        """The view that `change` makes of a numpy array: transposes, slices, ... by numpy's own rules.
+
+        numpy changes a one-byte array of the same layout, whose values are never read, and we take over the layout.
+        """
+        before = as_strided(_NOWHERE, self.shape, self.strides)
+        after = change(before)
+        moved = after.__array_interface__["data"][0] - before.__array_interface__["data"][0]
+        return DeviceArray(self.memory, after.shape, after.strides, self.offset + moved, self.dtype)
+
+    def __getitem__(self, index) -> DeviceArray:
+        """Numbers, slices, None and ... only."""
+        index = index if isinstance(index, tuple) else (index,)
+        index = index if Ellipsis in index else (*index, ...)        # with ... numpy answers x[0, 0] with a view too
+        return self.view(lambda x: x[index])
+
+    def reshape(self, *shape) -> DeviceArray:
+        """The same values in another shape; a view where the layout allows it."""
+        target = np.empty(self.shape, np.bool_).reshape(*shape).shape if -1 in np.ravel(shape) else tuple(
+            int(n) for n in np.ravel(shape))
+        if math.prod(target) != self.size:
+            raise ShapeError(f"cannot reshape {self.size} values of shape {self.shape} into {target}")
+        strides = split(self.shape, self.strides, target)
+        if strides is None:
+            return self.dense().reshape(target)
+        return DeviceArray(self.memory, target, strides, self.offset, self.dtype)
+
+    def expand(self, shape: Sizes) -> DeviceArray:
+        """Broadcast to a shape; nothing is copied."""
+        if np.broadcast_shapes(self.shape, shape) != tuple(shape):
+            raise ShapeError(f"shape {self.shape} does not broadcast to {shape}")
+        return DeviceArray(self.memory, tuple(shape), broadcast(self.shape, self.strides, shape), self.offset, self.dtype)
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """A host copy."""
+        x = self.dense()
+        return x.memory.read(x.offset * x.dtype.itemsize, x.size * x.dtype.itemsize).view(x.dtype).reshape(x.shape)
+
+    def write(self, values: np.ndarray | DeviceArray) -> None:
+        """Overwrite with values that broadcast to this shape, cast to this dtype."""
+        if isinstance(values, np.ndarray):
+            if self.is_dense and values.shape == self.shape:
+                return self.memory.write(self.offset * self.dtype.itemsize,
+                                         np.ascontiguousarray(values, self.dtype))
+            values = self.from_host(values)
+        if self.size and any(n > 1 and s == 0 for n, s in zip(self.shape, self.strides, strict=True)):
+            raise ShapeError(f"{self} is expanded: several of its elements share one place; write into a clone")
+        from .layout import move
+        move(values.expand(self.shape), self)
+
+
+_NOWHERE = np.zeros(1, np.int8)          # one byte an element: numpy's strides then count elements

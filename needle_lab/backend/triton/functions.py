@@ -1,0 +1,44 @@
+"""numpy's functions that neither Triton nor libdevice has, with numpy's answers for signs, zeros, inf and nan."""
+
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import libdevice
+
+
+@triton.jit
+def sign(x):
+    """-1, 0 or 1; nan stays nan."""
+    return tl.where(x != x, x, (x > 0).to(x.dtype) - (x < 0).to(x.dtype))
+
+
+@triton.jit
+def fmod(a, b):
+    """The remainder of a / b with the sign of a; integers: 0 where b is 0."""
+    if a.dtype.is_floating():
+        return libdevice.fmod(a, b)
+    else:
+        return tl.where(b == 0, 0, a % tl.where(b == 0, 1, b)).to(a.dtype)     # Triton's % of integers is C's
+
+
+@triton.jit
+def remainder(a, b):
+    """The remainder of a / b with the sign of b; integers: 0 where b is 0."""
+    r = fmod(a, b)
+    r = tl.where((r != 0) & ((r < 0) != (b < 0)), r + b, r)
+    if a.dtype.is_floating():
+        return tl.where(r == 0, libdevice.copysign(r, b), r)
+    else:
+        return r.to(a.dtype)
+
+
+@triton.jit
+def floor_divide(a, b):
+    """The largest integer below a / b, exact also where a / b rounds up to one; integers: 0 where b is 0."""
+    r = remainder(a, b)
+    if a.dtype.is_floating():
+        quotient = libdevice.div_rn(a, b)
+        whole = libdevice.rint(libdevice.div_rn(a - r, b))
+        whole = tl.where(whole == 0, libdevice.copysign(whole, quotient), whole)
+        return tl.where(b == 0, quotient, whole)
+    else:
+        return tl.where(b == 0, 0, (a - r) // tl.where(b == 0, 1, b)).to(a.dtype)

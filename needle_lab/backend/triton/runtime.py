@@ -1,0 +1,113 @@
+"""Starting Triton, once and in one of two tiers, and launching kernels.
+
+    start_interpreter()   kernels run in Triton's interpreter, program after program, on host memory
+    start_gpu(i)          kernels are compiled for GPU i and run there
+
+Triton decides between the two when it is first imported, so one process has one tier.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import nullcontext
+
+import numpy as np
+
+from ...errors import DeviceError, MissingExtraError
+from ..device import Device
+from .array import DeviceArray, HostMemory
+
+KERNELS = ("layout", "elementwise", "reduce", "matmul", "gather")      # modules that attach kernels to ops
+
+_spaces: dict[str, HostMemory] = {}       # by device name: an empty piece of its memory, from which more is allocated
+_around_launch: list = [nullcontext]      # what surrounds a launch
+
+
+def start_interpreter() -> None:
+    """Triton's interpreter.  DeviceError where Triton was already imported to compile."""
+    if "triton_cpu" in _spaces:
+        return
+    if "triton" not in sys.modules:
+        os.environ["TRITON_INTERPRET"] = "1"
+    _import_triton()
+    if not _interprets():
+        raise DeviceError("triton_cpu needs Triton's interpreter, but Triton was already imported to compile for a GPU, and "
+                          "a process has one or the other: start a new process, and call ndl.triton_cpu() first")
+    from . import interpreter
+    interpreter.repair()
+    _around_launch[0] = interpreter.launching
+    _spaces["triton_cpu"] = HostMemory(0)
+    _attach_kernels()
+
+
+def start_gpu(index: int) -> None:
+    """NVIDIA GPU `index`.  DeviceError where there is none or where this process interprets."""
+    name = str(Device("cuda", index))
+    if name in _spaces:
+        return
+    _import_triton()
+    if _interprets():
+        raise DeviceError(f"{name} needs Triton's compiler, but Triton was imported as an interpreter (TRITON_INTERPRET=1), "
+                          "and a process has one or the other: start a new process")
+    from . import gpu
+    _spaces[name] = gpu.start(index)
+    _attach_kernels()
+
+
+def from_numpy(array: np.ndarray, device: Device) -> DeviceArray:
+    """A copy of a host array on a device."""
+    if str(device) not in _spaces:
+        start_interpreter() if device.kind == "triton_cpu" else start_gpu(device.index)
+    return DeviceArray(_spaces[str(device)], (0,), (1,), 0, array.dtype).from_host(array)
+
+
+def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
+    """Start `kernel` once for each index of the grid, on the device of its arrays."""
+    if 0 in grid:
+        return
+    with _around_launch[0](arguments):
+        kernel[grid](*arguments, **constants)
+
+
+def _import_triton() -> None:
+    try:
+        importlib.import_module("triton")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("this device runs Triton kernels, and Triton is not installed; "
+                                "pip install 'needle-lab[gpu]'") from error
+    _keep_torch_out()
+
+
+class _NoTorch:
+    """An import finder that says: there is no torch."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(name)
+
+
+def _keep_torch_out() -> None:
+    """Triton 3.6 imports torch at the first kernel argument it looks at, if torch is installed.
+
+    Let it look at one while torch cannot be found; it asks only once.
+    """
+    if "torch" in sys.modules:
+        return
+    finder = _NoTorch()
+    sys.meta_path.insert(0, finder)         # type: ignore[arg-type]
+    try:
+        importlib.import_module("triton.runtime.jit").mangle_type(7)
+    finally:
+        sys.meta_path.remove(finder)        # type: ignore[arg-type]
+
+
+def _interprets() -> bool:
+    """Which tier Triton chose: its own library functions were decorated when it was imported."""
+    return type(importlib.import_module("triton.language.standard").cdiv).__name__ == "InterpretedFunction"
+
+
+def _attach_kernels() -> None:
+    for module in KERNELS:
+        importlib.import_module(f"{__package__}.{module}")
