@@ -182,33 +182,33 @@ class TransformerDecoderLayer(_Layer):
         return self._residual(x, self._feed_forward, self.norm3, self.dropout3)
 
 
-class TransformerEncoder(Module):
+class _Stack(Module):
     """num_layers copies of a layer, one after another, and a last norm if given."""
 
-    def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Module | None = None):
+    def __init__(self, layer: _Layer, num_layers: int, norm: Module | None = None):
         super().__init__()
-        self.layers = [copy.deepcopy(encoder_layer) for _ in range(num_layers)]
+        self.layers = [copy.deepcopy(layer) for _ in range(num_layers)]
         self.norm = norm
+
+    def _through(self, x: Tensor, *args) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, *args)
+        return x if self.norm is None else self.norm(x)
+
+
+class TransformerEncoder(_Stack):
+    """num_layers copies of a TransformerEncoderLayer, one after another, and a last norm if given."""
 
     def forward(self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:
-        for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask, is_causal)
-        return src if self.norm is None else self.norm(src)
+        return self._through(src, mask, src_key_padding_mask, is_causal)
 
 
-class TransformerDecoder(Module):
-    """num_layers copies of a layer, one after another, and a last norm if given."""
-
-    def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Module | None = None):
-        super().__init__()
-        self.layers = [copy.deepcopy(decoder_layer) for _ in range(num_layers)]
-        self.norm = norm
+class TransformerDecoder(_Stack):
+    """num_layers copies of a TransformerDecoderLayer, one after another, and a last norm if given."""
 
     def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
                 tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
                 tgt_is_causal: bool = False) -> Tensor:
-        for layer in self.layers:
-            tgt = layer(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
-                        tgt_is_causal)
-        return tgt if self.norm is None else self.norm(tgt)
+        return self._through(tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
+                             tgt_is_causal)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
+from .alignment import pair_in_order
 from .signature import canonical, check_signature, items, signature, tensor_entries
 
 if TYPE_CHECKING:
@@ -200,23 +201,9 @@ def _stretches(a: list[_Side], b: list[_Side], i0: int, i1: int, j0: int, j1: in
 
 
 def _best_in_order(a: list[_Side], b: list[_Side], least: float) -> list[tuple[int, int]]:
-    """The longest-common-subsequence table with likeness instead of equality."""
-    alike = np.array([[_alike(x, y) for y in b] for x in a])
-    alike[alike <= least] = 0
-    best = np.zeros((len(a) + 1, len(b) + 1))
-    for i in reversed(range(len(a))):
-        for j in reversed(range(len(b))):
-            best[i, j] = max(best[i + 1, j], best[i, j + 1], best[i + 1, j + 1] + alike[i, j])
-    pairs, i, j = [], 0, 0
-    while i < len(a) and j < len(b):
-        if alike[i, j] and best[i, j] == best[i + 1, j + 1] + alike[i, j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i, j] == best[i + 1, j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
+    """Pairs that are more alike than `least`, in the order of both."""
+    alike = np.array([[_alike(x, y) for y in b] for x in a]).reshape(len(a), len(b))
+    return pair_in_order(np.where(alike > least, alike, 0))
 
 
 def _alike(x: _Side, y: _Side) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, MissingExtraError
+from ..serialize.alignment import pair_in_order
 from .families import family_of
 from .trace import Source, as_module, evaluating, host, is_onnx_path, name_of, run, tensors
 
@@ -111,21 +112,7 @@ def align(a: Sequence[Layer], b: Sequence[Layer]) -> list[tuple[int, int]]:
     equal op family, correlation of the values. Correlation finds the partner of a layer even where one model
     deviates, and where neither names nor kinds are the same.
     """
-    score = _likeness(a, b)
-    best = np.zeros((len(a) + 1, len(b) + 1))
-    for i in reversed(range(len(a))):
-        for j in reversed(range(len(b))):
-            best[i, j] = max(best[i + 1, j], best[i, j + 1], best[i + 1, j + 1] + score[i, j])
-    pairs, i, j = [], 0, 0
-    while i < len(a) and j < len(b):
-        if score[i, j] > 0 and best[i, j] == best[i + 1, j + 1] + score[i, j]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i, j] == best[i + 1, j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
+    return pair_in_order(_likeness(a, b))
 
 
 def _likeness(a: Sequence[Layer], b: Sequence[Layer]) -> np.ndarray:
