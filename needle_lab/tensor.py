@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import graph
-from .backend.device import Device, as_device, to_device, to_host
+from .backend.device import Device, as_device, host_fallback, to_device, to_host
 from .dtypes import as_dtype, is_floating
 from .errors import ArgumentError, DTypeError, GraphError, ShapeError
 
@@ -226,21 +226,21 @@ class Tensor:
         if isinstance(value, Tensor) and value.requires_grad and graph.is_grad_enabled():
             raise GraphError("in-place write of a value that requires a gradient would cut it off; "
                              "use ndl.index_put(x, index, value), or value.detach()")
-        source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
-        if self.device.backend == "numpy":
-            target = self.data
-        else:
-            target = self.numpy().copy()
         index = _plain_index(index)
+        if self.device.backend != "numpy":
+            source = value.data if isinstance(value, Tensor) and value.device == self.device else np.asarray(value)
+            if self.data.write(source, index) is NotImplemented:
+                self.data.write(host_fallback("write", _put, self.device, [self.data, source], {"index": index}))
+            self._version[0] += 1
+            return self
+        source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
         try:
-            room = target[index].shape
+            room = self.data[index].shape
             np.broadcast_to(source, room)
         except (ValueError, IndexError) as error:
             raise ShapeError(f"in-place write: value of shape {source.shape} into {self.shape}"
                              f"{'' if index is ... else ' at the given index'}: {error}") from error
-        target[index] = source.astype(self.dtype, copy=False)
-        if self.device.backend != "numpy":
-            self.data.write(target)
+        self.data[index] = source.astype(self.dtype, copy=False)
         self._version[0] += 1
         return self
 
@@ -429,7 +429,7 @@ METHODS = ("abs exp log log1p expm1 sqrt rsqrt square reciprocal sin cos tan tan
            "sum mean prod max min amax amin argmax argmin var std logsumexp cumsum cumprod all any norm sort argsort "
            "topk transpose squeeze unsqueeze flatten swapaxes split chunk flip roll pad gather scatter scatter_add "
            "index_select take_along_axis masked_fill tril triu repeat_interleave diagonal "
-           "matmul dot outer softmax log_softmax").split()
+           "matmul dot outer softmax log_softmax clamp movedim unbind nonzero trace allclose").split()
 
 
 def _attach(name: str) -> None:
@@ -458,6 +458,13 @@ def _plain_index(index):
     if isinstance(index, list):
         return np.asarray(index, dtype=None if index else np.int64)
     return index
+
+
+def _put(x: np.ndarray, value, *, index) -> np.ndarray:
+    """x[index] = value, in a copy."""
+    y = x.copy()
+    y[index] = value
+    return y
 
 
 def _host_array(data, dtype) -> np.ndarray:

@@ -149,17 +149,29 @@ class DeviceArray:
         x = self.dense()
         return x.memory.read(x.offset * x.dtype.itemsize, x.size * x.dtype.itemsize).view(x.dtype).reshape(x.shape)
 
-    def write(self, values: np.ndarray | DeviceArray) -> None:
-        """Overwrite with values that broadcast to this shape, cast to this dtype."""
+    def write(self, values: np.ndarray | DeviceArray, index=...):
+        """self[index] = values: broadcast, and cast to this dtype.  NotImplemented for an index with arrays."""
+        if not is_basic(index):
+            return NotImplemented
+        if index is not ...:
+            return self[index].write(values)
         if isinstance(values, np.ndarray):
+            values = values.astype(self.dtype, copy=False)
             if self.is_dense and values.shape == self.shape:
-                return self.memory.write(self.offset * self.dtype.itemsize,
-                                         np.ascontiguousarray(values, self.dtype))
+                return self.memory.write(self.offset * self.dtype.itemsize, np.ascontiguousarray(values))
             values = self.from_host(values)
+        elif values.memory is self.memory:                  # x[1:] = x[:-1]: read all of it before anything is written
+            values = values.astype(values.dtype)
         if self.size and any(n > 1 and s == 0 for n, s in zip(self.shape, self.strides, strict=True)):
             raise ShapeError(f"{self} is expanded: several of its elements share one place; write into a clone")
         from .layout import move
         move(values.expand(self.shape), self)
+
+
+def is_basic(index) -> bool:
+    """Whether an index picks a view: numbers, slices, None and ..., no arrays."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return not any(isinstance(p, (np.ndarray, list, bool)) for p in parts)
 
 
 _NOWHERE = np.zeros(1, np.int8)          # one byte an element: numpy's strides then count elements

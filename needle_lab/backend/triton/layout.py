@@ -11,7 +11,7 @@ import triton.language as tl
 
 from ... import ops
 from ...graph import kernel
-from .array import DeviceArray
+from .array import DeviceArray, is_basic
 from .runtime import launch
 from .strides import merge
 
@@ -56,12 +56,6 @@ def full(like: DeviceArray, shape: tuple[int, ...], value) -> DeviceArray:
     y = like.empty(shape, like.dtype)
     launch(fill_kernel, (triton.cdiv(y.size, BLOCK),), y, value, y.size, BLOCK=BLOCK)
     return y
-
-
-def is_basic(index) -> bool:
-    """Whether an index picks a view: numbers, slices, None and ..., no arrays."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return not any(isinstance(p, (np.ndarray, list, bool)) for p in parts)
 
 
 # --- views ----------------------------------------------------------------------------------------------------------
