@@ -282,6 +282,12 @@ def _(rng):
     yield case(rng.normal(size=(2, 3)), device=cpu(), source=cpu())
 
 
+@samples("nonzero", t("nonzero"))
+def _(rng):
+    yield case(rng.integers(0, 2, (3, 4)))
+    yield case(rng.normal(size=(2, 0)))
+
+
 @samples("ones_at", lambda index, num_classes: F.one_hot(index, num_classes).float())
 def _(rng):
     yield case(rng.integers(0, 5, (2, 3)), num_classes=5)

@@ -41,8 +41,7 @@ class PReLU(Module):
         self.weight = Parameter(creation.full((num_parameters,), init, "float32"))
 
     def forward(self, x: Tensor) -> Tensor:
-        slope = self.weight if self.num_parameters == 1 else self.weight.reshape(-1, *(1,) * (x.ndim - 2))
-        return ops.where(x > 0, x, slope * x)
+        return ops.prelu(x, self.weight)
 
 
 class ELU(Module):

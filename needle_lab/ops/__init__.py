@@ -22,6 +22,7 @@ from .elementwise import (
     acos,
     acosh,
     add,
+    allclose,
     asin,
     asinh,
     atan,
@@ -33,6 +34,7 @@ from .elementwise import (
     bitwise_xor,
     ceil,
     celu,
+    clamp,
     clip,
     clip_high,
     clip_low,
@@ -77,6 +79,7 @@ from .elementwise import (
     neg,
     normal_cdf,
     pow,
+    prelu,
     reciprocal,
     relu,
     relu6,
@@ -103,11 +106,14 @@ from .embedding import (
     embedding,
 )
 from .linalg import (
+    cosine_similarity,
     dot,
     einsum,
     linear,
     matmul,
+    normalize,
     outer,
+    trace,
 )
 from .loss import (
     binary_cross_entropy,
@@ -201,6 +207,8 @@ from .shape import (
     index_put,
     index_select,
     index_select_grad,
+    movedim,
+    nonzero,
     one_hot,
     ones_at,
     ones_like,
@@ -223,6 +231,7 @@ from .shape import (
     transpose,
     tril,
     triu,
+    unbind,
     unsqueeze,
     zeros_like,
 )

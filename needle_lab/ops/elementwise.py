@@ -334,6 +334,12 @@ def _(g, _y, x):
     return g * s * (1.0 + x * (1.0 - s))
 
 
+def prelu(x, weight):
+    """x where positive, weight * x elsewhere; weight (1,) or one value a channel of x (N, C, *size).  ONNX PRelu."""
+    slope = weight if weight.size == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
+    return where(x > 0, x, slope * x)
+
+
 def mish(x):
     """x * tanh(softplus(x)) (Misra, 2019).  ONNX Mish."""
     return x * tanh(softplus(x))
@@ -403,6 +409,9 @@ def clip(x, min=None, max=None):
     return x if max is None else clip_high(x, max)
 
 
+clamp = clip
+
+
 @elementwise(onnx=None)
 def clip_low(x, low):
     """max(x, low); at x == low the whole gradient goes to x, as in torch.clamp."""
@@ -428,6 +437,10 @@ def _(g, _y, x, high):
 def masked_fill(x, mask, value):
     """x with `value` where mask holds.  torch.masked_fill."""
     return where(mask, value, x)
+
+def allclose(a, b, rtol=1e-5, atol=1e-8) -> bool:
+    """Whether |a - b| <= atol + rtol |b| everywhere.  numpy.allclose, torch.allclose."""
+    return bool(np.allclose(np.asarray(a), np.asarray(b), rtol, atol))
 
 # --- comparisons and logic: bool results, no gradient ---------------------------------------------------------------
 

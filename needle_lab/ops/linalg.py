@@ -6,8 +6,10 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import op
+from .elementwise import clip
+from .reduce import norm
 from .reduce import sum as sum_
-from .shape import permute, unsqueeze
+from .shape import diagonal, permute, unsqueeze
 
 
 @op(onnx="MatMul")
@@ -46,6 +48,22 @@ def _(g, _y, x, weight, bias=None):
     return (lambda: g @ weight,
             lambda: g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1]),
             lambda: g)            # the engine sums the bias over all other axes
+
+
+def trace(x):
+    """The sum of the diagonal of the last two axes."""
+    return sum_(diagonal(x), axis=-1)
+
+
+def normalize(x, p=2, axis=-1, eps=1e-12):
+    """x divided by its p-norm along axis (at least eps).  torch.nn.functional.normalize."""
+    return x / clip(norm(x, p, axis, True), min=eps)
+
+
+def cosine_similarity(a, b, axis=-1, eps=1e-8):
+    """The cosine of the angle between vectors along axis.  torch.nn.functional.cosine_similarity."""
+    lengths = clip(norm(a, 2, axis, True), min=eps) * clip(norm(b, 2, axis, True), min=eps)
+    return sum_(a * b / lengths, axis=axis)
 
 
 def outer(a, b):

@@ -48,6 +48,14 @@ def transpose(x, axis0=-2, axis1=-1):
 swapaxes = transpose
 
 
+def movedim(x, source: int, destination: int):
+    """One axis moved, the others in their order.  torch.movedim, numpy.moveaxis."""
+    (source,), (destination,) = normalize_axes(source, x.ndim), normalize_axes(destination, x.ndim)
+    axes = [a for a in range(x.ndim) if a != source]
+    axes.insert(destination, source)
+    return permute(x, axes=tuple(axes))
+
+
 @op(promote=None, view=True, vjp=lambda g, _y, x, shape: g, onnx="Expand")
 def expand(x, *, shape):
     """x broadcast to shape without copying; -1 keeps a length.  torch.expand, numpy.broadcast_to."""
@@ -225,6 +233,10 @@ def chunk(x, chunks, axis=0):
     """x cut into `chunks` pieces of equal size (the last may be smaller).  torch.chunk."""
     return split(x, -(-x.shape[axis] // chunks) or 1, axis)
 
+def unbind(x, axis=0):
+    """The slices of x along axis, without that axis.  torch.unbind."""
+    return tuple(squeeze(part, axis) for part in split(x, 1, axis))
+
 # --- indexing -------------------------------------------------------------------------------------------------------
 
 
@@ -390,6 +402,12 @@ def diagonal(x, offset=0):
     n, m = x.shape[-2:]
     i = np.arange(max(min(n + min(offset, 0), m - max(offset, 0)), 0))
     return x[..., i - min(offset, 0), i + max(offset, 0)]
+
+
+@op(promote=None, onnx=None)
+def nonzero(x):
+    """Where x is not 0: int64 (n, x.ndim), one row a place.  torch.nonzero."""
+    return np.argwhere(x)
 
 
 def one_hot(index, num_classes: int):

@@ -1,0 +1,118 @@
+"""Functions made of ops, against PyTorch: values and gradients."""
+
+import math
+
+import numpy as np
+import pytest
+from conftest import assert_close
+
+import needle_lab as ndl
+
+torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+F = torch.nn.functional
+
+
+def N(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+POSITIVE, INDEX = np.abs(N(3, 4)) + 0.1, np.array([[0, 2], [1, 0], [3, 3]])
+PROBABILITIES = np.random.default_rng(1).dirichlet(np.ones(4), 3).astype(np.float32)
+CASES = {        # name: (inputs, ours, PyTorch's)
+    "std": ([N(3, 4)], lambda x: ndl.std(x, axis=1), lambda x: x.std(1)),
+    "norm": ([N(3, 4)], lambda x: ndl.norm(x, 3, axis=1), lambda x: torch.linalg.vector_norm(x, 3, 1)),
+    "norm inf": ([N(3, 4)], lambda x: ndl.norm(x, math.inf, axis=0), lambda x: torch.linalg.vector_norm(x, math.inf, 0)),
+    "sort": ([N(3, 4)], lambda x: ndl.sort(x, 0, True)[0], lambda x: torch.sort(x, 0, True)[0]),
+    "topk": ([N(3, 6)], lambda x: ndl.topk(x, 2)[0], lambda x: torch.topk(x, 2)[0]),
+    "topk smallest": ([N(3, 6)], lambda x: x.topk(3, 0, False)[0], lambda x: torch.topk(x, 3, 0, False)[0]),
+    "clip": ([N(3, 4)], lambda x: x.clip(-0.5, 0.5), lambda x: x.clamp(-0.5, 0.5)),
+    "clip tensor": ([N(3, 4), N(4, seed=1)], lambda x, m: ndl.clamp(x, min=m), lambda x, m: torch.clamp(x, min=m)),
+    "masked_fill": ([N(3, 4)], lambda x: x.masked_fill(x > 0, -1.0), lambda x: x.masked_fill(x > 0, -1.0)),
+    "repeat_interleave": ([N(3, 4)], lambda x: x.repeat_interleave(2, 1), lambda x: x.repeat_interleave(2, 1)),
+    "chunk": ([N(5, 4)], lambda x: x.chunk(3)[1], lambda x: x.chunk(3)[1]),
+    "split sizes": ([N(5, 4)], lambda x: x.split([1, 4], 0)[1], lambda x: x.split([1, 4], 0)[1]),
+    "stack": ([N(3, 4), N(3, 4, seed=1)], lambda a, b: ndl.stack([a, b], -1), lambda a, b: torch.stack([a, b], -1)),
+    "unbind": ([N(3, 4)], lambda x: x.unbind(1)[2], lambda x: x.unbind(1)[2]),
+    "movedim": ([N(2, 3, 4)], lambda x: x.movedim(0, -1), lambda x: x.movedim(0, -1)),
+    "flatten": ([N(2, 3, 4)], lambda x: x.flatten(1), lambda x: x.flatten(1)),
+    "tril": ([N(4, 5)], lambda x: x.tril(-1), lambda x: x.tril(-1)),
+    "triu": ([N(2, 4, 5)], lambda x: x.triu(1), lambda x: x.triu(1)),
+    "diagonal": ([N(2, 4, 5)], lambda x: x.diagonal(1), lambda x: x.diagonal(1, -2, -1)),
+    "diagonal below": ([N(4, 3)], lambda x: x.diagonal(-1), lambda x: x.diagonal(-1)),
+    "trace": ([N(4, 4)], lambda x: x.trace(), lambda x: x.trace()),
+    "gather": ([N(4, 5)], lambda x: x.gather(1, ndl.tensor(INDEX)), lambda x: x.gather(1, torch.tensor(INDEX))),
+    "outer": ([N(3), N(4, seed=1)], lambda a, b: a.outer(b), lambda a, b: a.outer(b)),
+    "normalize": ([N(3, 4)], ndl.normalize, lambda x: F.normalize(x, dim=-1)),
+    "cosine_similarity": ([N(3, 4), N(3, 4, seed=1)], ndl.cosine_similarity, lambda a, b: F.cosine_similarity(a, b, -1)),
+    "einsum implicit": ([N(2, 3, 4), N(2, 4, 5, seed=1)], lambda a, b: ndl.einsum("bij,bjk", a, b),
+                        lambda a, b: torch.einsum("bij,bjk", a, b)),
+    "einsum dots": ([N(2, 3, 4), N(2, 4, 5, seed=1)], lambda a, b: ndl.einsum("...ij,...jk->...ik", a, b),
+                    lambda a, b: torch.einsum("...ij,...jk->...ik", a, b)),
+    "pad reflect": ([N(2, 3, 5)], lambda x: ndl.pad(x, (2, 1), "reflect"), lambda x: F.pad(x, (2, 1), "reflect")),
+    "pad replicate": ([N(1, 2, 4, 5)], lambda x: ndl.pad(x, (2, 1, 0, 3), "replicate"),
+                      lambda x: F.pad(x, (2, 1, 0, 3), "replicate")),
+    "pad circular": ([N(2, 3, 5)], lambda x: ndl.pad(x, (2, 1), "circular"), lambda x: F.pad(x, (2, 1), "circular")),
+    "pad crop": ([N(2, 5)], lambda x: ndl.pad(x, (-1, 2), value=3.0), lambda x: F.pad(x, (-1, 2), value=3.0)),
+    "prelu": ([N(3, 4, 2), N(4, seed=1)], ndl.prelu, lambda x, w: F.prelu(x, w)),
+    "relu6": ([N(3, 4) * 6], ndl.relu6, F.relu6), "hardtanh": ([N(3, 4)], ndl.hardtanh, F.hardtanh),
+    "hardswish": ([N(3, 4) * 3], ndl.hardswish, F.hardswish), "mish": ([N(3, 4)], ndl.mish, F.mish),
+    "log_sigmoid": ([N(3, 4) * 50], ndl.log_sigmoid, F.logsigmoid),
+    "gelu tanh": ([N(3, 4)], ndl.gelu_tanh, lambda x: F.gelu(x, approximate="tanh")),
+    "rms_norm": ([N(3, 4), N(4, seed=1)], lambda x, w: ndl.rms_norm(x, 4, w, 1e-6), lambda x, w: F.rms_norm(x, (4,), w, 1e-6)),
+    "instance_norm": ([N(2, 3, 5)], ndl.instance_norm, F.instance_norm),
+    "conv same": ([N(2, 3, 7), N(4, 3, 4, seed=1)], lambda x, w: ndl.conv(x, w, padding="same"),
+                  lambda x, w: F.conv1d(x, w, padding="same")),
+    "lp_pool": ([np.abs(N(1, 2, 6, 6)) + 0.1], lambda x: ndl.lp_pool(x, 3, 2), lambda x: F.lp_pool2d(x, 3, 2)),
+    "global_max_pool": ([N(2, 3, 4, 5)], ndl.global_max_pool, lambda x: x.amax((2, 3), keepdim=True)),
+    "attention": ([N(2, 3, 5, 4), N(2, 3, 6, 4, seed=1), N(2, 3, 6, 4, seed=2)], ndl.scaled_dot_product_attention,
+                  F.scaled_dot_product_attention),
+    "causal attention": ([N(2, 5, 4), N(2, 5, 4, seed=1), N(2, 5, 4, seed=2)],
+                         lambda q, k, v: ndl.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3),
+                         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)),
+    "masked attention": ([N(2, 5, 4), N(2, 6, 4, seed=1), N(2, 6, 4, seed=2)],
+                         lambda q, k, v: ndl.scaled_dot_product_attention(q, k, v, ndl.tensor(N(5, 6, seed=3) > -1)),
+                         lambda q, k, v: F.scaled_dot_product_attention(q, k, v, torch.tensor(N(5, 6, seed=3) > -1))),
+    "kl_div": ([np.log(PROBABILITIES)], lambda x: ndl.kl_div(x, ndl.tensor(PROBABILITIES[::-1].copy()), "batchmean"),
+               lambda x: F.kl_div(x, torch.tensor(PROBABILITIES[::-1].copy()), reduction="batchmean")),
+    "margin_ranking_loss": ([N(5), N(5, seed=1)], lambda a, b: ndl.margin_ranking_loss(a, b, ndl.tensor(np.sign(N(5, seed=2))), 0.3),
+                            lambda a, b: F.margin_ranking_loss(a, b, torch.tensor(np.sign(N(5, seed=2))), 0.3)),
+    "bce pos_weight": ([N(3, 4)], lambda x: ndl.binary_cross_entropy_with_logits(x, ndl.tensor(PROBABILITIES), pos_weight=ndl.tensor(POSITIVE[0])),
+                       lambda x: F.binary_cross_entropy_with_logits(x, torch.tensor(PROBABILITIES), pos_weight=torch.tensor(POSITIVE[0]))),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_function_agrees_with_torch(name):
+    inputs, ours, theirs = CASES[name]
+    xs, zs = [ndl.tensor(a, requires_grad=True) for a in inputs], [torch.tensor(a, requires_grad=True) for a in inputs]
+    y, z = ours(*xs), theirs(*zs)
+    assert_close(y, z, 1e-6, name)
+    weight = np.random.default_rng(9).normal(size=y.shape).astype(np.float32)
+    y.backward(ndl.tensor(weight)), z.backward(torch.tensor(weight))
+    for x, w in zip(xs, zs, strict=True):
+        assert_close(x.grad, w.grad, 2e-6, f"gradient of {name}")
+
+
+def test_dropout_keeps_the_mean_and_repeats_with_its_seed():
+    x = ndl.ones(100_000)
+    y = ndl.dropout(x, 0.3, generator=ndl.Generator(0))
+    kept = y.numpy() != 0
+    assert abs(kept.mean() - 0.7) < 0.01 and np.allclose(y.numpy()[kept], 1 / 0.7)
+    np.testing.assert_array_equal(y.numpy(), ndl.dropout(x, 0.3, generator=ndl.Generator(0)).numpy())
+    assert ndl.dropout(x, 0.3, training=False) is x and not ndl.dropout(x, 1.0).any()
+    channels = ndl.feature_dropout(ndl.ones(8, 16, 3, 3), 0.5, generator=ndl.Generator(1)).numpy()
+    assert all(len(np.unique(c)) == 1 for c in channels.reshape(-1, 9)) and len(np.unique(channels)) == 2
+
+
+def test_comparisons_between_numpy_and_torch_indexing(rng):
+    x = rng.normal(size=(4, 5, 6)).astype(np.float32)
+    t = ndl.tensor(x)
+    mask = x > 0
+    for index in (0, -1, slice(1, 3), (slice(None), None, 2), (..., -1), ([0, 2], slice(None), [1, 5]), mask,
+                  (np.array([[0], [3]]), np.array([1, 2])), (slice(None, None, -1),)):
+        np.testing.assert_array_equal(t[index].numpy(), x[index])
+    t[1:3, ::2] = 7.0
+    x[1:3, ::2] = 7.0
+    t[mask] = 0.0
+    x[mask] = 0.0
+    np.testing.assert_array_equal(t.numpy(), x)
