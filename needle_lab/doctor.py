@@ -97,7 +97,6 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _package("onnx", "onnx", "no ONNX import or export; pip install 'needle-lab[onnx]'"),
     _package("onnxruntime", "onnxruntime", "lecture 4 has nothing to compare with; pip install 'needle-lab[lab]'"),
     _package("scikit-learn", "scikit-learn", "no digits dataset; pip install 'needle-lab[lab]'"),
-    _package("Numba", "numba", "slower batch norm, LSTM and Adam on the CPU; pip install 'needle-lab[fast]'"),
     _package("PyTorch", "torch", "needed by no one but the tests that compare with it, which skip; pip install torch"),
     _browser,
 )

@@ -8,7 +8,6 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import assert_close
 
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, DTypeError, GraphError, NeedleError, ShapeError

@@ -20,5 +20,6 @@ def test_the_first_example_prints_its_answer():
 
 
 def test_links_and_pictures_are_there():
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README) + re.findall(r"`(notebooks/|assignments/a1/|tests/[\w.]+)`", README):
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    for target in links + re.findall(r"`(notebooks/|assignments/a1/|tests/[\w.]+)`", README):
         assert (ROOT / target).exists(), target
