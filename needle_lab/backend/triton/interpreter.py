@@ -91,7 +91,9 @@ def _bfloat16_is_a_number() -> None:
     def cast_impl(self, source, target):
         if is_bfloat16(source) and target.scalar != tl.bfloat16:
             return cast(self, Handle(_values(source), tl.float32), target)
-        return _narrow(source.data) if target.scalar == tl.bfloat16 and not is_bfloat16(source) else cast(self, source, target)
+        if target.scalar == tl.bfloat16 and not is_bfloat16(source):
+            return _narrow(source.data)
+        return cast(self, source, target)
 
     def create_dot(self, a, b, total, *options):
         if not is_bfloat16(a, b):
@@ -137,8 +139,8 @@ def _masked_loads_are_undefined() -> None:
     def create_masked_load(self, pointers, mask, other, *options):
         if other is None:
             dtype = interpreter._get_np_dtype(pointers.get_element_ty())
-            poison = np.full(pointers.data.shape, np.nan if dtype.kind == "f" else True if dtype.kind == "b" else 0x7F, dtype)
-            other = Handle(poison, pointers.get_element_ty())
+            poison = np.nan if dtype.kind == "f" else True if dtype.kind == "b" else 0x7F
+            other = Handle(np.full(pointers.data.shape, poison, dtype), pointers.get_element_ty())
         return load(self, pointers, mask, other, *options)
 
     Builder.create_masked_load = create_masked_load

@@ -17,12 +17,12 @@ import numpy as np
 
 from ...errors import DeviceError, MissingExtraError
 from ..device import Device
-from .array import DeviceArray, HostMemory
+from .array import DeviceArray, HostMemory, Memory
 
 KERNELS = ("layout", "elementwise", "reduce", "matmul", "gather")      # modules that attach kernels to ops
 
-_spaces: dict[str, HostMemory] = {}       # by device name: an empty piece of its memory, from which more is allocated
-_around_launch: list = [nullcontext]      # what surrounds a launch
+_spaces: dict[str, Memory] = {}           # by device name: an empty piece of its memory, from which more is allocated
+_around_launch: list = [nullcontext]     # what surrounds a launch
 
 
 def start_interpreter() -> None:
@@ -47,12 +47,19 @@ def start_gpu(index: int) -> None:
     name = str(Device("cuda", index))
     if name in _spaces:
         return
-    _import_triton()
-    if _interprets():
-        raise DeviceError(f"{name} needs Triton's compiler, but Triton was imported as an interpreter (TRITON_INTERPRET=1), "
+    if "triton_cpu" in _spaces:
+        raise DeviceError(f"{name} needs Triton's compiler, but this process runs Triton's interpreter for triton_cpu, "
                           "and a process has one or the other: start a new process")
     from . import gpu
-    _spaces[name] = gpu.start(index)
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")      # a * b + c rounds once; Triton 3.9 wants to be told
+    memory = gpu.start(index)             # first ask for the GPU: where there is none, the interpreter is still to be had
+    _import_triton()
+    if _interprets():
+        raise DeviceError(f"{name} needs Triton's compiler, but TRITON_INTERPRET=1 is set: start a process without it")
+    from . import driver
+    driver.install(memory.gpu)
+    _around_launch[0] = driver.launching
+    _spaces[name] = memory
     _attach_kernels()
 
 
