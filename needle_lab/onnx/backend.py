@@ -1,0 +1,42 @@
+"""The interface of ONNX's own test suite: `Backend.prepare(model).run(inputs)`, numpy in and out.
+
+    python ../shared/conformance/onnx_score.py needle_lab.onnx.backend
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.backend.base
+
+from ..graph import no_grad
+from ..tensor import Tensor
+from .model import OnnxModule
+
+
+class BackendRep(onnx.backend.base.BackendRep):
+    """A model ready to run."""
+
+    def __init__(self, module: OnnxModule):
+        self.module = module
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """inputs: arrays in the order of the model's inputs -> arrays in the order of its outputs."""
+        with no_grad():
+            outputs = self.module(*inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(y.numpy() if isinstance(y, Tensor) else np.asarray(y) for y in outputs)
+
+
+class Backend(onnx.backend.base.Backend):
+    """See onnx.backend.base.Backend."""
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> BackendRep:
+        return BackendRep(OnnxModule(model))
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        return device == "CPU"
