@@ -1,0 +1,165 @@
+"""Pictures of training and of what a model does.  Each function draws with matplotlib and returns the axes.
+
+Colours are the eight of Okabe and Ito, which stay apart for every kind of colour vision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .data.dataset import ArrayDataset
+from .errors import ArgumentError, MissingExtraError, ShapeError
+from .graph import no_grad
+from .nn import Module
+from .tensor import Tensor
+from .training import History
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+FAINT = "#9bb8cc"
+
+
+def show_images(images: np.ndarray | Tensor, titles: Sequence[Any] = (), columns: int = 8, size: float = 1.1,
+                suptitle: str = "") -> np.ndarray:
+    """A grid of images (N, C, H, W) or (N, H, W), C being 1 or 3, in grey or colour.  -> the axes, (rows, columns).
+
+    titles: one above each. Each grey image has its own scale from black (its least value) to white.
+    """
+    plt, images = _pyplot(), np.asarray(images)
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
+    elif images.ndim != 3:
+        raise ShapeError(f"show_images: images (N, H, W) or (N, 1 or 3, H, W) are needed, got {images.shape}")
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    height = size * (1.25 if len(titles) else 1.0)
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, height * rows + 0.35 * bool(suptitle)),
+                                squeeze=False, layout="constrained")
+    for i, ax in enumerate(axes.flat):
+        ax.axis("off")
+        if i < len(images):
+            ax.imshow(images[i], cmap="gray")
+            ax.set_title(str(titles[i]) if i < len(titles) else "", fontsize=9)
+    figure.suptitle(suptitle, fontsize=11)
+    return axes
+
+
+def plot_history(history: History, axes: Any = None, goal: float | None = None) -> np.ndarray:
+    """The loss of every step and of every epoch; beside it, if it was measured, the test accuracy, and the goal."""
+    panels = 1 + bool(history.accuracy)
+    if axes is None:
+        axes = _pyplot().subplots(1, panels, figsize=(4.6 * panels, 2.8), squeeze=False, layout="constrained")[1][0]
+    per_epoch = len(history.batch_loss) / max(len(history.loss), 1)
+    ends = np.arange(1, len(history.loss) + 1)
+    ax = axes[0]
+    ax.plot((np.arange(len(history.batch_loss)) + 1) / per_epoch, history.batch_loss, color=FAINT, lw=0.8, label="each step")
+    ax.plot(ends - 0.5, history.loss, "o-", color=COLOURS[0], ms=4, label="mean of the epoch")
+    ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    ax.legend(frameon=False, fontsize=8)
+    if history.accuracy and len(axes) > 1:
+        axes[1].plot(ends, np.multiply(history.accuracy, 100), "o-", color=COLOURS[2], ms=4)
+        axes[1].set(xlabel="epoch", ylabel="test accuracy in %")
+        if goal is not None:
+            axes[1].axhline(100 * goal, color=COLOURS[5], lw=1, ls="--")
+            axes[1].text(ends[0], 100 * goal, f"goal {goal:.0%}", color=COLOURS[5], fontsize=8, va="bottom")
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+class LiveLoss:
+    """A picture that grows while the model learns: `fit(..., after_epoch=LiveLoss())`.
+
+    In a notebook it is redrawn in place below the cell; elsewhere nothing is shown, and `figure` holds the last state.
+    goal: an accuracy to be reached, drawn as a line.
+    """
+
+    def __init__(self, goal: float | None = None):
+        self.goal = goal
+        self.figure: Any = None
+        self._shown: Any = None
+
+    def __call__(self, history: History) -> None:
+        _pyplot()
+        from matplotlib.figure import Figure
+
+        panels = 1 + bool(history.accuracy)
+        # No pyplot: it would show the picture a second time when the cell ends.
+        figure = self.figure = Figure(figsize=(4.6 * panels, 2.8), layout="constrained")
+        plot_history(history, figure.subplots(1, panels, squeeze=False)[0], self.goal)
+        shell = _notebook()
+        if shell is None:
+            return
+        if self._shown is None:
+            self._shown = shell.display(figure, display_id=True)
+        else:
+            self._shown.update(figure)
+
+
+def show_confusion(matrix: np.ndarray, classes: Sequence[str] = (), ax: Any = None) -> Any:
+    """A confusion matrix: rows are true classes, columns what they were taken for; mistakes stand out in colour."""
+    n = len(matrix)
+    names = list(classes) or [str(i) for i in range(n)]
+    if np.shape(matrix) != (n, n) or len(names) != n:
+        raise ShapeError(f"show_confusion: a square matrix and one name a class are needed, got {np.shape(matrix)} and "
+                         f"{len(names)} names")
+    ax = ax or _pyplot().subplots(figsize=(0.42 * n + 1.2, 0.42 * n + 1), layout="constrained")[1]
+    mistakes = np.where(np.eye(n, dtype=bool), 0, matrix)
+    ax.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(3, mistakes.max(initial=0)))
+    for i in range(n):
+        ax.add_patch(_pyplot().Rectangle((i - 0.5, i - 0.5), 1, 1, color=COLOURS[4], alpha=0.35, lw=0))
+    for i, j in zip(*np.nonzero(matrix), strict=True):
+        ax.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=9, color="black" if i == j else "#7f2704")
+    ax.set(xlabel="taken for", ylabel="is", xticks=range(n), yticks=range(n), xticklabels=names, yticklabels=names)
+    if max(map(len, names)) > 2:
+        ax.tick_params("x", rotation=90)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def show_decisions(model: Module, dataset: ArrayDataset, ax: Any = None, resolution: int = 200) -> Any:
+    """The plane, coloured by what a model with two inputs takes each place for, and the points of the dataset on it.
+
+    Pale colours: the model is undecided there.
+    """
+    points, labels = dataset.arrays[:2]
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ShapeError(f"show_decisions: points (N, 2) are needed, got {points.shape}")
+    if labels.max(initial=0) >= len(COLOURS):
+        raise ArgumentError(f"show_decisions: at most {len(COLOURS)} classes can be told apart in a picture")
+    ax = ax or _pyplot().subplots(figsize=(4.2, 4.2), layout="constrained")[1]
+    reach = 1.15 * np.abs(points).max()
+    places = np.linspace(-reach, reach, resolution, dtype=np.float32)
+    grid = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2)
+    with no_grad():
+        p = model(Tensor(grid)).softmax(axis=-1).numpy()
+    colours = np.array([[int(c[i:i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])[:p.shape[1]]
+    mixed = 0.35 + 0.65 * (p @ colours)                            # paler than the points
+    ax.imshow(mixed.reshape(resolution, resolution, 3), extent=(-reach, reach) * 2, origin="lower", interpolation="bilinear")
+    for k in range(int(labels.max(initial=0)) + 1):
+        ax.scatter(*points[labels == k].T, s=12, color=COLOURS[k], edgecolor="white", lw=0.4)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingExtraError("pictures need matplotlib, which is not installed: pip install 'needle-lab[lab]'") from error
+    return plt
+
+
+def _notebook() -> Any:
+    """IPython.display inside a notebook, else None."""
+    import sys
+
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython import display
+
+    return display
