@@ -1,5 +1,8 @@
 """Every op of the registry, on its samples: gradients against finite differences, values and gradients against PyTorch."""
 
+import contextlib
+import os
+
 import numpy as np
 import pytest
 from conftest import assert_close
@@ -135,3 +138,125 @@ def test_narrow_floats_round_once(name, dtype):
             if "dtype" not in sample.attrs:
                 assert str(y.dtype) in (dtype, "float32")
                 np.testing.assert_array_equal(y.numpy().astype(np.float32), z.numpy().astype(y.dtype).astype(np.float32))
+
+
+# --- the same ops on another device: Triton's kernels, in Triton's interpreter ---------------------------------------------
+
+# Triton chooses between interpreter and compiler when it is first imported; PyTorch's ONNX exporter, in other tests of this
+# process, may import it first.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(scope="module")
+def triton_cpu():
+    """The device; kernels that leave their arrays, or write one place from two programs, raise."""
+    pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
+    device = ndl.triton_cpu()
+    from needle_lab.backend.triton import interpreter
+    with interpreter.checks():
+        yield device
+
+
+KERNELS = set("""
+    abs acos acosh add all any argmax argmin asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor
+    cast ceil celu clip_high clip_low clone concatenate cos cosh div elu eq erf exp expand expm1 flip floor floor_divide
+    fmod ge gelu getitem gt index_add index_put index_select isfinite isinf isnan le leaky_relu linear log log1p log2
+    log_softmax logical_and logical_not logical_or logical_xor logsumexp lt matmul max maximum mean min minimum mul ne neg
+    ones_like pad_constant permute pow reciprocal relu remainder reshape round rsqrt scatter_add selu sigmoid sign silu sin
+    sinh softmax softplus softsign sqrt square sub sum take_along_axis tan tanh tile transferred trunc where zeros_like
+""".split())
+CASES_ON_HOST = {"getitem", "index_add", "index_put"}          # some of their indices hold arrays
+
+
+def on_device(tensors: list, device) -> list:
+    return [x.detach().to(device).requires_grad_(x.requires_grad) if isinstance(x, ndl.Tensor) else x for x in tensors]
+
+
+def run_and_differentiate(name, inputs, attrs, weight):
+    with np.errstate(all="ignore"):                        # the mean of nothing
+        y = OPS[name](*inputs, **attrs)
+    if y.requires_grad:
+        y.backward(ndl.tensor(weight(y), device=y.device))
+    return y, [x.grad for x in inputs if isinstance(x, ndl.Tensor)]
+
+
+def test_the_ops_that_have_kernels(triton_cpu):
+    have = {name for name, op in OPS.items() if "triton" in op.kernels}
+    assert have >= KERNELS, f"kernels were lost: {KERNELS - have}"
+    assert have == KERNELS, f"add to KERNELS, so that they are tested: {have - KERNELS}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", sorted(KERNELS - {"transferred"}))
+def test_devices_agree(name, dtype, triton_cpu, rng):
+    """Forward and gradient; float64 to its own precision; narrow floats up to one rounding."""
+    tolerance = {"float32": 1e-6, "float64": 1e-14, "bfloat16": 2**-8, "float16": 2**-11}[dtype]
+    for sample in cases(name)[:None if dtype == "float32" else 2]:
+        on_cpu = as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+        on_gpu = on_device(on_cpu, triton_cpu)
+        weights = rng.normal(size=1000)
+
+        def weight(y, weights=weights):
+            return np.resize(weights, y.shape).astype(y.dtype)
+
+        expected, expected_gradients = run_and_differentiate(name, on_cpu, sample.attrs, weight)
+        with contextlib.nullcontext() if name in CASES_ON_HOST or dtype != "float32" else forward_on_device():
+            y, gradients = run_and_differentiate(name, on_gpu, sample.attrs, weight)
+        assert y.dtype == expected.dtype and y.device == triton_cpu
+        assert_close(y, expected, tolerance, f"{name} {sample}")
+        for g, e in zip(gradients, expected_gradients, strict=True):
+            assert (g is None) == (e is None)
+            if e is not None:
+                assert g.dtype == e.dtype
+                assert_close(g, e, (4 if "16" in dtype else 1) * tolerance, f"gradient of {name} {sample}")
+
+
+@contextlib.contextmanager
+def forward_on_device():
+    """The gradient may use ops that have no kernel yet; the op itself may not run on the host."""
+    before = dict(ndl.device_report().get("triton_cpu", {}))
+    yield
+    after = ndl.device_report().get("triton_cpu", {})
+    assert set(k for k in after if after[k] != before.get(k)) <= {"index_select_grad"}
+
+
+INTEGERS = [np.array([[-7, 3, 0], [5, -1, 100]]), np.array([2, -3, 0])]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "bool"])
+@pytest.mark.parametrize("name", "add sub mul maximum floor_divide remainder fmod eq lt logical_and bitwise_xor sign abs neg "
+                         "sum max min any argmax mean softmax where".split())
+def test_devices_agree_on_integers(name, dtype, triton_cpu):
+    """Same values, same dtype, same refusals: numpy subtracts no bools, and integers wrap."""
+    arrays = [a.astype(dtype) for a in INTEGERS][:OPS[name].most_inputs]
+    if name == "where":
+        arrays = [INTEGERS[0] > 0, *arrays]
+    with np.errstate(all="ignore"):
+        try:
+            expected = OPS[name](*map(ndl.tensor, arrays))
+        except ndl.errors.DTypeError:
+            with pytest.raises(ndl.errors.DTypeError):
+                OPS[name](*(ndl.tensor(a, device=triton_cpu) for a in arrays))
+            return
+        y = OPS[name](*(ndl.tensor(a, device=triton_cpu) for a in arrays))
+    assert y.dtype == expected.dtype
+    assert_close(y, expected)
+
+
+SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.5, 88.0, -88.0], np.float32)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.elementwise and op.most_inputs == 1
+                                        and not name.startswith("bitwise")) + ["max", "min", "argmax", "logsumexp", "softmax"])
+def test_devices_agree_on_nan_and_infinity(name, triton_cpu):
+    with np.errstate(all="ignore"):
+        expected = OPS[name](ndl.tensor(SPECIAL))
+    assert_close(OPS[name](ndl.tensor(SPECIAL, device=triton_cpu)), expected)
+
+
+@pytest.mark.parametrize("name", "maximum minimum pow floor_divide remainder fmod div eq lt atan2".split())
+def test_devices_agree_on_pairs_of_nan_and_infinity(name, triton_cpu):
+    a, b = SPECIAL[:, None], SPECIAL[None]
+    with np.errstate(all="ignore"):
+        expected = OPS[name](ndl.tensor(a), ndl.tensor(b))
+    assert_close(OPS[name](ndl.tensor(a, device=triton_cpu), ndl.tensor(b, device=triton_cpu)), expected)

@@ -34,11 +34,14 @@ def remainder(a, b):
 @triton.jit
 def floor_divide(a, b):
     """The largest integer below a / b, exact also where a / b rounds up to one; integers: 0 where b is 0."""
-    r = remainder(a, b)
+    r = fmod(a, b)
+    below = (r != 0) & ((r < 0) != (b < 0))               # a / b was rounded towards 0, and that is up
     if a.dtype.is_floating():
         quotient = libdevice.div_rn(a, b)
         whole = libdevice.rint(libdevice.div_rn(a - r, b))
+        whole = tl.where(below, whole - 1, whole)
         whole = tl.where(whole == 0, libdevice.copysign(whole, quotient), whole)
         return tl.where(b == 0, quotient, whole)
     else:
-        return tl.where(b == 0, 0, (a - r) // tl.where(b == 0, 1, b)).to(a.dtype)
+        whole = (a - r) // tl.where(b == 0, 1, b)
+        return tl.where(b == 0, 0, tl.where(below, whole - 1, whole)).to(a.dtype)

@@ -92,7 +92,7 @@ def _bfloat16_is_a_number() -> None:
         if is_bfloat16(source) and target.scalar != tl.bfloat16:
             return cast(self, Handle(_values(source), tl.float32), target)
         if target.scalar == tl.bfloat16 and not is_bfloat16(source):
-            return _narrow(source.data)
+            return _narrow(source.data.astype(np.float32))
         return cast(self, source, target)
 
     def create_dot(self, a, b, total, *options):
