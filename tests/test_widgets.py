@@ -454,6 +454,15 @@ def test_nan_on_one_side_is_a_deviation():
     json.dumps(view.data(), allow_nan=False)
 
 
+def test_compare_speaks_only_of_what_it_compared(x):
+    net, tuned = Net(classes=5).eval(), Net(classes=2).eval()
+    tuned.load_state_dict(net.state_dict(), strict=False)
+    sentence = compare(net, tuned, x).sentence
+    assert "outputs are equal" not in sentence and "The outputs have different shapes" in sentence
+    assert "outputs are equal" in compare(net, net, x).sentence
+    assert "before it" not in compare(Net().eval(), net, x).sentence          # nothing is before the first layer
+
+
 def test_compare_refuses_models_without_a_common_shape(x, onnx_model):
     with pytest.raises(ShapeError, match="no layer of"):
         compare(nn.Flatten(), nn.Conv2d(3, 4, 3), x)

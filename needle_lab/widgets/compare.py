@@ -77,16 +77,18 @@ class CompareView(View):
     @property
     def sentence(self) -> str:
         """The result in words."""
-        first = self.first
+        first, outputs = self.first, " and the outputs" if self.outputs else ""
         if first is None:
+            rest = "" if outputs else " The outputs have different shapes."
             worst = max(self.rows, key=lambda pair: pair.max_rel)
             if worst.max_abs == 0:
-                return f"All {len(self.pairs):,} paired layers and the outputs are equal, bit for bit."
-            return (f"All {len(self.pairs):,} paired layers and the outputs agree: the largest error is "
-                    f"{_number(worst.max_rel)} of max |B|, at {worst.name}; tolerance {self.tolerance:g}.")
+                return f"All {len(self.pairs):,} paired layers{outputs} are equal, bit for bit.{rest}"
+            return (f"All {len(self.pairs):,} paired layers{outputs} agree: the largest error is {_number(worst.max_rel)} "
+                    f"of max |B|, at {worst.name}; tolerance {self.tolerance:g}.{rest}")
         before = next(i for i, pair in enumerate(self.rows) if pair is first)
+        rest = f"; the {before:,} before it agree" if before else ""
         return (f"{first.name} ({first.a.type}) is the first layer that deviates: its largest error is "
-                f"{_number(first.max_rel)} of max |B|, tolerance {self.tolerance:g}; the {before:,} before it agree.")
+                f"{_number(first.max_rel)} of max |B|, tolerance {self.tolerance:g}{rest}.")
 
     @property
     def summary(self) -> str:
