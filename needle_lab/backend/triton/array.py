@@ -138,7 +138,8 @@ class DeviceArray:
 
     def expand(self, shape: Sizes) -> DeviceArray:
         """Broadcast to a shape; nothing is copied."""
-        if np.broadcast_shapes(self.shape, shape) != tuple(shape):
+        missing = len(shape) - self.ndim
+        if missing < 0 or any(n not in (1, m) for n, m in zip(self.shape, shape[missing:], strict=True)):
             raise ShapeError(f"shape {self.shape} does not broadcast to {shape}")
         return DeviceArray(self.memory, tuple(shape), broadcast(self.shape, self.strides, shape), self.offset, self.dtype)
 

@@ -45,12 +45,11 @@ def run(op: Op, *inputs, **attributes):
     """Run an elementwise op's kernel; NotImplemented where it has none for these dtypes."""
     some = next(x for x in inputs if isinstance(x, DeviceArray))
     inputs = tuple(some.from_host(np.asarray(x)) if isinstance(x, np.generic) else x for x in inputs)
-    common = {x.dtype for position, x in enumerate(inputs)
-              if isinstance(x, DeviceArray) and position not in op.index_inputs}
-    if len(common) != 1:                     # only numbers, as in where(condition, 1, 0)
+    common: np.dtype | None = next((x.dtype for position, x in enumerate(inputs)
+                                    if isinstance(x, DeviceArray) and position not in op.index_inputs), None)
+    if common is None:                       # only numbers, as in where(condition, 1, 0)
         return NotImplemented
-    (common,) = common
-    compute = float32 if common in NARROW else common
+    compute: np.dtype = float32 if common in NARROW else common
     if np.result_type(compute, *(x for x in inputs if not isinstance(x, DeviceArray))) != compute:
         return NotImplemented                # numpy would compute in another dtype, as in bools * 2
     if compute == np.float64:                # Triton passes Python floats as float32; a float64 travels in memory

@@ -23,7 +23,7 @@ from .strides import broadcast, merge
 MOST_PICKS = 64          # scatter_add compares each place with every pick along the axis; beyond this the host is faster
 
 
-@triton.jit(do_not_specialize=["shape", "n", "length"])
+@triton.jit(do_not_specialize=["n", "length"])
 def gather_kernel(x_ptr, index_ptr, y_ptr, x_strides, index_strides, axis_stride, length, shape, n, BLOCK: tl.constexpr):
     """One program picks BLOCK values: it reads each value's index, then the value; and writes it once."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -34,7 +34,7 @@ def gather_kernel(x_ptr, index_ptr, y_ptr, x_strides, index_strides, axis_stride
     tl.store(y_ptr + i, x, mask=inside)
 
 
-@triton.jit(do_not_specialize=["shape", "n", "length", "inner", "picks"])
+@triton.jit(do_not_specialize=["n", "length", "inner", "picks"])
 def scatter_add_kernel(x_ptr, index_ptr, source_ptr, y_ptr, x_strides, index_strides, source_strides, index_step,
                        source_step, picks, length, inner, shape, n, DTYPE: tl.constexpr, BLOCK: tl.constexpr):
     """One program owns BLOCK places: each adds up, in order, the picks that name it.  No atomics: always the same bits."""

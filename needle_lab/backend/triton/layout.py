@@ -28,7 +28,7 @@ def place(i, shape, strides):
     return offset + i * strides[0]
 
 
-@triton.jit(do_not_specialize=["shape", "n"])
+@triton.jit(do_not_specialize=["n"])
 def move_kernel(source_ptr, target_ptr, source_strides, target_strides, shape, n, BLOCK: tl.constexpr):
     """One program moves BLOCK values: each is read once, cast, and written once."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -25,7 +25,7 @@ LARGEST_TILE = (64, 64, 32)          # rows, columns, and terms added at a time
 GROUP = 8                            # programs that run together share columns of b: GROUP tiles down, then across
 
 
-@triton.jit(do_not_specialize=["m", "n", "k", "batch_shape"])
+@triton.jit(do_not_specialize=["m", "n", "k"])
 def matmul_kernel(a_ptr, b_ptr, bias_ptr, y_ptr, m, n, k, a_row, a_col, b_row, b_col, bias_step, batch_shape, a_batch,
                   b_batch, BIAS: tl.constexpr, ACCUMULATE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr,
                   TERMS: tl.constexpr, GROUP: tl.constexpr):

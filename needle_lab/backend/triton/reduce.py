@@ -48,7 +48,7 @@ def fold(tile, HOW: tl.constexpr):
         return extreme
 
 
-@triton.jit(do_not_specialize=["n_rows", "row_shape", "col_shape"])
+@triton.jit(do_not_specialize=["n_rows"])
 def reduce_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, HOW: tl.constexpr,
                   MEAN: tl.constexpr, NONZERO: tl.constexpr, START: tl.constexpr, DTYPE: tl.constexpr,
                   ROWS: tl.constexpr, COLS: tl.constexpr):
@@ -72,7 +72,7 @@ def reduce_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shap
     tl.store(y_ptr + rows, total.to(y_ptr.dtype.element_ty), mask=rows < n_rows)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_cols", "row_shape", "col_shape"])
+@triton.jit(do_not_specialize=["n_rows", "n_cols"])
 def softmax_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, y_row_strides,
                    y_col_strides, LOG: tl.constexpr, DTYPE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """One program owns ROWS whole rows in registers: one read, one write."""
@@ -89,7 +89,7 @@ def softmax_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_sha
     tl.store(y_ptr + places, y.to(y_ptr.dtype.element_ty), mask=(rows[:, None] < n_rows) & (cols[None, :] < n_cols))
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_cols", "row_shape", "col_shape"])
+@triton.jit(do_not_specialize=["n_rows", "n_cols"])
 def logsumexp_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, DTYPE: tl.constexpr,
                      ROWS: tl.constexpr, COLS: tl.constexpr):
     """One program owns ROWS whole rows in registers: one read, one value written for each row."""
@@ -101,7 +101,7 @@ def logsumexp_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_s
     tl.store(y_ptr + rows, y.to(y_ptr.dtype.element_ty), mask=rows < n_rows)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_cols", "row_shape", "col_shape"])
+@triton.jit(do_not_specialize=["n_rows", "n_cols"])
 def argmax_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, HOW: tl.constexpr,
                   OUTSIDE: tl.constexpr, DTYPE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """One program owns ROWS whole rows in registers, and writes the first column of each that holds its extreme."""

@@ -82,7 +82,8 @@ def translate(op, scalars: tuple[int, ...] = ()) -> tuple[str, frozenset[str]]:
     function = ast.parse(textwrap.dedent(inspect.getsource(op.forward))).body[0]
     assert isinstance(function, ast.FunctionDef)
     last = function.body[-1]
-    if not op.elementwise or len(function.body) > 2 or not isinstance(last, ast.Return) or function.args.vararg:
+    if (not op.elementwise or len(function.body) > 2 or not isinstance(last, ast.Return) or not last.value
+            or function.args.vararg):
         raise Untranslatable(f"{op.name}: its forward is not one expression")
     inputs = [a.arg for a in function.args.args]
     attributes = [a.arg for a in function.args.kwonlyargs]
@@ -97,7 +98,7 @@ def translate(op, scalars: tuple[int, ...] = ()) -> tuple[str, frozenset[str]]:
         return line.format(x=x)
 
     text = KERNEL.format(
-        name=f"{op.name}_kernel", unspecialized=repr(["shape", "n", *numbers]).replace("'", '"'),
+        name=f"{op.name}_kernel", unspecialized=repr(["n", *numbers]).replace("'", '"'),
         parameters=", ".join(x if x in numbers else f"{x}_ptr, {x}_strides" for x in inputs),
         constants=", ".join(f"{c}: tl.constexpr" for c in [*attributes, "DTYPE", "BLOCK"]),
         doc=(op.__doc__ or f"{ast.unparse(last.value)}.").partition("\n")[0],
