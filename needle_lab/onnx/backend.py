@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.backend.base
 
@@ -27,7 +26,7 @@ class BackendRep(onnx.backend.base.BackendRep):
         with no_grad():
             outputs = self.module(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(y.numpy() if isinstance(y, Tensor) else np.asarray(y) for y in outputs)
+        return tuple(_plain(y) for y in outputs)
 
 
 class Backend(onnx.backend.base.Backend):
@@ -40,3 +39,10 @@ class Backend(onnx.backend.base.Backend):
     @classmethod
     def supports_device(cls, device: str) -> bool:
         return device == "CPU"
+
+
+def _plain(value: Any) -> Any:
+    """A value of the graph as the suite compares it: arrays, lists of them for sequences, None for an empty optional."""
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value.numpy() if isinstance(value, Tensor) else value

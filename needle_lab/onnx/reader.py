@@ -71,10 +71,9 @@ def _load_external_data(model: onnx.ModelProto, folder: str | None, where: str) 
                                   f"{error}") from error
 
 
-def opset_of(model: onnx.ModelProto, domain: str = "") -> int:
-    """The version of an operator set that the model uses."""
-    versions = {o.domain or "": o.version for o in model.opset_import}
-    return versions.get(domain if domain != "ai.onnx" else "", versions.get("ai.onnx", 0))
+def opsets_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Domain -> version of each operator set that the model uses; "" is ONNX's own."""
+    return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
 
 
 def numpy_dtype(element_type: int) -> np.dtype:
@@ -95,47 +94,73 @@ def array_of(tensor: onnx.TensorProto) -> np.ndarray:
         raise FileFormatError(f"the tensor {tensor.name!r} of shape {list(tensor.dims)}: {error}") from error
 
 
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes as Python values: texts decoded, tensors as Tensor."""
-    values = {}
+def value_of(array: np.ndarray) -> Tensor | np.ndarray:
+    """A constant as a value of the graph: a tensor; text stays a numpy array of str."""
+    if array.dtype.kind in "OSU":
+        texts = [t.decode("utf-8") if isinstance(t, bytes) else str(t) for t in array.reshape(-1)]
+        return np.array(texts, dtype=object).reshape(array.shape)
+    return Tensor(np.array(array))
+
+
+def dense_array_of(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """A sparse tensor with its zeros written out."""
+    values, indices = array_of(sparse.values), array_of(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
+    dense.reshape(-1)[places] = values
+    return dense
+
+
+def attributes_of(node: onnx.NodeProto) -> tuple[dict[str, Any], dict[str, onnx.GraphProto]]:
+    """-> attributes as Python values (texts decoded, tensors as values of the graph), and the inner graphs."""
+    values: dict[str, Any] = {}
+    graphs: dict[str, onnx.GraphProto] = {}
     for attribute in node.attribute:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         elif isinstance(value, onnx.TensorProto):
-            value = Tensor(array_of(value).copy())
+            value = value_of(array_of(value))
+        elif isinstance(value, onnx.SparseTensorProto):
+            value = value_of(dense_array_of(value))
         elif isinstance(value, onnx.GraphProto):
-            raise UnsupportedOnnxError(f"{node.op_type} {node.name!r}: operators with subgraphs are not supported")
+            graphs[attribute.name] = value
+            continue
         elif attribute.type == onnx.AttributeProto.STRINGS:
             value = [v.decode("utf-8", "replace") for v in value]
         elif isinstance(value, float):
             value = float(str(np.float32(value)))            # stored as float32: 1e-05, not 9.999999747378752e-06
-        values[attribute.name] = list(value) if attribute.type in (
-            onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
-    return values
+        listed = attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS)
+        values[attribute.name] = list(value) if listed else value
+    return values, graphs
 
 
-def sorted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def sorted_nodes(graph: onnx.GraphProto, outer: set[str] = frozenset()) -> list[onnx.NodeProto]:     # type: ignore[assignment]
     """Nodes such that each comes after what it reads, in the file's order where that is possible.
+
+    outer: values of the surrounding graphs, which an inner graph may read.
 
     Raises FileFormatError for a value produced twice, one that nobody produces, and a cycle.
     """
-    known = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
+    own = {*(i.name for i in graph.input), *(t.name for t in graph.initializer),
+           *(t.values.name for t in graph.sparse_initializer)}
+    known = {"", *outer, *own}
     producer: dict[str, int] = {}
     for i, node in enumerate(graph.node):
         for name in node.output:
-            if name and (name in producer or name in known):
+            if name and (name in producer or name in own):
                 raise FileFormatError(f"the value {name!r} is produced twice")
             producer[name] = i
-    waiting = [len({producer[name] for name in node.input if name in producer and name not in known})
-               for node in graph.node]
+    sources = []
     readers: dict[int, list[int]] = {}
     for i, node in enumerate(graph.node):
         for name in node.input:
             if name not in known and name not in producer:
                 raise FileFormatError(f"{node.op_type} {node.name!r} reads {name!r}, which nothing produces")
-        for source in {producer[name] for name in node.input if name in producer and name not in known}:
+        sources.append({producer[name] for name in _names_read(node) if name in producer and name not in own})
+        for source in sources[-1]:
             readers.setdefault(source, []).append(i)
+    waiting = [len(s) for s in sources]
 
     ready = [i for i, count in enumerate(waiting) if not count]
     heapq.heapify(ready)
@@ -151,3 +176,15 @@ def sorted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
         stuck = [n.op_type + " " + repr(n.name) for n, count in zip(graph.node, waiting, strict=True) if count]
         raise FileFormatError(f"the graph has a cycle through {', '.join(stuck[:5])}")
     return order
+
+
+def _names_read(node: onnx.NodeProto) -> set[str]:
+    """Inputs of a node, and every name that its inner graphs mention (a superset of what they take from outside)."""
+    names, stack = set(node.input) - {""}, [a.g for a in node.attribute if a.type == a.GRAPH]
+    while stack:
+        graph = stack.pop()
+        names.update(o.name for o in graph.output)
+        for inner in graph.node:
+            names.update(inner.input)
+            stack.extend(a.g for a in inner.attribute if a.type == a.GRAPH)
+    return names - {""}

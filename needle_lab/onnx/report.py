@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import onnx
 
-from . import convert, layers, reader
+from . import convert, reader
+from .importer import all_nodes, is_supported, with_functions_inlined
 
 
 @dataclass
@@ -69,16 +69,16 @@ def inspect(source: str | os.PathLike | bytes | onnx.ModelProto) -> OnnxReport:
 
     Works on models that cannot be executed.  Raises MissingFileError or FileFormatError for what is no ONNX model.
     """
-    model = reader.read_model(source)
-    graph, opset = model.graph, reader.opset_of(model)
+    model = with_functions_inlined(reader.read_model(source))
+    graph, opsets = model.graph, reader.opsets_of(model)
     initializers = {t.name for t in graph.initializer}
     operators: Counter[str] = Counter()
     attributes: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     unsupported = set()
-    for node in _nodes(graph):
+    for node in all_nodes(graph):
         label = f"{node.domain}::{node.op_type}" if node.domain not in convert.registry.DOMAINS else node.op_type
         operators[label] += 1
-        if convert.find(node.op_type, node.domain, opset) is None and not layers.builder_of(node.op_type, node.domain):
+        if not is_supported(node, opsets):
             unsupported.add(label)
         for a in node.attribute:
             if a.type in (a.INT, a.FLOAT, a.STRING, a.INTS, a.FLOATS):
@@ -95,15 +95,6 @@ def inspect(source: str | os.PathLike | bytes | onnx.ModelProto) -> OnnxReport:
         dict(operators), sorted(unsupported), len(graph.initializer), sum(sizes),
         sum(n * reader.numpy_dtype(t.data_type).itemsize for n, t in zip(sizes, graph.initializer, strict=True)),
         {op: dict(values) for op, values in attributes.items()})
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of subgraphs (If, Loop, Scan) included."""
-    stack = [graph]
-    while stack:
-        for node in stack.pop().node:
-            yield node
-            stack.extend(a.g for a in node.attribute if a.type == a.GRAPH)
 
 
 def _value(info: onnx.ValueInfoProto) -> Value:

@@ -21,20 +21,21 @@ TABLE: dict[str, dict[int, Callable]] = {}
 DOMAINS = ("", "ai.onnx")
 
 
-def since(version: int):
+def since(version: int, domain: str = ""):
     """Enter a function into the table for all opsets from `version` on; `Softmax_1` is another version of Softmax."""
     def enter(function: Callable) -> Callable:
         name, _, suffix = function.__name__.rpartition("_")
         name = name if suffix.isdigit() else function.__name__
-        TABLE.setdefault(name, {})[version] = function
+        TABLE.setdefault(f"{domain}::{name}" if domain else name, {})[version] = function
         return function
     return enter
 
 
-def find(op_type: str, domain: str, opset: int) -> Callable | None:
-    """The function for an operator at an opset version, or None."""
-    versions = TABLE.get(op_type, {}) if domain in DOMAINS else {}
-    known = [v for v in versions if v <= opset]
+def find(op_type: str, domain: str, opsets: dict[str, int]) -> Callable | None:
+    """The function for an operator at the model's opset version of its domain, or None."""
+    own = domain in DOMAINS
+    versions = TABLE.get(op_type if own else f"{domain}::{op_type}", {})
+    known = [v for v in versions if v <= opsets.get("" if own else domain, 1)]
     return versions[max(known)] if known else None
 
 

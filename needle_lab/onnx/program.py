@@ -1,0 +1,101 @@
+"""What an ONNX graph becomes: a list of steps over named values, with graphs inside for control flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NeedleError
+from . import convert
+
+if TYPE_CHECKING:
+    from .model import OnnxModule
+
+
+@dataclass
+class Step:
+    """One node, ready to run: a function of `needle_lab.onnx.convert`, or a layer of the module."""
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    function: Any = None                        # None for a layer
+    attrs: dict[str, Any] = field(default_factory=dict)
+    layer: str = ""                             # path of the layer
+    call: Callable | None = None                # how the layer is called, where module(*inputs) is not enough
+    graphs: dict[str, Program] = field(default_factory=dict)      # bodies of If, Loop and Scan, by attribute
+    release: list[str] = field(default_factory=list)
+
+    def reads(self) -> set[str]:
+        """Every value this step needs, those that its inner graphs take from outside included."""
+        return set(self.inputs).union(*(g.captured() for g in self.graphs.values()))
+
+
+@dataclass
+class Program:
+    """Steps in the order in which they run."""
+
+    inputs: list[str]
+    outputs: list[str]
+    steps: list[Step] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)      # value name -> path of a parameter that no layer holds
+
+    def captured(self) -> set[str]:
+        """The values of the surrounding graph that this one reads."""
+        own = {*self.inputs, *self.constants, *self.parameters, ""}.union(*(s.outputs for s in self.steps))
+        return {name for names in (self.outputs, *(s.reads() for s in self.steps)) for name in names} - own
+
+    def run(self, module: OnnxModule, values: dict[str, Any], wanted: Iterable[str] | None = None) -> tuple:
+        """values: the inputs by name (and the surrounding values) -> the outputs, or the wanted values.
+
+        A value is let go of after its last use. With `wanted`, the run ends when everything asked for is there.
+        """
+        names = list(self.outputs if wanted is None else wanted)
+        values = {**values, **self.constants, **{name: module.get(path) for name, path in self.parameters.items()}}
+        missing = set(names) - set(values)
+        for step in self.steps:
+            if wanted is not None and not missing:
+                break
+            for name, value in zip(step.outputs, self._run(step, module, values), strict=False):
+                if name:
+                    values[name] = value
+                    missing.discard(name)
+            for name in step.release:
+                if name not in names:
+                    values.pop(name, None)
+        return tuple(values[name] if name else None for name in names)
+
+    @staticmethod
+    def _run(step: Step, module: OnnxModule, values: dict[str, Any]) -> tuple:
+        inputs = [values[name] if name else None for name in step.inputs]
+        try:
+            if step.layer:
+                layer = module.get(step.layer)
+                result = step.call(layer, *inputs) if step.call else layer(*inputs)
+            else:
+                bodies = {name: _body(graph, module, values) for name, graph in step.graphs.items()}
+                result = convert.call(step.function, inputs, step.attrs | bodies, len(step.outputs), step.op)
+        except NeedleError as error:
+            error.add_note(f"in node {step.name!r} ({step.op}) of the ONNX graph")
+            raise
+        return result if isinstance(result, tuple) else (result,)
+
+    def plan_releases(self) -> None:
+        """Note at each step which values nobody reads any more."""
+        kept = {*self.outputs, *self.constants, *self.parameters, ""}
+        last: dict[str, Step] = {}
+        for step in self.steps:
+            last.update(dict.fromkeys((*step.outputs, *step.reads()), step))
+        for name, step in last.items():
+            if name not in kept:
+                step.release.append(name)
+
+
+def _body(graph: Program, module: OnnxModule, values: dict[str, Any]) -> Callable[..., tuple]:
+    """A function of the inner graph's inputs that also sees the values around it."""
+    def body(*inputs) -> tuple:
+        return graph.run(module, {**values, **dict(zip(graph.inputs, inputs, strict=False))})
+    return body
