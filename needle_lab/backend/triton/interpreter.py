@@ -59,6 +59,7 @@ def _patch_once() -> None:
     scope = interpreter._patch_lang(Kernel)
     interpreter._patch_builtin(libdevice, interpreter.interpreter_builder, scope)
     interpreter._patch_lang = lambda function: Nothing()
+    tl.tensor.__index__ = lambda self: self.handle.data.item()       # range(n): 3.6 asks numpy 2.4 for int(array), in vain
 
 
 def _overflow_wraps() -> None:
@@ -85,6 +86,9 @@ def _bfloat16_is_a_number() -> None:
     rounding it."""
     cast, dot, binary, unary = Builder.cast_impl, Builder.create_dot, Builder.binary_op, Builder.unary_op
 
+    def get_bf16(self, value):
+        return _narrow(np.array([value], np.float32))
+
     def is_bfloat16(*handles) -> bool:
         return any(h.dtype.scalar == tl.bfloat16 for h in handles)
 
@@ -106,7 +110,8 @@ def _bfloat16_is_a_number() -> None:
     def unary_op(self, a, function):
         return _narrow(function(_values(a))) if is_bfloat16(a) else unary(self, a, function)
 
-    Builder.cast_impl, Builder.create_dot, Builder.binary_op, Builder.unary_op = cast_impl, create_dot, binary_op, unary_op
+    for repaired in (get_bf16, cast_impl, create_dot, binary_op, unary_op):
+        setattr(Builder, repaired.__name__, repaired)
 
 
 # --- libdevice ------------------------------------------------------------------------------------------------------
