@@ -5,7 +5,7 @@ Colours are the eight of Okabe and Ito, which stay apart for every kind of colou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from .data.dataset import ArrayDataset
 from .errors import ArgumentError, MissingExtraError, ShapeError
 from .graph import no_grad
-from .nn import Module
 from .tensor import Tensor
 from .training import History
 
@@ -63,7 +62,8 @@ def plot_history(history: History, axes: Any = None, goal: float | None = None) 
         axes[1].set(xlabel="epoch", ylabel="test accuracy in %")
         if goal is not None:
             axes[1].axhline(100 * goal, color=COLOURS[5], lw=1, ls="--")
-            axes[1].text(ends[0], 100 * goal, f"goal {goal:.0%}", color=COLOURS[5], fontsize=8, va="bottom")
+            axes[1].annotate(f"goal {goal:.0%}", (1, 100 * goal), (0, -2), axes[1].get_yaxis_transform(), "offset points",
+                         color=COLOURS[5], fontsize=8, ha="right", va="top")
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return axes
@@ -120,10 +120,10 @@ def show_confusion(matrix: np.ndarray, classes: Sequence[str] = (), ax: Any = No
     return ax
 
 
-def show_decisions(model: Module, dataset: ArrayDataset, ax: Any = None, resolution: int = 200) -> Any:
+def show_decisions(model: Callable[[Tensor], Tensor], dataset: ArrayDataset, ax: Any = None, resolution: int = 200) -> Any:
     """The plane, coloured by what a model with two inputs takes each place for, and the points of the dataset on it.
 
-    Pale colours: the model is undecided there.
+    model: (N, 2) -> scores (N, classes). Where two colours fade into each other it is undecided.
     """
     points, labels = dataset.arrays[:2]
     if points.ndim != 2 or points.shape[1] != 2:
