@@ -5,10 +5,11 @@ import pathlib
 
 import numpy as np
 import pytest
+from conftest import assert_close
 from small_models import Affine, Norm, bits
 
 import needle_lab as ndl
-from needle_lab.errors import DeviceError, FileFormatError, NeedleError, SignatureMismatch
+from needle_lab.errors import DeviceError, FileFormatError, NeedleError, SignatureMismatch, UnsupportedOnnxError
 from needle_lab.nn import Module, Sequential
 from needle_lab.serialize import load_needle_npy, load_state_dict, load_tensors, save_state_dict
 from needle_lab.serialize.signature import tensor_entries
@@ -95,6 +96,61 @@ def test_bare_asserts_were_the_error_messages(tmp_path):
              for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
              if isinstance(node, ast.Assert) and not ast.unparse(node.test).endswith(" is not None")]   # for mypy
     assert not found, f"assert statements in the package: {found}"
+
+
+def onnx_model(nodes, inputs=("x",), weights=(), opset=20):
+    """An ONNX model from (operator, inputs, output, attributes), named inputs (N, 3) and (name, array) weights."""
+    onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+    made = [onnx.helper.make_node(op, list(given), [out], name=f"{op}_node", **attrs) for op, given, out, attrs in nodes]
+    shown = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3]) for name in inputs]
+    results = [onnx.helper.make_tensor_value_info(nodes[-1][2], onnx.TensorProto.FLOAT, None)]
+    graph = onnx.helper.make_graph(made, "graph", shown, results,
+                                   [onnx.numpy_helper.from_array(array, name) for name, array in weights])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]).SerializeToString()
+
+
+def test_one_new_onnx_op_touched_four_files(monkeypatch, rng):
+    """Now it is one function: found by its name, called with the node's attributes, and trained through."""
+    wobbly = onnx_model([("Wobble", ["x"], "y", {"strength": 2.0})])
+    with pytest.raises(UnsupportedOnnxError):
+        ndl.onnx.load(wobbly)
+    monkeypatch.setattr(ndl.onnx.convert.registry, "TABLE", dict(ndl.onnx.convert.TABLE))
+
+    @ndl.onnx.convert.since(1)
+    def Wobble(x, *, strength=1.0):      # noqa: N802    named after the operator
+        return x + ndl.sin(strength * x)
+
+    x = ndl.tensor(rng.normal(size=(4, 3)).astype("float32"), requires_grad=True)
+    y = ndl.onnx.load(wobbly)(x)
+    y.sum().backward()
+    assert_close(y, x.numpy() + np.sin(2 * x.numpy()))
+    assert_close(x.grad, 1 + 2 * np.cos(2 * x.numpy()))
+    assert not ndl.onnx.inspect(wobbly).unsupported
+
+
+def test_unknown_ops_were_silently_dropped():
+    """The model loaded and computed another function; now it is refused, all unknown operators at once, by name."""
+    nodes = [("Relu", ["x"], "a", {}), ("Wobble", ["a"], "b", {}), ("Wobble", ["b"], "c", {}), ("Shiver", ["c"], "y", {})]
+    with pytest.raises(UnsupportedOnnxError) as caught:
+        ndl.onnx.load(onnx_model(nodes, opset=17))
+    message = str(caught.value)
+    assert "Wobble (opset 17), 2 nodes, first 'Wobble_node'" in message and "Shiver (opset 17), 1 nodes" in message
+    assert "Relu" in message.partition("supported are")[2]
+    assert ndl.onnx.inspect(onnx_model(nodes)).unsupported == ["Shiver", "Wobble"]
+
+
+def test_graph_inputs_were_recognised_by_the_word_data_in_their_name(rng):
+    """An input called 'pixels' was taken for a weight, a weight called 'data_weight' for an input."""
+    weight, x = (rng.normal(size=shape).astype("float32") for shape in ((3, 2), (4, 3)))
+    model = ndl.onnx.load(onnx_model([("MatMul", ["pixels", "data_weight"], "y", {})], ["pixels"],
+                                     [("data_weight", weight)]))
+    assert model.input_names == ["pixels"]
+    assert [p.size for p in model.parameters()] == [weight.size]
+    assert_close(model(x), x @ weight)
+    assert_close(model(pixels=x), x @ weight)
+
+    both = ndl.onnx.load(onnx_model([("Add", ["data", "data_1"], "y", {})], ["data_1", "data"]))
+    assert both.input_names == ["data_1", "data"] and not list(both.parameters())      # in the order of the file
 
 
 def test_modules_of_the_package_keep_the_promise():
