@@ -379,19 +379,24 @@ def _(rng):
         yield case(rng.normal(size=shape), **window, dilation=dilation)
 
 
-@samples("sum_windows", lambda x, kernel, stride, pads: getattr(F, f"avg_pool{len(kernel)}d")(
-    x, kernel, stride, tuple(b for b, _ in pads)) * float(np.prod(kernel)))
+def _torch_sum_windows(x, kernel, stride, pads, dilation):
+    """A convolution of each channel with ones."""
+    weight = torch.ones((x.shape[1], 1, *kernel), dtype=x.dtype)
+    return getattr(F, f"conv{len(kernel)}d")(x, weight, None, stride, tuple(b for b, _ in pads), dilation, x.shape[1])
+
+
+@samples("sum_windows", _torch_sum_windows)
 def _(rng):
-    for shape, window, _ in _WINDOWS:
-        yield case(rng.normal(size=shape), **window)
+    for shape, window, dilation in _WINDOWS:
+        yield case(rng.normal(size=shape), **window, dilation=dilation)
 
 
 @samples("spread_windows", None)
 def _(rng):
     from needle_lab.ops.conv import output_size
-    for shape, window, _ in _WINDOWS:
-        out = output_size(shape[2:], window["kernel"], window["stride"], window["pads"], (1,) * len(window["kernel"]))
-        yield case(rng.normal(size=shape[:2] + out), size=shape[2:], **window)
+    for shape, window, dilation in _WINDOWS:
+        out = output_size(shape[2:], window["kernel"], window["stride"], window["pads"], dilation)
+        yield case(rng.normal(size=shape[:2] + out), size=shape[2:], **window, dilation=dilation)
 
 
 for _name in ("to_winners", "from_winners"):

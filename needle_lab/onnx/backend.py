@@ -45,4 +45,4 @@ def _plain(value: Any) -> Any:
     """A value of the graph as the suite compares it: arrays, lists of them for sequences, None for an empty optional."""
     if isinstance(value, list):
         return [_plain(v) for v in value]
-    return value.numpy() if isinstance(value, Tensor) else value
+    return value.detach().numpy() if isinstance(value, Tensor) else value

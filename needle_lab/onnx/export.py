@@ -279,9 +279,9 @@ def _max_windows(w, x, *, kernel, stride, pads, dilation):
 
 
 @emits("sum_windows")
-def _sum_windows(w, x, *, kernel, stride, pads):
+def _sum_windows(w, x, *, kernel, stride, pads, dilation):
     mean = w.emit("AveragePool", [w.name(x)], kernel_shape=list(kernel), strides=list(stride), pads=_pads(pads),
-                  count_include_pad=1)
+                  dilations=list(dilation), count_include_pad=1)
     return w.emit("Mul", [mean, w.name(float(np.prod(kernel)), x.dtype)])
 
 

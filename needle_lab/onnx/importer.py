@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 
 from ..dtypes import is_floating
 from ..errors import UnsupportedOnnxError
@@ -100,6 +101,9 @@ class Importer:
                 continue
             step = Step(node.op_type, node.name or next((o for o in outputs if o), ""), inputs, outputs)
             step.graphs = {name: self._program(g, weights, names) for name, g in inner.items()}
+            if node.op_type == "Gradient":                 # it reads the result it differentiates by name
+                step.inputs = [*inputs, attrs["y"]]
+                program.differentiated.update(attrs["xs"])
             layer = self._layer(node, attrs, inputs, outputs, weights, layouts)
             if layer is None:
                 step.function, step.attrs = convert.find(node.op_type, node.domain, self.opsets), attrs

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NeedleError
+from ..graph import enable_grad
 from . import convert
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Program:
     steps: list[Step] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)      # value name -> path of a parameter that no layer holds
+    differentiated: set[str] = field(default_factory=set)         # inputs by which a Gradient node differentiates
 
     def captured(self) -> set[str]:
         """The values of the surrounding graph that this one reads."""
@@ -53,6 +55,13 @@ class Program:
 
         A value is let go of after its last use. With `wanted`, the run ends when everything asked for is there.
         """
+        if self.differentiated:
+            values = values | {name: values[name].detach().requires_grad_() for name in self.differentiated}
+            with enable_grad():
+                return self._steps_run(module, values, wanted)
+        return self._steps_run(module, values, wanted)
+
+    def _steps_run(self, module: OnnxModule, values: dict[str, Any], wanted: Iterable[str] | None) -> tuple:
         names = list(self.outputs if wanted is None else wanted)
         values = {**values, **self.constants, **{name: module.get(path) for name, path in self.parameters.items()}}
         missing = set(names) - set(values)

@@ -79,29 +79,28 @@ def _(d, _y, _v, x, y, **window):
 
 
 @op(onnx=None)
-def sum_windows(x, *, kernel, stride, pads):
+def sum_windows(x, *, kernel, stride, pads, dilation):
     """The sum of each window."""
-    ones = (1,) * len(kernel)
-    out = output_size(x.shape[-len(kernel):], kernel, stride, pads, ones)
+    out = output_size(x.shape[-len(kernel):], kernel, stride, pads, dilation)
     padded = pad_map(x, pads)
     y = np.zeros(x.shape[:-len(kernel)] + out, x.dtype)
-    for at in window_slices(kernel, stride, ones, out):
+    for at in window_slices(kernel, stride, dilation, out):
         y += padded[at]
     return y
 
 
 @op(onnx=None)
-def spread_windows(g, *, size, kernel, stride, pads):
+def spread_windows(g, *, size, kernel, stride, pads, dilation):
     """Each window's g added to all its places: the adjoint of `sum_windows`."""
     padded = np.zeros(g.shape[:-len(kernel)] + tuple(b + n + a for n, (b, a) in zip(size, pads, strict=True)), g.dtype)
-    for at in window_slices(kernel, stride, (1,) * len(kernel), g.shape[-len(kernel):]):
+    for at in window_slices(kernel, stride, dilation, g.shape[-len(kernel):]):
         padded[at] += g
     return crop_map(padded, pads, size)
 
 
 @sum_windows.gradient
-def _(g, _y, x, kernel, stride, pads):
-    return spread_windows(g, size=x.shape[-len(kernel):], kernel=kernel, stride=stride, pads=pads)
+def _(g, _y, x, **window):
+    return spread_windows(g, size=x.shape[-len(window["kernel"]):], **window)
 
 
 @spread_windows.gradient
@@ -111,8 +110,8 @@ def _(d, _y, _g, size, **window):
 # --- windows of a given size ----------------------------------------------------------------------------------------
 
 
-def _window(x, kernel_size, stride, padding, dilation, ceil_mode, dims):
-    """Arguments of a pooling function -> (kernel, stride, pads, dilation), pads grown by what ceil_mode adds."""
+def pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims) -> dict:
+    """Arguments of a pooling function -> attributes of its op: kernel, stride, dilation, pads grown by ceil_mode."""
     dims = dims or (x.ndim - 2 if isinstance(kernel_size, int) else len(kernel_size))
     kernel = spread(kernel_size, dims, "kernel_size")
     stride = kernel if stride is None else spread(stride, dims, "stride")
@@ -121,15 +120,14 @@ def _window(x, kernel_size, stride, padding, dilation, ceil_mode, dims):
     if x.ndim < dims + 1:
         raise ShapeError(f"pooling over {dims} dimensions needs (N, C, *size), got {x.shape}")
     pads = pad_pairs(padding, dims, kernel, dilation, size, stride)
-    if any(b > k * d // 2 or a > k * d // 2 for (b, a), k, d in zip(pads, kernel, dilation, strict=True)) \
-            and not isinstance(padding, str):
-        raise ArgumentError(f"pooling: padding {padding} is more than half of the kernel {kernel}")
+    if any(max(p) >= (k - 1) * d + 1 for p, k, d in zip(pads, kernel, dilation, strict=True)):
+        raise ArgumentError(f"pooling: padding {padding} is as wide as the kernel {kernel}: a window could be all padding")
     if ceil_mode:
         pads = tuple((b, a + _ceil_extra(n, k, s, b, a, d)) for n, k, s, (b, a), d
                      in zip(size, kernel, stride, pads, dilation, strict=True))
     if min(output_size(size, kernel, stride, pads, dilation)) < 1 and min(size) > 0:
         raise ShapeError(f"pooling: a window of {kernel} does not fit into {size} padded by {pads}")
-    return kernel, stride, pads, dilation
+    return dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
 
 
 def _ceil_extra(n, k, s, before, after, d) -> int:
@@ -146,33 +144,28 @@ def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False
 
     torch.nn.functional.max_pool1d/2d/3d, ONNX MaxPool.
     """
-    kernel, stride, pads, dilation = _window(x, kernel_size, stride, padding, dilation, ceil_mode, dims)
-    return max_windows(x, kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    return max_windows(x, **pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims))
 
 
-def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dims=None):
+def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dims=None, dilation=1):
     """The average of each window; padding counts as zeros, or not at all with count_include_pad=False.
 
     torch.nn.functional.avg_pool1d/2d/3d, ONNX AveragePool (whose default for count_include_pad is False).
     """
-    plain = _window(x, kernel_size, stride, padding, 1, False, dims)[2]
-    kernel, stride, pads, _ = _window(x, kernel_size, stride, padding, 1, ceil_mode, dims)
-    inside = np.ones(x.shape[-len(kernel):], x.dtype)
+    plain = pool_window(x, kernel_size, stride, padding, dilation, False, dims)["pads"]
+    window = pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims)
+    inside, rest = np.ones(x.shape[-len(plain):], x.dtype), window["pads"]
     if count_include_pad:                      # what ceil_mode adds behind the padding never counts
-        inside, rest = pad_map(inside, plain, 1.0), tuple((0, a - p) for (_, a), (_, p) in zip(pads, plain, strict=True))
-    else:
-        rest = pads
-    counts = sum_windows.forward(inside, kernel=kernel, stride=stride, pads=rest)
-    share = (1.0 / np.maximum(counts, 1)).astype(x.dtype)
-    total = sum_windows(x, kernel=kernel, stride=stride, pads=pads)
+        inside, rest = pad_map(inside, plain, 1.0), tuple((0, a - p) for (_, a), (_, p) in zip(rest, plain, strict=True))
+    share = (1.0 / np.maximum(sum_windows.forward(inside, **window | {"pads": rest}), 1)).astype(x.dtype)
     uniform = share.size and (share == share.flat[0]).all()
-    return total * float(share.flat[0]) if uniform else total * share
+    return sum_windows(x, **window) * (float(share.flat[0]) if uniform else share)
 
 
 def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False):
     """(sum of |x|^p over each window)^(1/p).  ONNX LpPool, torch.nn.functional.lp_pool2d."""
-    kernel, stride, pads, _ = _window(x, kernel_size, stride, 0, 1, ceil_mode, None)
-    return sum_windows(abs(x) ** norm_type, kernel=kernel, stride=stride, pads=pads) ** (1.0 / norm_type)
+    window = pool_window(x, kernel_size, stride, 0, 1, ceil_mode, None)
+    return sum_windows(abs(x) ** norm_type, **window) ** (1.0 / norm_type)
 
 
 max_pool1d = max_pool2d = max_pool3d = max_pool

@@ -6,12 +6,15 @@ nodes whose weights are computed.
 
 # ruff: noqa: N802    functions are named after ONNX operators
 
+import math
+
 import numpy as np
 
-from ... import ops
+from ... import Tensor, ops
 from ...errors import UnsupportedOnnxError
-from ...ops.pool import sum_windows
-from .registry import since
+from ...ops.norm import standardize
+from ...ops.pool import from_winners, max_windows, pool_window, sum_windows
+from .registry import ints, since
 
 
 def padding_of(pads, auto_pad: str, dims: int):
@@ -34,31 +37,77 @@ def Conv(x, w, b=None, *, kernel_shape=None, strides=None, pads=None, dilations=
 @since(1)
 def ConvTranspose(x, w, b=None, *, kernel_shape=None, strides=None, pads=None, dilations=None, group=1,
                   output_padding=None, output_shape=None, auto_pad="NOTSET"):
-    if output_shape or auto_pad not in ("NOTSET", "VALID"):
-        raise UnsupportedOnnxError("ConvTranspose: output_shape and auto_pad=SAME are not supported")
     dims = w.ndim - 2
-    return ops.conv_transpose(x, w, b, tuple(strides or (1,) * dims), padding_of(pads, auto_pad, dims),
-                              tuple(output_padding or (0,) * dims), group, tuple(dilations or (1,) * dims))
+    strides, dilations, extra = strides or [1] * dims, dilations or [1] * dims, list(output_padding or [0] * dims)
+    pads = list(pads or [0] * 2 * dims)
+    if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = output_shape or [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
+        for i in range(dims):
+            full = (x.shape[2 + i] - 1) * strides[i] + (w.shape[2 + i] - 1) * dilations[i] + 1 + extra[i]
+            total = full - wanted[-dims + i]
+            half = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
+            pads[i], pads[i + dims] = half, total - half
+    return ops.conv_transpose(x, w, b, tuple(strides), padding_of(pads, "NOTSET", dims), tuple(extra), group,
+                              tuple(dilations))
 
 
 @since(1)
 def MaxPool(x, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0, auto_pad="NOTSET",
             storage_order=0, outputs=1):
-    if outputs > 1:
-        raise UnsupportedOnnxError("MaxPool: the output of indices is not supported")
     dims = len(kernel_shape)
-    return ops.max_pool(x, tuple(kernel_shape), tuple(strides or (1,) * dims), padding_of(pads, auto_pad, dims),
-                        tuple(dilations or (1,) * dims), bool(ceil_mode), dims)
+    window = pool_window(x, tuple(kernel_shape), tuple(strides or (1,) * dims), padding_of(pads, auto_pad, dims),
+                         tuple(dilations or (1,) * dims), bool(ceil_mode), dims)
+    y = max_windows(x, **window)
+    return y if outputs == 1 else (y, _places_of_maxima(x, window, storage_order))
+
+
+def _places_of_maxima(x, window, storage_order: int):
+    """Where in the whole input each maximum stands, int64: the places themselves go through the windows of the maxima."""
+    dims = len(window["kernel"])
+    places = np.arange(x.size, dtype=np.float64).reshape(x.shape)
+    if storage_order:                                        # column major within a map
+        size = x.shape[-dims:]
+        inner = np.arange(math.prod(size)).reshape(size[::-1]).T
+        places = (np.arange(x.size // inner.size) * inner.size).reshape(*x.shape[:-dims], *(1,) * dims) + inner
+    values = x.numpy()
+    picked = from_winners.forward(places.astype(np.float64), values, max_windows.forward(values, **window), **window)
+    return Tensor(picked.astype(np.int64))
+
+
+@since(9)
+def MaxUnpool(x, indices, output_shape=None, *, kernel_shape, strides=None, pads=None):
+    """Each value back at the place that MaxPool noted, zeros elsewhere."""
+    dims = len(kernel_shape)
+    strides, pads = strides or [1] * dims, pads or [0] * 2 * dims
+    size = tuple((n - 1) * s + k - pads[i] - pads[i + dims]
+                 for i, (n, s, k) in enumerate(zip(x.shape[2:], strides, kernel_shape, strict=True)))
+    small = x.shape[:2] + size
+    shape = small if output_shape is None else ints(output_shape)
+    places = indices.numpy().reshape(-1)
+    if shape != small:                                       # the places count in the smaller output
+        places = np.ravel_multi_index(np.unravel_index(places, small), shape)
+    return ops.scatter(Tensor(np.zeros(math.prod(shape), x.dtype)), places, x.reshape(-1), axis=0).reshape(shape)
+
+
+@since(1)
+def LpPool(x, *, kernel_shape, p=2, strides=None, pads=None, dilations=None, ceil_mode=0, auto_pad="NOTSET"):
+    dims = len(kernel_shape)
+    window = pool_window(x, tuple(kernel_shape), tuple(strides or (1,) * dims), padding_of(pads, auto_pad, dims),
+                         tuple(dilations or (1,) * dims), bool(ceil_mode), dims)
+    return sum_windows(ops.abs(x) ** p, **window) ** (1 / p)
+
+
+@since(1)
+def GlobalLpPool(x, *, p=2):
+    return ops.norm(x, p, tuple(range(2, x.ndim)), True)
 
 
 @since(1)
 def AveragePool(x, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0, count_include_pad=0,
                 auto_pad="NOTSET"):
     dims = len(kernel_shape)
-    if any(d != 1 for d in dilations or ()):
-        raise UnsupportedOnnxError("AveragePool: dilations other than 1 are not supported")
     return ops.avg_pool(x, tuple(kernel_shape), tuple(strides or (1,) * dims), padding_of(pads, auto_pad, dims),
-                        bool(ceil_mode), bool(count_include_pad), dims)
+                        bool(ceil_mode), bool(count_include_pad), dims, tuple(dilations or (1,) * dims))
 
 
 @since(1)
@@ -73,17 +122,20 @@ def GlobalMaxPool(x):
 
 @since(7)
 def BatchNormalization(x, scale, b, mean, var, *, epsilon=1e-5, momentum=0.9, training_mode=0, spatial=1, outputs=1):
-    if training_mode or outputs > 1:
-        raise UnsupportedOnnxError("BatchNormalization: training_mode=1 with computed weights is not supported")
-    return ops.batch_norm(x, mean, var, scale, b, eps=epsilon)
+    if not training_mode:
+        return ops.batch_norm(x, mean, var, scale, b, eps=epsilon)
+    axes = (0, *range(2, x.ndim))
+    batch_mean, batch_var = ops.mean(x, axis=axes), ops.var(x, axis=axes, correction=0)
+    y = ops.batch_norm(x, None, None, scale, b, training=True, eps=epsilon)
+    moved = (mean * momentum + batch_mean * (1 - momentum), var * momentum + batch_var * (1 - momentum))
+    return (y, *moved)[:max(outputs, 1)]
 
 
 @since(17)
 def LayerNormalization(x, scale, b=None, *, axis=-1, epsilon=1e-5, stash_type=1, outputs=1):
-    if outputs > 1:
-        raise UnsupportedOnnxError("LayerNormalization: the outputs Mean and InvStdDev are not supported")
-    y = ops.layer_norm(x, x.shape[axis % x.ndim:], eps=epsilon) * scale
-    return y if b is None else y + b
+    y, mean, var = standardize(x, axes=tuple(range(axis % x.ndim, x.ndim)), eps=epsilon)
+    y = y * scale if b is None else y * scale + b
+    return (y, mean, ops.rsqrt(var + epsilon))[:outputs] if outputs > 1 else y
 
 
 @since(23)
@@ -114,14 +166,15 @@ def LRN(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Local response normalisation over `size` channels (Krizhevsky et al., 2012)."""
     before = (size - 1) // 2
     squares = ops.unsqueeze(x * x, 1)
-    window = sum_windows(squares, kernel=(size, *(1,) * (x.ndim - 2)), stride=(1,) * (x.ndim - 1),
-                             pads=((before, size - 1 - before), *((0, 0),) * (x.ndim - 2)))
+    window = sum_windows(squares, kernel=(size, *(1,) * (x.ndim - 2)), stride=(1,) * (x.ndim - 1), dilation=(1,) * (x.ndim - 1),
+                         pads=((before, size - 1 - before), *((0, 0),) * (x.ndim - 2)))
     return x / (bias + (alpha / size) * ops.squeeze(window, 1)) ** beta
 
 
 @since(1)
 def LpNormalization(x, *, axis=-1, p=2):
-    return x / ops.norm(x, p, axis, True)
+    length = ops.norm(x, p, axis, True)
+    return x / ops.where(length == 0.0, 1.0, length)          # a zero stays a zero
 
 
 @since(13)

@@ -21,7 +21,11 @@ def Constant(*, value=None, value_float=None, value_floats=None, value_int=None,
         return Tensor(np.asarray(value_floats if value_float is None else value_float, np.float32))
     if value_int is not None or value_ints is not None:
         return Tensor(np.asarray(value_ints if value_int is None else value_int, np.int64))
-    raise UnsupportedOnnxError("Constant: strings and sparse values are not supported")
+    if value_string is not None or value_strings is not None:
+        return np.array(value_strings if value_string is None else value_string, dtype=object)
+    if sparse_value is not None:
+        return sparse_value
+    raise UnsupportedOnnxError("Constant: none of its attributes holds a value")
 
 
 @since(9)
@@ -119,25 +123,54 @@ def GatherElements(x, indices, *, axis=0):
 
 @since(11)
 def GatherND(x, indices, *, batch_dims=0):
-    if batch_dims:
-        raise UnsupportedOnnxError("GatherND: batch_dims other than 0 is not supported")
     places = indices.numpy()
-    return x[tuple(places[..., i] for i in range(places.shape[-1]))]
+    batch = [np.arange(n).reshape(*(-1 if i == d else 1 for i in range(places.ndim - 1)))
+             for d, n in enumerate(x.shape[:batch_dims])]
+    return x[(*batch, *(places[..., i] for i in range(places.shape[-1])))]
 
 
 @since(11)
 def ScatterElements(x, indices, updates, *, axis=0, reduction="none"):
-    if reduction not in ("none", "add"):
-        raise UnsupportedOnnxError(f"ScatterElements: reduction={reduction!r} is not supported; 'none' and 'add' are")
-    return (ops.scatter if reduction == "none" else ops.scatter_add)(x, indices, updates, axis=axis)
+    if reduction in ("none", "add"):
+        return (ops.scatter if reduction == "none" else ops.scatter_add)(x, indices, updates, axis=axis)
+    axis %= x.ndim
+    grid = list(np.ogrid[tuple(slice(0, n) for n in indices.shape)])
+    grid[axis] = indices.numpy()
+    return _scatter_one_by_one(x, tuple(np.broadcast_arrays(*grid)), updates, reduction)
+
+
+@since(9)
+def Scatter(x, indices, updates, *, axis=0):
+    """The former name of ScatterElements."""
+    return ScatterElements(x, indices, updates, axis=axis)
 
 
 @since(11)
 def ScatterND(x, indices, updates, *, reduction="none"):
-    if reduction != "none":
-        raise UnsupportedOnnxError(f"ScatterND: reduction={reduction!r} is not supported")
     places = indices.numpy()
-    return ops.index_put(x, updates, index=tuple(places[..., i] for i in range(places.shape[-1])))
+    index = tuple(places[..., i] for i in range(places.shape[-1]))
+    if reduction == "none":
+        return ops.index_put(x, updates, index=index)
+    return _scatter_one_by_one(x, index, updates, reduction)
+
+
+_COMBINE = {"add": ops.add, "mul": ops.mul, "max": ops.maximum, "min": ops.minimum}
+
+
+def _scatter_one_by_one(x, index, updates, reduction: str):
+    """Updates that meet at one place are combined in turn: in rounds, none of which meets a place twice."""
+    if reduction not in _COMBINE:
+        raise UnsupportedOnnxError(f"reduction={reduction!r} is none of {', '.join(['none', *_COMBINE])}")
+    index = tuple(np.where(i < 0, i + n, i) for i, n in zip(index, x.shape, strict=False))
+    flat = np.ravel_multi_index(tuple(i.reshape(-1) for i in index), x.shape[:len(index)])
+    rows = updates.reshape(len(flat), *x.shape[len(index):])
+    while len(flat):
+        _, first = np.unique(flat, return_index=True)
+        at = np.unravel_index(flat[first], x.shape[:len(index)])
+        x = ops.index_put(x, _COMBINE[reduction](x[at], rows[first]), index=at)
+        rest = np.setdiff1d(np.arange(len(flat)), first)
+        flat, rows = flat[rest], rows[rest]
+    return x
 
 
 @since(1)
@@ -157,8 +190,9 @@ def Range(start, limit, delta):
 @since(1)
 def OneHot(indices, depth, values, *, axis=-1):
     off, on = values.numpy()
-    hot = ops.one_hot(indices, int(scalar(depth))) > 0
-    y = ops.where(hot, Tensor(np.asarray(on)), Tensor(np.asarray(off)))
+    n, places = int(scalar(depth)), indices.numpy().astype(np.int64)
+    hot = np.where(places < 0, places + n, places)[..., None] == np.arange(n)          # out of range: nowhere
+    y = Tensor(np.where(hot, on, off).astype(values.dtype))
     order = list(range(y.ndim - 1))
     order.insert(axis % y.ndim, y.ndim - 1)
     return ops.permute(y, axes=tuple(order))
@@ -182,6 +216,46 @@ def EyeLike(x, *, dtype=None, k=0):
     return Tensor(np.eye(*x.shape, k=k, dtype=x.dtype if dtype is None else numpy_dtype(dtype)))
 
 
+@since(9)
+def Compress(x, condition, *, axis=None):
+    places = np.flatnonzero(condition.numpy())
+    return ops.index_select(x.reshape(-1) if axis is None else x, places, axis=axis or 0)
+
+
+@since(11)
+def Unique(x, *, axis=None, sorted=1):
+    """-> (values, first places, where each input went, counts)."""
+    values, first, inverse, counts = np.unique(x.numpy(), return_index=True, return_inverse=True, return_counts=True, axis=axis)
+    if not sorted:                                   # in order of appearance
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        values, first, counts = np.take(values, order, axis or 0), first[order], counts[order]
+        inverse = rank[inverse]
+    return tuple(Tensor(np.ascontiguousarray(v)) for v in (values, first, inverse.reshape(-1), counts))
+
+
+@since(10)
+def ReverseSequence(x, sequence_lens, *, batch_axis=1, time_axis=0):
+    """The first sequence_lens[i] steps of sample i in reverse."""
+    lengths, steps = sequence_lens.numpy()[:, None], np.arange(x.shape[time_axis])[None]
+    order = np.where(steps < lengths, lengths - 1 - steps, steps)               # (batch, time)
+    order = order if batch_axis < time_axis else order.T
+    order = order.reshape(*order.shape, *(1,) * (x.ndim - 2))
+    return ops.take_along_axis(x, np.broadcast_to(order, x.shape), axis=time_axis)
+
+
+@since(24)
+def TensorScatter(past, update, write_indices=None, *, axis=-2, mode="linear"):
+    """update written into past along axis, from write_indices[i] on in sample i; "circular" wraps around."""
+    axis %= past.ndim
+    starts = np.zeros(past.shape[0], np.int64) if write_indices is None else write_indices.numpy()
+    places = starts[:, None] + np.arange(update.shape[axis])
+    places = places % past.shape[axis] if mode == "circular" else places
+    index = places.reshape(-1, *(update.shape[axis] if i == axis else 1 for i in range(1, past.ndim)))
+    return ops.scatter(past, np.broadcast_to(index, update.shape), update, axis=axis)
+
+
 @since(1)
 def DepthToSpace(x, *, blocksize, mode="DCR"):
     n, c, h, w = x.shape
@@ -194,7 +268,8 @@ def DepthToSpace(x, *, blocksize, mode="DCR"):
 
 
 @since(1)
-def SpaceToDepth(x, *, blocksize):
+def SpaceToDepth(x, *, blocksize, mode="DCR"):
     n, c, h, w = x.shape
     b = blocksize
-    return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    return x.reshape(n, c, h // b, b, w // b, b).permute(*order).reshape(n, c * b * b, h // b, w // b)

@@ -1,0 +1,47 @@
+"""ONNX operators that draw random numbers: from the attribute `seed` if there is one, else from ndl's generator."""
+
+# ruff: noqa: N802    functions are named after ONNX operators
+
+import numpy as np
+
+from ... import Tensor
+from ...random import default_generator
+from ..reader import numpy_dtype
+from .registry import since
+
+
+def _generator(seed) -> np.random.Generator:
+    return default_generator.numpy if seed is None else np.random.default_rng(int(np.float32(seed).view(np.uint32)))
+
+
+@since(1)
+def RandomNormal(*, shape, dtype=1, mean=0.0, scale=1.0, seed=None):
+    return Tensor(_generator(seed).normal(mean, scale, shape).astype(numpy_dtype(dtype)))
+
+
+@since(1)
+def RandomNormalLike(x, *, dtype=None, mean=0.0, scale=1.0, seed=None):
+    return Tensor(_generator(seed).normal(mean, scale, x.shape).astype(x.dtype if dtype is None else numpy_dtype(dtype)))
+
+
+@since(1)
+def RandomUniform(*, shape, dtype=1, low=0.0, high=1.0, seed=None):
+    return Tensor(_generator(seed).uniform(low, high, shape).astype(numpy_dtype(dtype)))
+
+
+@since(1)
+def RandomUniformLike(x, *, dtype=None, low=0.0, high=1.0, seed=None):
+    return Tensor(_generator(seed).uniform(low, high, x.shape).astype(x.dtype if dtype is None else numpy_dtype(dtype)))
+
+
+@since(15)
+def Bernoulli(x, *, dtype=None, seed=None):
+    drawn = _generator(seed).random(x.shape) < x.numpy()
+    return Tensor(drawn.astype(x.dtype if dtype is None else numpy_dtype(dtype)))
+
+
+@since(7)
+def Multinomial(x, *, dtype=6, sample_size=1, seed=None):
+    """x (N, C) of log-probabilities, not normalised -> (N, sample_size) classes."""
+    noise = _generator(seed).gumbel(size=(x.shape[0], sample_size, x.shape[1]))
+    return Tensor((x.numpy()[:, None] + noise).argmax(-1).astype(numpy_dtype(dtype)))

@@ -1,0 +1,88 @@
+"""ONNX operators of signal processing: Fourier transforms and the mel scale.  Complex numbers are a last axis of 2."""
+
+# ruff: noqa: N802    functions are named after ONNX operators
+
+import numpy as np
+
+from ... import Tensor, ops
+from .registry import scalar, since
+
+
+def _fourier(n_in: int, n_out: int, inverse: bool, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Real and imaginary part of the (n_in, n_out) matrix of a discrete Fourier transform of length n_in."""
+    angle = (1 if inverse else -1) * 2 * np.pi * (np.outer(np.arange(n_in), np.arange(n_out)) % max(n_in, 1)) / max(n_in, 1)
+    scale = 1 / n_in if inverse else 1.0
+    return (np.cos(angle) * scale).astype(dtype), (np.sin(angle) * scale).astype(dtype)
+
+
+def dft(x, length: int | None, axis: int, inverse: bool, onesided: bool):
+    """The transform along an axis, as two matrix products: differentiable."""
+    axis %= x.ndim
+    n = x.shape[axis] if length is None else length
+    if n < x.shape[axis]:
+        x = x[(slice(None),) * axis + (slice(0, n),)]
+    elif n > x.shape[axis]:
+        x = ops.pad(x, [(0, n - x.shape[axis]) if i == axis else (0, 0) for i in range(x.ndim)])
+    if onesided and inverse:                                   # the other half is the conjugate mirror image
+        n = n if length is not None else 2 * (x.shape[axis] - 1)
+        half = x[(slice(None),) * axis + (slice(0, n // 2 + 1),)]
+        mirror = ops.flip(half[(slice(None),) * axis + (slice(1, (n + 1) // 2),)], axis=axis)
+        x = ops.concat([half, mirror * np.array([1, -1], x.dtype)], axis)
+    dtype = x.dtype
+    x = x.astype(np.float64)                                   # sums of many terms that cancel
+    real = x[..., 0]
+    cosine, sine = _fourier(n, n // 2 + 1 if onesided and not inverse else n, inverse, x.dtype)
+    real = real.transpose(axis, -1) if axis != real.ndim - 1 else real
+    re, im = real @ cosine, real @ sine
+    if x.shape[-1] == 2:
+        imaginary = x[..., 1]
+        imaginary = imaginary.transpose(axis, -1) if axis != imaginary.ndim - 1 else imaginary
+        re, im = re - imaginary @ sine, im + imaginary @ cosine
+    if axis != x.ndim - 2:
+        re, im = re.transpose(axis, -1), im.transpose(axis, -1)
+    return (ops.unsqueeze(re, -1) if onesided and inverse else ops.stack([re, im], -1)).astype(dtype)
+
+
+@since(20)
+def DFT(x, dft_length=None, axis=None, *, inverse=0, onesided=0):
+    return dft(x, None if dft_length is None else int(scalar(dft_length)), -2 if axis is None else int(scalar(axis)),
+               bool(inverse), bool(onesided))
+
+
+@since(17)
+def DFT_17(x, dft_length=None, *, axis=1, inverse=0, onesided=0):
+    return dft(x, None if dft_length is None else int(scalar(dft_length)), axis, bool(inverse), bool(onesided))
+
+
+@since(17)
+def STFT(signal, frame_step, window=None, frame_length=None, *, onesided=1):
+    """Transforms of overlapping, windowed frames: (N, L, 1 or 2) -> (N, frames, bins, 2)."""
+    step = int(scalar(frame_step))
+    length = int(scalar(frame_length)) if frame_length is not None else window.shape[0]
+    starts = np.arange(0, signal.shape[1] - length + 1, step)
+    frames = ops.index_select(signal, starts[:, None] + np.arange(length), axis=1)         # (N, frames, length, 1 or 2)
+    frames = frames if window is None else frames * window.reshape(-1, 1)
+    return dft(frames, None, 2, False, bool(onesided))
+
+
+@since(17)
+def MelWeightMatrix(num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz, *, output_datatype=1):
+    """Triangles that are equally wide on the mel scale: (dft_length // 2 + 1, num_mel_bins)."""
+    from ..reader import numpy_dtype
+    bins, length, rate = int(scalar(num_mel_bins)), int(scalar(dft_length)), int(scalar(sample_rate))
+
+    def mel(hertz):
+        return 2595 * np.log10(1 + hertz / 700)
+    low, high = mel(float(scalar(lower_edge_hertz))), mel(float(scalar(upper_edge_hertz)))
+    edges = 700 * (10 ** ((np.arange(bins + 2) * ((high - low) / (bins + 2)) + low) / 2595) - 1)
+    places = ((length + 1) * edges // rate).astype(int)
+    matrix = np.zeros((length // 2 + 1, bins))
+    for i in range(bins):
+        left, center, right = places[i:i + 3]
+        if left == center:
+            matrix[center, i] = 1
+        else:
+            matrix[left:center + 1, i] = (np.arange(left, center + 1) - left) / (center - left)
+        if right > center:
+            matrix[center:right, i] = (right - np.arange(center, right)) / (right - center)
+    return Tensor(matrix.astype(numpy_dtype(output_datatype)))
