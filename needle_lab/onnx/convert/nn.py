@@ -143,6 +143,12 @@ def RMSNormalization(x, scale, *, axis=-1, epsilon=1e-5, stash_type=1):
     return ops.rms_norm(x, x.shape[axis % x.ndim:], eps=epsilon) * scale
 
 
+@since(9)
+def MeanVarianceNormalization(x, *, axes=(0, 2, 3)):
+    mean = ops.mean(x, axis=tuple(axes), keepdims=True)
+    return (x - mean) / (ops.sqrt(ops.mean(x * x, axis=tuple(axes), keepdims=True) - mean * mean) + 1e-9)
+
+
 @since(6)
 def InstanceNormalization(x, scale, b, *, epsilon=1e-5):
     return ops.instance_norm(x, scale, b, epsilon)

@@ -5,7 +5,7 @@
 import numpy as np
 
 from ... import Tensor, ops
-from .registry import scalar, since
+from .registry import TABLE, scalar, since
 
 
 def _fourier(n_in: int, n_out: int, inverse: bool, dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -63,6 +63,21 @@ def STFT(signal, frame_step, window=None, frame_length=None, *, onesided=1):
     frames = ops.index_select(signal, starts[:, None] + np.arange(length), axis=1)         # (N, frames, length, 1 or 2)
     frames = frames if window is None else frames * window.reshape(-1, 1)
     return dft(frames, None, 2, False, bool(onesided))
+
+
+def _cosine_window(*coefficients):
+    """a0 - a1 cos(t) + a2 cos(2 t), t from 0 to 2 pi over the window; periodic leaves the last point out."""
+    def window(size, *, output_datatype=1, periodic=1):
+        from ..reader import numpy_dtype
+        n = int(scalar(size))
+        t = 2 * np.pi * np.arange(n) / (n if periodic else n - 1)
+        values = sum((-1) ** k * a * np.cos(k * t) for k, a in enumerate(coefficients))
+        return Tensor(values.astype(numpy_dtype(output_datatype)))
+    return window
+
+
+TABLE |= {"HannWindow": {17: _cosine_window(0.5, 0.5)}, "HammingWindow": {17: _cosine_window(25 / 46, 21 / 46)},
+          "BlackmanWindow": {17: _cosine_window(0.42, 0.5, 0.08)}}
 
 
 @since(17)
