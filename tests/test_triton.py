@@ -58,7 +58,7 @@ def in_a_process(script: str) -> str:
 def test_source_shows_the_kernel_of_an_op():
     text = source(ops.softplus)
     assert "def softplus_kernel(x_ptr, x_strides, result_ptr" in text
-    assert "libdevice.log1p(libdevice.exp((-tl.abs(x))))" in text
+    assert "libdevice.log1p(libdevice.exp(-tl.abs(x)))" in text
     assert "b = tl.full((BLOCK,), b, DTYPE)" in source(ops.add, scalars=(1,))
 
 
@@ -426,3 +426,61 @@ def test_kernels_compile_for_sm_90_without_a_gpu():
     printed = in_a_process(COMPILING)
     print(printed)
     assert "torch: False" in printed and int(printed.split()[0]) >= 50
+
+
+# --- on a GPU -----------------------------------------------------------------------------------------------------------
+
+ON_GPU = """
+    import numpy as np
+    import needle_lab as ndl
+    from conftest import assert_close
+
+    device = ndl.cuda()
+    import test_ops                    # only now: for its own process it asks for the interpreter
+    for name in sorted(test_ops.KERNELS - {"transferred"}):
+        for dtype, tolerance in (("float32", 2e-6), ("float64", 1e-13), ("bfloat16", 2**-7), ("float16", 2**-10)):
+            for sample in test_ops.cases(name):
+                rng = np.random.default_rng(0)
+                here = test_ops.as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+                there = test_ops.on_device(here, device)
+                weight = lambda y: np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
+                expected, gradients = test_ops.run_and_differentiate(name, here, sample.attrs, weight)
+                y, found = test_ops.run_and_differentiate(name, there, sample.attrs, weight)
+                assert_close(y, expected, tolerance, f"{name} {dtype} {sample}")
+                for g, e in zip(found, gradients):
+                    if e is not None:
+                        assert_close(g, e, 4 * tolerance, f"gradient of {name} {dtype} {sample}")
+
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(777, 1030)), rng.normal(size=(1030, 515))
+    for dtype, tolerance in (("float32", 2e-6), ("float64", 1e-13), ("bfloat16", 2**-7)):
+        x, w = ndl.tensor(a, dtype=dtype), ndl.tensor(b, dtype=dtype)
+        exact = x.numpy().astype("float64") @ w.numpy().astype("float64")
+        assert_close(x.to(device) @ w.to(device), exact, tolerance, f"matmul {dtype}")
+    x = ndl.tensor(rng.normal(size=(300, 5000)), dtype="float32")
+    for name in ("sum", "max", "softmax", "logsumexp", "argmax", "exp"):
+        assert_close(getattr(ndl, name)(x.to(device)), getattr(ndl, name)(x), 2e-6, name)
+    print("all ops agree; on the host:", ndl.device_report())
+"""
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    """Skips where there is none. What needs it runs in a process of its own: this one interprets."""
+    bindings = pytest.importorskip("needle_lab.backend.triton.gpu", reason="cuda-bindings drive GPUs", exc_type=ImportError)
+    if not bindings.count():
+        pytest.skip("no NVIDIA GPU answers on this machine")
+
+
+@pytest.mark.gpu
+def test_every_kernel_agrees_with_numpy_on_a_gpu(gpu):
+    printed = in_a_process(ON_GPU)
+    print(printed)
+    assert "all ops agree" in printed
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_equals_numpys(gpu):
+    printed = in_a_process(TRAINING.replace("ndl.triton_cpu()", "ndl.cuda()"))
+    print(printed)
+    assert "on the host: {}" in printed

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ...errors import DeviceError, ShapeError
+from ...errors import DeviceError, DTypeError, ShapeError
 from .strides import Sizes, broadcast, is_dense, row_major, split
 
+DTYPES = tuple("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64".split())
 LARGEST = 2**31 - 2**16          # kernels number elements with 32 bits; the last block may run over the end a little
 
 
@@ -35,11 +37,14 @@ class HostMemory:
     16 bytes, as on a GPU.
     """
 
+    living: weakref.WeakSet[HostMemory] = weakref.WeakSet()         # what a kernel may touch
+
     def __init__(self, nbytes: int):
         block = np.full(nbytes + 16, 0xFF, np.uint8)
         start = -block.ctypes.data % 16
         self.bytes = block[start:start + nbytes]
         self.address = block.ctypes.data + start
+        HostMemory.living.add(self)
 
     def allocate(self, nbytes: int) -> HostMemory:
         return HostMemory(nbytes)
@@ -102,7 +107,9 @@ class DeviceArray:
 
     def from_host(self, values: np.ndarray) -> DeviceArray:
         """A host array's values on this array's device."""
-        values = np.ascontiguousarray(values).reshape(values.shape)
+        if values.dtype.name not in DTYPES:
+            raise DTypeError(f"{values.dtype} stays on the CPU; devices take {', '.join(DTYPES)}")
+        values = np.ascontiguousarray(values, np.dtype(values.dtype.newbyteorder("="))).reshape(values.shape)
         array = self.empty(values.shape, values.dtype)
         array.memory.write(0, values)
         return array

@@ -18,15 +18,14 @@ from triton.language.extra.cuda import libdevice
 from ...dtypes import NARROW, float32
 from ...graph import OPS, Op, kernel
 from . import functions
-from .array import DeviceArray
+from .array import DTYPES, DeviceArray
 from .layout import place
 from .runtime import launch
 from .strides import broadcast, merge
 from .translate import Untranslatable, translate
 
 BLOCK = 1024
-TRITON_DTYPES = {np.dtype(name): getattr(tl, "int1" if name == "bool" else name) for name in
-                 "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split()}
+TRITON_DTYPES = {np.dtype(name): getattr(tl, "int1" if name == "bool" else name) for name in DTYPES if name != "bfloat16"}
 
 
 @functools.cache

@@ -6,6 +6,18 @@ from triton.language.extra.cuda import libdevice
 
 
 @triton.jit
+def maximum(a, b):
+    """The larger; nan if either is."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def minimum(a, b):
+    """The smaller; nan if either is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def sign(x):
     """-1, 0 or 1; nan stays nan."""
     return tl.where(x != x, x, (x > 0).to(x.dtype) - (x < 0).to(x.dtype))

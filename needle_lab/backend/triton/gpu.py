@@ -83,14 +83,21 @@ class GpuMemory:
         return values
 
 
-def start(index: int) -> GpuMemory:
-    """Take GPU `index` into use.  -> an empty piece of its memory."""
+def count() -> int:
+    """How many GPUs answer; 0 where there is no driver."""
     try:
         call(driver.cuInit, 0)
-        there = call(driver.cuDeviceGetCount)
-    except RuntimeError as error:            # cuda-bindings found no driver, or the driver (DeviceError) no GPU
-        raise DeviceError(f"no NVIDIA GPU answers on this machine ({error}); ndl.triton_cpu() runs the same kernels "
-                          "in Triton's interpreter") from error
+        return call(driver.cuDeviceGetCount)
+    except RuntimeError:            # cuda-bindings found no driver, or the driver (DeviceError) no GPU
+        return 0
+
+
+def start(index: int) -> GpuMemory:
+    """Take GPU `index` into use.  -> an empty piece of its memory."""
+    there = count()
+    if not there:
+        raise DeviceError("no NVIDIA GPU answers on this machine; ndl.triton_cpu() runs the same kernels in Triton's "
+                          "interpreter, and `needle-lab doctor` says what is missing")
     if index >= there:
         raise DeviceError(f"cuda:{index} does not exist; this machine has {there} GPU{'s' * (there != 1)}, cuda:0 the first")
     return GpuMemory(Gpu(index), 0)

@@ -7,7 +7,6 @@ that read or write out of bounds, or write one place from two programs, raise. T
 from __future__ import annotations
 
 import contextlib
-import weakref
 
 import numpy as np
 import triton.language as tl
@@ -152,31 +151,18 @@ def _masked_loads_are_undefined() -> None:
 
 
 class _Watch:
-    """What `checks()` knows: all memory there is, and who wrote where in this launch."""
-
     active = False
-    memories: weakref.WeakSet[HostMemory] = weakref.WeakSet()
-    written: dict[int, tuple] = {}
+    written: dict[int, tuple] = {}           # by address: the program that wrote there in this launch
 
 
 @contextlib.contextmanager
 def checks():
-    """While active, a kernel that leaves its arrays, or writes one place from two programs, raises DeviceError.
-
-    Only memory that was allocated meanwhile is known: create the arrays inside.
-    """
-    original = HostMemory.__init__
-
-    def remember(self, nbytes):
-        original(self, nbytes)
-        _Watch.memories.add(self)
-
-    HostMemory.__init__, _Watch.active = remember, True         # type: ignore[method-assign]
+    """While active, a kernel that leaves its arrays, or writes one place from two programs, raises DeviceError."""
+    before, _Watch.active = _Watch.active, True
     try:
         yield
     finally:
-        HostMemory.__init__, _Watch.active = original, False    # type: ignore[method-assign]
-        _Watch.memories.clear()
+        _Watch.active = before
 
 
 def _watch_addresses() -> None:
@@ -184,7 +170,7 @@ def _watch_addresses() -> None:
 
     def touched(pointers, mask, what):
         places = np.broadcast_to(pointers.data, np.shape(mask.data))[mask.data].astype(np.int64)
-        blocks = sorted((m.address, m.address + m.bytes.size) for m in _Watch.memories)
+        blocks = sorted((m.address, m.address + m.bytes.size) for m in HostMemory.living)
         starts, ends = np.array(blocks, np.int64).reshape(-1, 2).T
         block = np.searchsorted(starts, places, side="right") - 1
         size = max(pointers.get_element_ty().primitive_bitwidth // 8, 1)

@@ -1,12 +1,13 @@
 """Reductions: the reduced axes of an array become columns, all others rows, whatever the layout.
 
-`row_sum` and the like walk along rows of any length in tiles. Softmax and its kin keep whole rows in registers: they
+Sums and extremes walk along rows of any length, tile by tile. Softmax and its kin keep whole rows in registers: they
 read every value once and write every result once, which is why they take rows of up to 32,768 values only.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import triton
@@ -17,6 +18,7 @@ from ... import ops
 from ...dtypes import NARROW, float32
 from ...graph import kernel
 from ...ops.reduce import normalize_axes
+from . import functions
 from .array import DeviceArray
 from .elementwise import TRITON_DTYPES
 from .layout import place
@@ -24,6 +26,7 @@ from .runtime import launch
 from .strides import Sizes, merge
 
 TILE = 4096                # values that one program holds at once
+WIDEST_TILE = 512          # columns of it, where rows are walked along
 LONGEST_ROW = 32768
 
 
@@ -50,7 +53,7 @@ def fold(tile, HOW: tl.constexpr):
 
 @triton.jit(do_not_specialize=["n_rows"])
 def reduce_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, HOW: tl.constexpr,
-                  MEAN: tl.constexpr, NONZERO: tl.constexpr, START: tl.constexpr, DTYPE: tl.constexpr,
+                  MEAN: tl.constexpr, START: tl.constexpr, DTYPE: tl.constexpr,
                   ROWS: tl.constexpr, COLS: tl.constexpr):
     """One program reduces ROWS rows: it reads them once, a tile of COLS columns at a time, and writes one value each."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -58,15 +61,13 @@ def reduce_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shap
     for first in range(0, n_cols, COLS):
         cols = first + tl.arange(0, COLS)
         tile = load_tile(x_ptr, rows, cols, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, START, DTYPE)
-        if NONZERO:
-            tile = (tile != 0).to(DTYPE)
         part = fold(tile, HOW)
         if HOW == "sum":
             total += part
         elif HOW == "max":
-            total = tl.maximum(total, part, propagate_nan=tl.PropagateNan.ALL)
+            total = functions.maximum(total, part)
         else:
-            total = tl.minimum(total, part, propagate_nan=tl.PropagateNan.ALL)
+            total = functions.minimum(total, part)
     if MEAN:
         total = libdevice.div_rn(total, tl.full((ROWS,), n_cols, DTYPE))
     tl.store(y_ptr + rows, total.to(y_ptr.dtype.element_ty), mask=rows < n_rows)
@@ -119,21 +120,23 @@ class Rows:
     """An array as rows (the axes that stay) and columns (the axes that are reduced), in the arguments of a kernel."""
 
     def __init__(self, x: DeviceArray, axis, *results: DeviceArray):
-        axes = normalize_axes(axis, x.ndim)
-        kept = tuple(a for a in range(x.ndim) if a not in axes)
-        self.n_rows, self.n_cols = (int(np.prod([x.shape[a] for a in side], dtype=np.int64)) for side in (kept, axes))
-        arrays = (x, *results)
-        self.rows, self.cols = (merge(tuple(x.shape[a] for a in side), *(tuple(y.strides[a] for a in side) for y in arrays))
-                                for side in (kept, axes))
-        self.shape: Sizes = tuple(x.shape[a] for a in kept)
-        self.shape_kept: Sizes = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
-        compute = float32 if x.dtype in NARROW else x.dtype
-        self.compute = compute
+        reduced = normalize_axes(axis, x.ndim)
+        kept = tuple(a for a in range(x.ndim) if a not in reduced)
+
+        def side(axes: Sizes) -> tuple[Sizes, ...]:
+            """The shape and, for x and each result, the strides of some of the axes."""
+            return merge(tuple(x.shape[a] for a in axes), *(tuple(y.strides[a] for a in axes) for y in (x, *results)))
+
+        self.rows, self.cols = side(kept), side(reduced)
+        self.n_rows, self.n_cols = math.prod(self.rows[0]), math.prod(self.cols[0])
+        self.shape = {False: tuple(x.shape[a] for a in kept),                     # of the result, by keepdims
+                      True: tuple(1 if a in reduced else n for a, n in enumerate(x.shape))}
+        self.compute = float32 if x.dtype in NARROW else x.dtype
 
     def launch(self, function, *arrays: DeviceArray, whole: bool, **constants) -> None:
-        """Start a row kernel on (x, result): tiles of up to 4096 values; `whole` rows in one tile."""
+        """Start a row kernel on (x, result).  whole: all columns in one tile."""
         cols = triton.next_power_of_2(max(self.n_cols, 1))
-        cols = cols if whole else min(cols, 512)
+        cols = cols if whole else min(cols, WIDEST_TILE)
         rows = max(1, min(TILE // cols, triton.next_power_of_2(max(self.n_rows, 1))))
         (row_shape, *row_strides), (col_shape, *col_strides) = self.rows, self.cols
         extra = [part for pair in zip(row_strides[1:], col_strides[1:], strict=True) for part in pair]
@@ -141,40 +144,38 @@ class Rows:
                col_shape, col_strides[0], *extra, ROWS=rows, COLS=cols, **constants)
 
 
-def lowest(dtype: np.dtype):
-    """The identity of the maximum."""
-    return -float("inf") if dtype.kind == "f" else 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)
+def identity(how: str, dtype: np.dtype):
+    """What changes no sum, maximum or minimum."""
+    if how == "sum":
+        return 0
+    if dtype.kind == "f":
+        return -math.inf if how == "max" else math.inf
+    return int(np.iinfo(dtype).min if how == "max" else np.iinfo(dtype).max)
 
 
-def highest(dtype: np.dtype):
-    """The identity of the minimum."""
-    return float("inf") if dtype.kind == "f" else 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
-
-
-def reduce(x, how: str, axis, keepdims, mean: bool = False, nonzero: bool = False):
+def reduce(x, *, axis=None, keepdims=False, how: str, mean: bool = False, truth: bool = False):
+    """truth: x is taken as bools, and all of nothing is true."""
+    x = x.astype(np.bool_) if truth else x
     table = Rows(x, axis)
-    if how != "sum" and not nonzero and not table.n_cols:
-        return NotImplemented                                      # numpy says that there is no maximum of nothing
-    compute = table.compute
-    if how == "sum" and compute.kind in "iub":
+    if how != "sum" and not truth and not table.n_cols:
+        return NotImplemented                              # numpy says that nothing has no maximum
+    whole, compute = x.dtype.kind in "iub", table.compute
+    if x.dtype.kind == "b":
+        compute = np.dtype(np.int8)                        # extremes of 0 and 1
+    if how == "sum" and whole:
         compute = np.dtype(np.int64)
-    elif nonzero or compute.kind == "b":
-        compute = np.dtype(np.int32) if compute.kind == "b" else compute
-    start = 0 if how == "sum" else (0 if how == "max" else 1) if nonzero else \
-        lowest(compute) if how == "max" else highest(compute)
-    result = np.dtype(np.bool_) if nonzero else compute if how == "sum" and compute == np.int64 else x.dtype
-    y = x.empty(table.shape_kept if keepdims else table.shape, result)
-    table.launch(reduce_kernel, x, y, whole=False, HOW=how, MEAN=mean, NONZERO=nonzero, START=start,
-                 DTYPE=TRITON_DTYPES[compute])
+    y = x.empty(table.shape[keepdims], compute if how == "sum" and whole else x.dtype)
+    start = int(how == "min") if x.dtype.kind == "b" else identity(how, compute)
+    table.launch(reduce_kernel, x, y, whole=False, HOW=how, MEAN=mean, START=start, DTYPE=TRITON_DTYPES[compute])
     return y
 
 
-for _op, _settings in {ops.sum: dict(how="sum"), ops.mean: dict(how="sum", mean=True), ops.max: dict(how="max"),
-                       ops.min: dict(how="min"), ops.any: dict(how="max", nonzero=True),
-                       ops.all: dict(how="min", nonzero=True)}.items():
-    @kernel(_op, "triton")
-    def _reduction(x, *, axis=None, keepdims=False, settings=_settings):
-        return reduce(x, axis=axis, keepdims=keepdims, **settings)
+kernel(ops.sum, "triton")(functools.partial(reduce, how="sum"))
+kernel(ops.mean, "triton")(functools.partial(reduce, how="sum", mean=True))
+kernel(ops.max, "triton")(functools.partial(reduce, how="max"))
+kernel(ops.min, "triton")(functools.partial(reduce, how="min"))
+kernel(ops.any, "triton")(functools.partial(reduce, how="max", truth=True))
+kernel(ops.all, "triton")(functools.partial(reduce, how="min", truth=True))
 
 
 def softmax(x, *, axis=-1, log: bool):
@@ -195,7 +196,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
     table = Rows(x, axis)
     if table.n_cols > LONGEST_ROW:
         return NotImplemented
-    y = x.empty(table.shape_kept if keepdims else table.shape, x.dtype)
+    y = x.empty(table.shape[keepdims], x.dtype)
     table.launch(logsumexp_kernel, x, y, whole=True, DTYPE=TRITON_DTYPES[table.compute])
     return y
 
@@ -204,9 +205,9 @@ def argmax(x, *, axis=None, keepdims=False, how: str):
     table = Rows(x, axis)
     if not 0 < table.n_cols <= LONGEST_ROW or x.dtype.kind == "b":
         return NotImplemented
-    y = x.empty(table.shape_kept if keepdims else table.shape, np.dtype(np.int64))
+    y = x.empty(table.shape[keepdims], np.dtype(np.int64))
     table.launch(argmax_kernel, x, y, whole=True, HOW=how, DTYPE=TRITON_DTYPES[table.compute],
-                 OUTSIDE=(lowest if how == "max" else highest)(table.compute))
+                 OUTSIDE=identity(how, table.compute))
     return y
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -22,11 +23,12 @@ from .array import DeviceArray, HostMemory, Memory
 KERNELS = ("layout", "elementwise", "reduce", "matmul", "gather")      # modules that attach kernels to ops
 
 _spaces: dict[str, Memory] = {}           # by device name: an empty piece of its memory, from which more is allocated
-_around_launch: list = [nullcontext]     # what surrounds a launch
+_around: Callable[[tuple], AbstractContextManager] = nullcontext       # what surrounds a launch of these arguments
 
 
 def start_interpreter() -> None:
     """Triton's interpreter.  DeviceError where Triton was already imported to compile."""
+    global _around
     if "triton_cpu" in _spaces:
         return
     if "triton" not in sys.modules:
@@ -37,13 +39,14 @@ def start_interpreter() -> None:
                           "a process has one or the other: start a new process, and call ndl.triton_cpu() first")
     from . import interpreter
     interpreter.repair()
-    _around_launch[0] = interpreter.launching
+    _around = interpreter.launching
     _spaces["triton_cpu"] = HostMemory(0)
     _attach_kernels()
 
 
 def start_gpu(index: int) -> None:
     """NVIDIA GPU `index`.  DeviceError where there is none or where this process interprets."""
+    global _around
     name = str(Device("cuda", index))
     if name in _spaces:
         return
@@ -58,7 +61,7 @@ def start_gpu(index: int) -> None:
         raise DeviceError(f"{name} needs Triton's compiler, but TRITON_INTERPRET=1 is set: start a process without it")
     from . import driver
     driver.install(memory.gpu)
-    _around_launch[0] = driver.launching
+    _around = driver.launching
     _spaces[name] = memory
     _attach_kernels()
 
@@ -74,7 +77,7 @@ def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
     """Start `kernel` once for each index of the grid, on the device of its arrays."""
     if 0 in grid:
         return
-    with _around_launch[0](arguments):
+    with _around(arguments):
         kernel[grid](*arguments, **constants)
 
 

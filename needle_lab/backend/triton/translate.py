@@ -25,8 +25,8 @@ FUNCTIONS = {                                # numpy's name -> (Triton expressio
     "sqrt": ("libdevice.sqrt_rn({})", REAL),
     "arctan2": ("libdevice.atan2({}, {})", REAL),
     "abs": ("tl.abs({})", REAL + "i"),
-    "maximum": ("tl.maximum({}, {}, propagate_nan=tl.PropagateNan.ALL)", NUMBER),
-    "minimum": ("tl.minimum({}, {}, propagate_nan=tl.PropagateNan.ALL)", NUMBER),
+    "maximum": ("functions.maximum({}, {})", NUMBER),
+    "minimum": ("functions.minimum({}, {})", NUMBER),
     "where": ("tl.where({}, {}, {})", ANY),
     "sign": ("functions.sign({})", NUMBER),
     "fmod": ("functions.fmod({}, {})", NUMBER),
@@ -91,7 +91,6 @@ def translate(op, scalars: tuple[int, ...] = ()) -> tuple[str, frozenset[str]]:
         raise Untranslatable(f"{op.name}: one of {inputs + attributes} is a name that every kernel uses")
     numbers = [x for position, x in enumerate(inputs) if position in scalars]
     writer = _Writer(inputs, attributes)
-    expression = writer.visit(last.value)
 
     def load(position: int, x: str) -> str:
         line = SCALAR if position in scalars else CONDITION if position in op.index_inputs else ARRAY
@@ -103,7 +102,7 @@ def translate(op, scalars: tuple[int, ...] = ()) -> tuple[str, frozenset[str]]:
         constants=", ".join(f"{c}: tl.constexpr" for c in [*attributes, "DTYPE", "BLOCK"]),
         doc=(op.__doc__ or f"{ast.unparse(last.value)}.").partition("\n")[0],
         loads="\n".join(load(position, x) for position, x in enumerate(inputs)),
-        expression=expression.removeprefix("(").removesuffix(")") if _wrapped(expression) else expression)
+        expression=ast.unparse(ast.parse(writer.visit(last.value))))        # with the parentheses that it needs
     return text, frozenset(writer.kinds)
 
 
@@ -116,14 +115,14 @@ class _Writer(ast.NodeVisitor):
     def fill(self, rule: tuple[str, str], *operands: ast.expr) -> str:
         template, kinds = rule
         self.kinds &= set(kinds)
-        library = template.startswith(("libdevice", "functions"))
+        library = template.startswith("libdevice")
         written = [self.as_block(x) if library else self.visit(x) for x in operands]
         if template.count("{}") not in (0, len(written)):
             raise Untranslatable(f"{template} takes {template.count('{}')} operands, not {len(written)}")
         return template.format(*written)
 
     def as_block(self, operand: ast.expr) -> str:
-        """Library functions take blocks of one dtype; a constant becomes one."""
+        """libdevice's functions take blocks of one dtype; a constant becomes one."""
         plain = isinstance(operand, ast.Constant) or (isinstance(operand, ast.Name) and operand.id in self.attributes)
         return f"tl.full((BLOCK,), {self.visit(operand)}, DTYPE)" if plain else self.visit(operand)
 
@@ -159,13 +158,3 @@ class _Writer(ast.NodeVisitor):
 
     def generic_visit(self, node: ast.AST) -> str:
         raise Untranslatable(ast.unparse(node))
-
-
-def _wrapped(expression: str) -> bool:
-    """Whether one pair of parentheses encloses the whole expression."""
-    depth = 0
-    for place, letter in enumerate(expression):
-        depth += (letter == "(") - (letter == ")")
-        if depth == 0:
-            return expression[0] == "(" and place == len(expression) - 1
-    return False
