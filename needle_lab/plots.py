@@ -53,7 +53,8 @@ def plot_history(history: History, axes: Any = None, goal: float | None = None) 
     per_epoch = len(history.batch_loss) / max(len(history.loss), 1)
     ends = np.arange(1, len(history.loss) + 1)
     ax = axes[0]
-    ax.plot((np.arange(len(history.batch_loss)) + 1) / per_epoch, history.batch_loss, color=FAINT, lw=0.8, label="each step")
+    steps = np.arange(1, len(history.batch_loss) + 1)
+    ax.plot(steps / per_epoch, history.batch_loss, color=FAINT, lw=0.8, label="each step")
     ax.plot(ends - 0.5, history.loss, "o-", color=COLOURS[0], ms=4, label="mean of the epoch")
     ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
     ax.legend(frameon=False, fontsize=8)
@@ -62,8 +63,8 @@ def plot_history(history: History, axes: Any = None, goal: float | None = None) 
         axes[1].set(xlabel="epoch", ylabel="test accuracy in %")
         if goal is not None:
             axes[1].axhline(100 * goal, color=COLOURS[5], lw=1, ls="--")
-            axes[1].annotate(f"goal {goal:.0%}", (1, 100 * goal), (0, -2), axes[1].get_yaxis_transform(), "offset points",
-                         color=COLOURS[5], fontsize=8, ha="right", va="top")
+            axes[1].annotate(f"goal {goal:.0%}", (1, 100 * goal), (0, -2), axes[1].get_yaxis_transform(),
+                             "offset points", color=COLOURS[5], fontsize=8, ha="right", va="top")
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return axes
@@ -120,7 +121,8 @@ def show_confusion(matrix: np.ndarray, classes: Sequence[str] = (), ax: Any = No
     return ax
 
 
-def show_decisions(model: Callable[[Tensor], Tensor], dataset: ArrayDataset, ax: Any = None, resolution: int = 200) -> Any:
+def show_decisions(model: Callable[[Tensor], Tensor], dataset: ArrayDataset, ax: Any = None,
+                   resolution: int = 200) -> Any:
     """The plane, coloured by what a model with two inputs takes each place for, and the points of the dataset on it.
 
     model: (N, 2) -> scores (N, classes). Where two colours fade into each other it is undecided.
@@ -138,7 +140,8 @@ def show_decisions(model: Callable[[Tensor], Tensor], dataset: ArrayDataset, ax:
         p = model(Tensor(grid)).softmax(axis=-1).numpy()
     colours = np.array([[int(c[i:i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])[:p.shape[1]]
     mixed = 0.35 + 0.65 * (p @ colours)                            # paler than the points
-    ax.imshow(mixed.reshape(resolution, resolution, 3), extent=(-reach, reach) * 2, origin="lower", interpolation="bilinear")
+    ax.imshow(mixed.reshape(resolution, resolution, 3), extent=(-reach, reach) * 2, origin="lower",
+              interpolation="bilinear")
     for k in range(int(labels.max(initial=0)) + 1):
         ax.scatter(*points[labels == k].T, s=12, color=COLOURS[k], edgecolor="white", lw=0.4)
     ax.set(xticks=[], yticks=[])
@@ -149,7 +152,8 @@ def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib, which is not installed: pip install 'needle-lab[lab]'") from error
+        raise MissingExtraError("pictures need matplotlib, which is not installed: "
+                                "pip install 'needle-lab[lab]'") from error
     return plt
 
 

@@ -135,16 +135,18 @@ def evaluate(model: Module, data: DataLoader | Dataset) -> Evaluation:
         raise ArgumentError("evaluate: there are no examples")
     scores, truth = np.concatenate(logits), np.concatenate(labels)
     if scores.ndim != 2 or truth.shape != scores.shape[:1]:
-        raise ShapeError(f"evaluate: a classifier gives (N, classes) for labels (N,), got {scores.shape} for {truth.shape}")
-    predictions = scores.argmax(1)
-    return Evaluation(float((predictions == truth).mean()), predictions, truth, ops.softmax(Tensor(scores), axis=-1).numpy())
+        raise ShapeError("evaluate: a classifier gives (N, classes) for labels (N,), got "
+                         f"{scores.shape} for {truth.shape}")
+    predictions, probabilities = scores.argmax(1), ops.softmax(Tensor(scores), axis=-1).numpy()
+    return Evaluation(float((predictions == truth).mean()), predictions, truth, probabilities)
 
 
 def confusion_matrix(labels, predictions, num_classes: int | None = None) -> np.ndarray:
     """(classes, classes) counts: entry [i, j] says how many examples of class i were taken for class j."""
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 1:
-        raise ShapeError(f"confusion_matrix: labels {labels.shape} and predictions {predictions.shape} must be (N,) both")
+        raise ShapeError(f"confusion_matrix: labels {labels.shape} and predictions {predictions.shape} must both be "
+                         "(N,)")
     highest = int(max(labels.max(initial=-1), predictions.max(initial=-1)))
     n = highest + 1 if num_classes is None else num_classes
     if highest >= n or min(labels.min(initial=0), predictions.min(initial=0)) < 0:

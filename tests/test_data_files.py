@@ -260,6 +260,11 @@ def server():
     made.server_close()
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+
+
 def md5(content):
     return hashlib.md5(content).hexdigest()
 

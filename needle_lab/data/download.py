@@ -7,10 +7,7 @@ own name is whole, whatever happened before, and the next attempt asks the serve
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +29,10 @@ def fetch(url: str, path: Path, md5: str, hint: str = "", progress: bool = True)
     md5: of the whole file (against damage, as published with the well-known datasets; it is no signature).
     hint: added to errors, what to do instead. Raises DownloadError or StorageError.
     """
+    # Imported here, because `import needle_lab` needs no network.
+    import http.client
+    import urllib.error
+
     if path.exists():
         return path
     part = path.with_name(path.name + ".part")
@@ -63,6 +64,8 @@ def fetch(url: str, path: Path, md5: str, hint: str = "", progress: bool = True)
 
 def _continue(url: str, part: Path, progress: bool) -> None:
     """Append what is missing of `url` to `part`."""
+    import urllib.request
+
     from tqdm.auto import tqdm
 
     there = part.stat().st_size if part.exists() else 0

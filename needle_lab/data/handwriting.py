@@ -9,7 +9,7 @@ from .dataset import ArrayDataset
 
 
 def digits(split: str = "train", seed: int = 0) -> ArrayDataset:
-    """Handwritten digits by 43 people: (1, 8, 8) float32 in [0, 1], label 0 to 9.  scikit-learn's load_digits.
+    """Digits handwritten by 13 people: (1, 8, 8) float32 in [0, 1], label 0 to 9.  scikit-learn's load_digits.
 
     split: "train" (1,198), "test" (599: a held-out third, the same share of every digit) or "all" (1,797, in the
     order of the original). seed: which images are held out.

@@ -7,7 +7,6 @@ brings a batch to [0, 1].
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -147,6 +146,8 @@ def _bytes_of(path: Path) -> bytes:
 
 def _from_archive(path: Path, name: str) -> bytes:
     """A member of the archive, read in place: nothing is extracted to the disk."""
+    import tarfile
+
     try:
         with tarfile.open(path, "r:gz") as archive:
             member = archive.getmember(f"{CIFAR10_FOLDER}/{name}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -92,6 +91,8 @@ class DataLoader:
         if not self.workers:
             yield from (self._prepare(epoch, number, indices) for number, indices in jobs)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         pool, waiting = ThreadPoolExecutor(self.workers), deque[Any]()
         try:
             for number, indices in jobs:

@@ -54,8 +54,8 @@ class Dictionary:
         for token in tokens:
             number = self.number.get(token, unknown)
             if number is None:
-                raise ArgumentError(f"the token {token!r} is not among the {len(self):,} of this dictionary; use tokens "
-                                    f"it knows, or build it with {UNKNOWN!r} in it")
+                raise ArgumentError(f"the token {token!r} is not among the {len(self):,} of this dictionary; use "
+                                    f"tokens it knows, or build it with {UNKNOWN!r} in it")
             numbers.append(number)
         return np.array(numbers, np.int64)
 
