@@ -36,7 +36,7 @@ def load_tile(x_ptr, rows, cols, n_rows, n_cols, row_shape, row_strides, col_sha
     """x at rows x cols, with OUTSIDE beyond the edges."""
     places = place(rows, row_shape, row_strides)[:, None] + place(cols, col_shape, col_strides)[None, :]
     inside = (rows[:, None] < n_rows) & (cols[None, :] < n_cols)
-    return tl.load(x_ptr + places, mask=inside, other=OUTSIDE).to(DTYPE)
+    return tl.where(inside, tl.load(x_ptr + places, mask=inside).to(DTYPE), OUTSIDE).to(DTYPE)
 
 
 @triton.jit
@@ -131,7 +131,8 @@ class Rows:
         self.n_rows, self.n_cols = math.prod(self.rows[0]), math.prod(self.cols[0])
         self.shape = {False: tuple(x.shape[a] for a in kept),                     # of the result, by keepdims
                       True: tuple(1 if a in reduced else n for a, n in enumerate(x.shape))}
-        self.compute = float32 if x.dtype in NARROW else x.dtype
+        small = x.dtype.kind in "iub" and x.dtype.itemsize < 4                     # Triton reduces them as int32
+        self.compute = float32 if x.dtype in NARROW else np.dtype(np.int32) if small else x.dtype
 
     def launch(self, function, *arrays: DeviceArray, whole: bool, **constants) -> None:
         """Start a row kernel on (x, result).  whole: all columns in one tile."""
@@ -146,8 +147,8 @@ class Rows:
 
 def identity(how: str, dtype: np.dtype):
     """What changes no sum, maximum or minimum."""
-    if how == "sum":
-        return 0
+    if how == "sum" or dtype.kind == "b":
+        return int(how == "min")
     if dtype.kind == "f":
         return -math.inf if how == "max" else math.inf
     return int(np.iinfo(dtype).min if how == "max" else np.iinfo(dtype).max)
@@ -159,14 +160,11 @@ def reduce(x, *, axis=None, keepdims=False, how: str, mean: bool = False, truth:
     table = Rows(x, axis)
     if how != "sum" and not truth and not table.n_cols:
         return NotImplemented                              # numpy says that nothing has no maximum
-    whole, compute = x.dtype.kind in "iub", table.compute
-    if x.dtype.kind == "b":
-        compute = np.dtype(np.int8)                        # extremes of 0 and 1
-    if how == "sum" and whole:
-        compute = np.dtype(np.int64)
-    y = x.empty(table.shape[keepdims], compute if how == "sum" and whole else x.dtype)
-    start = int(how == "min") if x.dtype.kind == "b" else identity(how, compute)
-    table.launch(reduce_kernel, x, y, whole=False, HOW=how, MEAN=mean, START=start, DTYPE=TRITON_DTYPES[compute])
+    count = how == "sum" and x.dtype.kind in "iub"         # integers add up to int64
+    compute = np.dtype(np.int64) if count else table.compute
+    y = x.empty(table.shape[keepdims], compute if count else x.dtype)
+    table.launch(reduce_kernel, x, y, whole=False, HOW=how, MEAN=mean, START=identity(how, x.dtype if truth else compute),
+                 DTYPE=TRITON_DTYPES[compute])
     return y
 
 
