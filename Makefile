@@ -26,7 +26,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
 NOTEBOOKS  := $(sort $(wildcard notebooks/*.ipynb assignments/*/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test env lint unit notebooks clean
+.PHONY: help lab test env lint unit notebooks test-onnx clean
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +36,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make unit       unit tests; one file: .venv/bin/python -m pytest tests/test_cli.py"
 	@echo "make notebooks  run every lecture and assignment from top to bottom"
+	@echo "make test-onnx  ONNX's own backend suite, with its table"
 	@echo "make clean      remove the environment and everything generated"
 
 lab: $(VENV)/.lab
@@ -67,6 +68,9 @@ $(VENV)/.lab $(VENV)/.test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -e ".[$(WANTED)]"
 	@touch $@
+
+test-onnx: $(VENV)/.test
+	$(ONE_THREAD) $(BIN)/python -m pytest -s tests/test_onnx_conformance.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -459,3 +459,14 @@ def _(rng):
     x, mean, var = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=3), rng.uniform(0.5, 2.0, 3)
     yield case(x, mean, var, eps=1e-5)
     yield case(x, mean, var, rng.normal(size=3), rng.normal(size=3), eps=1e-3)
+
+
+def _torch_fourier(x, axis, inverse=False):
+    transform = torch.fft.ifft if inverse else torch.fft.fft
+    return torch.view_as_real(transform(torch.view_as_complex(x), dim=axis % x.ndim))
+
+
+@samples("fourier", _torch_fourier)
+def _(rng):
+    yield case(rng.normal(size=(3, 5, 2)), axis=1)
+    yield case(rng.normal(size=(4, 3, 2)), axis=0, inverse=True)

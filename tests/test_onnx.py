@@ -406,7 +406,7 @@ def test_unknown_operators_are_all_reported_at_once():
                              helper.make_node("Gemm", ["x0"], ["c"], name="other", domain="com.example")])
     with pytest.raises(UnsupportedOnnxError) as caught:
         ndl.onnx.load(model)
-    for word in ("Frobnicate", "opset 20", "'first'", "com.example::Gemm", "supported are:", "Relu"):
+    for word in ("Frobnicate", "opset 20", "'first'", "com.example::Gemm", "supported() lists them"):
         assert word in str(caught.value)
     report = ndl.onnx.inspect(model)
     assert set(report.unsupported) == {"Frobnicate", "com.example::Gemm"} and "NOT SUPPORTED" in str(report)

@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("ndl.onnx needs the package onnx: pip install 'needle-lab[onnx]'") from error
 
+from . import convert
 from .backend import Backend
 from .export import export
 from .model import OnnxModule
@@ -26,4 +27,4 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["Backend", "OnnxModule", "export", "inspect", "load"]
+__all__ = ["Backend", "OnnxModule", "convert", "export", "inspect", "load"]

@@ -64,7 +64,7 @@ def _has_body(domain: str, op_type: str, opsets: dict[str, int]) -> bool:
     if not onnx.defs.has(op_type, domain):
         return False
     try:
-        schema = onnx.defs.get_schema(op_type, opsets.get(domain, 1), domain)
+        schema: Any = onnx.defs.get_schema(op_type, opsets.get(domain, 1), domain)
     except onnx.defs.SchemaError:
         return False
     return schema.has_function or schema.has_context_dependent_function
@@ -120,12 +120,15 @@ class Importer:
         unknown: dict[str, list[str]] = {}
         for node in all_nodes(self.proto.graph):
             if not is_supported(node, self.opsets):
-                label = f"{node.domain + '::' if node.domain else ''}{node.op_type} (opset {self.opsets.get(node.domain, '?')})"
+                domain = f"{node.domain}::" if node.domain else ""
+                label = f"{domain}{node.op_type} (opset {self.opsets.get(node.domain, '?')})"
                 unknown.setdefault(label, []).append(node.name or next(iter(node.output), ""))
         if unknown:
             rows = [f"  {label}, {len(names)} nodes, first {names[0]!r}" for label, names in sorted(unknown.items())]
-            raise UnsupportedOnnxError("these operators are not supported:\n" + "\n".join(rows)
-                                       + f"\nsupported are: {convert.supported()}")
+            raise UnsupportedOnnxError(
+                "these operators are not supported:\n" + "\n".join(rows)
+                + f"\n{len(convert.TABLE)} operators are: ndl.onnx.convert.supported() lists them. "
+                "To add one, write a function of its name under @ndl.onnx.convert.since(version)")
 
     def _join_biases(self, nodes: list[onnx.NodeProto], weights: dict, outputs: list[str]) -> list[Joined]:
         """MatMul by a matrix and Add of a vector of its width, read by nobody else: one node with three inputs."""
@@ -155,15 +158,15 @@ class Importer:
         builder = layers.builder_of(node.op_type, node.domain)
         return builder(self._view(node, attrs, inputs, outputs, weights)) if builder else None
 
-    def _layouts(self, nodes: list[Joined], weights: dict) -> dict[str, set[str]]:
+    def _layouts(self, nodes: list[Joined], weights: dict) -> dict[str, set[frozenset[str]]]:
         """In which layouts each initialiser is wanted; a layer that turns a weight needs all its users to agree."""
-        layouts: dict[str, set[str]] = {}
+        layouts: dict[str, set[frozenset[str]]] = {}
         for node, inputs, outputs in nodes:
             layer = self._built(node, reader.attributes_of(node)[0], inputs, outputs, weights)
             for i, name in enumerate(inputs):
                 if name in weights:
-                    own = {fill.layout.split()[0] for fill in layer.fills.values() if fill.source == i} if layer else set()
-                    layouts.setdefault(name, set()).update(own or {"same"})
+                    own = [fill.layout for fill in layer.fills.values() if fill.source == i] if layer else []
+                    layouts.setdefault(name, set()).add(frozenset(own or ["same"]))
         return layouts
 
     def _layer(self, node, attrs, inputs, outputs, weights, layouts) -> layers.Layer | None:

@@ -105,6 +105,7 @@ from .elementwise import (
 from .embedding import (
     embedding,
 )
+from .fourier import fourier
 from .linalg import (
     cosine_similarity,
     dot,

@@ -1,7 +1,21 @@
 """ONNX operators as functions: a page a family, and one table of versions (`registry.TABLE`)."""
 
-from . import attention, control, image, math, ml, nn, quantized, random, recurrent, shape, signal, text, training
+from . import (
+    attention,
+    control,
+    image,
+    math,
+    ml,
+    nn,
+    quantized,
+    random,
+    recurrent,
+    shape,
+    signal,
+    text,
+    training,
+)
 from .registry import TABLE, call, find, since, supported
 
-__all__ = ["TABLE", "attention", "call", "control", "find", "image", "math", "ml", "nn", "quantized", "random", "recurrent", "shape", "signal",
-           "since", "supported", "text", "training"]
+__all__ = ["TABLE", "attention", "call", "control", "find", "image", "math", "ml", "nn", "quantized", "random", "recurrent",
+           "shape", "signal", "since", "supported", "text", "training"]

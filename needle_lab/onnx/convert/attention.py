@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ... import ops
+from ...errors import ArgumentError
 from .registry import since
 
 
@@ -85,3 +86,48 @@ def Attention(query, key, value, attn_mask=None, past_key=None, past_value=None,
     y = weights @ value
     y = y.transpose(1, 2).reshape(y.shape[0], queries, -1) if flat else y
     return (y, present_key, present_value, shown[qk_matmul_output_mode])[:max(outputs, 1)]
+
+
+@since(27)
+def LinearAttention(query, key, value, past_state=None, decay=None, beta=None, *, q_num_heads, kv_num_heads, chunk_size=64,
+                    scale=0.0, update_rule="gated_delta", outputs=1):
+    """Attention as a recurrence over a matrix state S of each head: linear in the length (Katharopoulos et al., 2020).
+
+    gated: S is first scaled by exp(decay). delta: value is replaced by beta (value - S^T key), so that S learns what it
+    does not know yet (Yang et al., 2024). Then S += key value^T and y = scale S^T query. Inputs (N, T, heads * E).
+    """
+    if update_rule not in ("linear", "gated", "delta", "gated_delta"):
+        raise ArgumentError(f"LinearAttention: update_rule {update_rule!r} is unknown")
+    dtype, repeats = query.dtype, q_num_heads // kv_num_heads
+    q = _heads(query.astype(np.float32), q_num_heads)
+    k, v = (_heads(x.astype(np.float32), kv_num_heads) for x in (key, value))
+    n, _, steps, size = q.shape
+    if past_state is None:
+        state, state_dtype = k[:, :, 0, :, None] * v[:, :, 0, None, :] * 0.0, dtype
+    else:
+        state, state_dtype = past_state.astype(np.float32), past_state.dtype
+    decay = None if decay is None else _heads(decay.astype(np.float32), kv_num_heads)
+    beta = None if beta is None else _heads(beta.astype(np.float32), beta.shape[-1])
+    scale = scale or 1 / math.sqrt(size)
+    rows = []
+    for t in range(steps):
+        k_t, v_t = k[:, :, t], v[:, :, t]
+        if "gated" in update_rule:
+            state = state * ops.unsqueeze(ops.exp(decay[:, :, t]), -1)
+        if "delta" in update_rule:
+            v_t = beta[:, :, t] * (v_t - ops.squeeze(ops.unsqueeze(k_t, -2) @ state, -2))
+        state = state + ops.unsqueeze(k_t, -1) * ops.unsqueeze(v_t, -2)
+        read = state if repeats == 1 else ops.repeat_interleave(state, repeats, 1)
+        rows.append(scale * ops.squeeze(ops.unsqueeze(q[:, :, t], -2) @ read, -2))
+    y = ops.stack(rows, 1).reshape(n, steps, -1).astype(dtype)
+    return (y, state.astype(state_dtype))[:max(outputs, 1)]
+
+
+@since(27)
+def CausalConvWithState(x, weight, bias=None, past_state=None, *, activation="none", outputs=1):
+    """Depthwise convolution over (N, C, T) that sees only the past; the state is the last kernel - 1 inputs."""
+    before = weight.shape[-1] - 1
+    padded = ops.pad(x, [(0, 0), (0, 0), (before, 0)]) if past_state is None else ops.concat([past_state, x], 2)
+    y = ops.conv(padded, weight, bias, groups=x.shape[1])
+    y = ops.silu(y) if activation in ("silu", "swish") else y
+    return (y, padded[:, :, padded.shape[2] - before:])[:max(outputs, 1)]

@@ -61,8 +61,8 @@ def _kernel(mode: str, a: float):
     return (linear, 1) if mode == "linear" else (cubic, 2)
 
 
-def resize_matrix(n_in: int, n_out: int, scale: float, exact: float, *, mode: str, coordinates: str, rounding: str, cubic_a: float,
-                  exclude_outside: bool, antialias: bool, roi, outside: float) -> tuple[np.ndarray, np.ndarray]:
+def resize_matrix(n_in: int, n_out: int, scale: float, exact: float, *, mode: str, coordinates: str, rounding: str,
+                  cubic_a: float, exclude_outside: bool, antialias: bool, roi) -> tuple[np.ndarray, np.ndarray]:
     """-> (n_out, n_in) weights, and which outputs lie outside of the input (tf_crop_and_resize)."""
     x = _source(np.arange(n_out, dtype=np.float64), scale, n_in, n_out, exact, coordinates, roi)
     matrix, rows = np.zeros((n_out, n_in)), np.arange(n_out)
@@ -109,7 +109,7 @@ def Resize(x, roi=None, scales=None, sizes=None, *, antialias=0, axes=None, coor
         matrix, out = resize_matrix(
             lengths[i], outs[i], factors[i], exacts[i], mode=mode, coordinates=coordinate_transformation_mode,
             rounding=nearest_mode, cubic_a=cubic_coeff_a, exclude_outside=bool(exclude_outside), antialias=bool(antialias),
-            roi=(edges[i], edges[i + len(axes)]), outside=extrapolation_value)
+            roi=(edges[i], edges[i + len(axes)]))
         if mode == "nearest":                                  # exact for every dtype: a selection
             y = ops.index_select(y, matrix.argmax(1), axis=axis)
         else:

@@ -312,9 +312,10 @@ def _extreme(op, lowest):
         if x.size:
             return op(x.astype(np.uint8) if x.dtype == bool else x, axis=axis, keepdims=keepdims)
         shape = np.zeros(x.shape).sum(axis=axis, keepdims=keepdims).shape
-        info = None if x.dtype.kind not in "iu" else np.iinfo(x.dtype)
-        limit = (info.min if lowest else info.max) if info else not lowest if x.dtype == bool else -np.inf if lowest else np.inf
-        return Tensor(np.full(shape, limit, x.dtype))
+        ends = (False, True) if x.dtype == bool else (-np.inf, np.inf)
+        if x.dtype.kind in "iu":
+            ends = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+        return Tensor(np.full(shape, ends[0] if lowest else ends[1], x.dtype))
     return reduce
 
 
@@ -322,11 +323,14 @@ def _norm(p):
     return lambda x, axis, keepdims: ops.norm(x, p, axis, keepdims)
 
 
-for _name, _reduce in {"ReduceSum": ops.sum, "ReduceMean": ops.mean, "ReduceProd": ops.prod, "ReduceMax": _extreme(ops.max, True),
-                       "ReduceMin": _extreme(ops.min, False), "ReduceLogSumExp": ops.logsumexp, "ReduceL1": _norm(1), "ReduceL2": _norm(2),
-                       "ReduceLogSum": _log_sum, "ReduceSumSquare": _sum_square}.items():
-    _alone = {"ReduceL1": ops.abs, "ReduceL2": ops.abs, "ReduceLogSum": ops.log, "ReduceSumSquare": ops.square}
-    TABLE[_name] = {1: _reduction(_reduce, _alone.get(_name))}
+_REDUCTIONS = {                  # operator: (over axes, on each value where there are no axes to reduce)
+    "ReduceSum": (ops.sum, None), "ReduceMean": (ops.mean, None), "ReduceProd": (ops.prod, None),
+    "ReduceMax": (_extreme(ops.max, True), None), "ReduceMin": (_extreme(ops.min, False), None),
+    "ReduceLogSumExp": (ops.logsumexp, None), "ReduceL1": (_norm(1), ops.abs), "ReduceL2": (_norm(2), ops.abs),
+    "ReduceLogSum": (_log_sum, ops.log), "ReduceSumSquare": (_sum_square, ops.square),
+}
+for _name, _functions in _REDUCTIONS.items():
+    TABLE[_name] = {1: _reduction(*_functions)}
 
 
 def _arg(op, x, axis, keepdims, last):

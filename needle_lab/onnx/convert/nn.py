@@ -172,7 +172,8 @@ def LRN(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Local response normalisation over `size` channels (Krizhevsky et al., 2012)."""
     before = (size - 1) // 2
     squares = ops.unsqueeze(x * x, 1)
-    window = sum_windows(squares, kernel=(size, *(1,) * (x.ndim - 2)), stride=(1,) * (x.ndim - 1), dilation=(1,) * (x.ndim - 1),
+    ones = (1,) * (x.ndim - 1)
+    window = sum_windows(squares, kernel=(size, *ones[1:]), stride=ones, dilation=ones,
                          pads=((before, size - 1 - before), *((0, 0),) * (x.ndim - 2)))
     return x / (bias + (alpha / size) * ops.squeeze(window, 1)) ** beta
 

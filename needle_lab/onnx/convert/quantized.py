@@ -2,6 +2,8 @@
 
 # ruff: noqa: N802    functions are named after ONNX operators
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -12,9 +14,7 @@ from .registry import since
 
 def limits(dtype: np.dtype) -> tuple[float, float]:
     """The smallest and largest value of an integer or low-bit float dtype."""
-    info = np.iinfo(dtype) if dtype.kind in "iu" else None
-    if info is None:
-        info = ml_dtypes.iinfo(dtype) if "int" in dtype.name else ml_dtypes.finfo(dtype)
+    info: Any = ml_dtypes.iinfo(dtype) if is_integer(dtype) else ml_dtypes.finfo(dtype)
     return float(info.min), float(info.max)
 
 
@@ -140,4 +140,5 @@ def QLinearConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_z
         y = y + _plain(b).reshape(by_channel)
     scale = _plain(x_scale).astype(np.float64) * _plain(w_scale).astype(np.float64) / _plain(y_scale).astype(np.float64)
     zero = _plain(y_zero_point)
-    return Tensor(saturate(y * (scale.reshape(by_channel) if scale.size > 1 else scale) + zero.astype(np.float64), zero.dtype))
+    scale = scale.reshape(by_channel) if scale.size > 1 else scale
+    return Tensor(saturate(y * scale + zero.astype(np.float64), zero.dtype))

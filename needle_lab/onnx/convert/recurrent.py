@@ -24,7 +24,8 @@ ACTIVATIONS: dict[str, tuple[Callable, float | None, float | None]] = {
     "LeakyRelu": (lambda x, a, b: ops.leaky_relu(x, negative_slope=a), 0.01, None),
     "ThresholdedRelu": (lambda x, a, b: ops.where(x > a, x, 0.0), 1.0, None),
     "ScaledTanh": (lambda x, a, b: a * ops.tanh(b * x), 1.0, 1.0),
-    "HardSigmoid": (lambda x, a, b: ops.hardsigmoid(x, a, b), 0.2, 0.5), "Elu": (lambda x, a, b: ops.elu(x, alpha=a), 1.0, None),
+    "HardSigmoid": (lambda x, a, b: ops.hardsigmoid(x, a, b), 0.2, 0.5),
+    "Elu": (lambda x, a, b: ops.elu(x, alpha=a), 1.0, None),
 }
 
 
@@ -42,8 +43,8 @@ def _activations(names, alphas, betas) -> list[Callable]:
     return functions
 
 
-def _run(x, weights, sequence_lens, states, cell, *, per_direction, activations, activation_alpha, activation_beta, direction,
-         layout, outputs):
+def _run(x, weights, sequence_lens, states, cell, *, per_direction, activations, activation_alpha, activation_beta,
+         direction, layout, outputs):
     """The loop over directions and time.  x (T, N, I); weights and states by direction -> Y, final states.
 
     cell(x_t, states, weights of the direction, activations) -> states, the first of which is the output.

@@ -39,9 +39,9 @@ def find(op_type: str, domain: str, opsets: dict[str, int]) -> Callable | None:
     return versions[max(known)] if known else None
 
 
-def supported() -> str:
+def supported() -> list[str]:
     """The names of all operators in the table."""
-    return ", ".join(sorted(TABLE))
+    return sorted(TABLE)
 
 
 def call(function: Callable, inputs: list, attributes: dict[str, Any], count: int, name: str):

@@ -225,7 +225,8 @@ def Compress(x, condition, *, axis=None):
 @since(11)
 def Unique(x, *, axis=None, sorted=1):
     """-> (values, first places, where each input went, counts)."""
-    values, first, inverse, counts = np.unique(x.numpy(), return_index=True, return_inverse=True, return_counts=True, axis=axis)
+    values, first, inverse, counts = np.unique(x.numpy(), return_index=True, return_inverse=True, return_counts=True,
+                                               axis=axis)
     if not sorted:                                   # in order of appearance
         order = np.argsort(first)
         rank = np.empty_like(order)

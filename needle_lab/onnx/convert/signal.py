@@ -8,39 +8,28 @@ from ... import Tensor, ops
 from .registry import TABLE, scalar, since
 
 
-def _fourier(n_in: int, n_out: int, inverse: bool, dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Real and imaginary part of the (n_in, n_out) matrix of a discrete Fourier transform of length n_in."""
-    angle = (1 if inverse else -1) * 2 * np.pi * (np.outer(np.arange(n_in), np.arange(n_out)) % max(n_in, 1)) / max(n_in, 1)
-    scale = 1 / n_in if inverse else 1.0
-    return (np.cos(angle) * scale).astype(dtype), (np.sin(angle) * scale).astype(dtype)
-
-
 def dft(x, length: int | None, axis: int, inverse: bool, onesided: bool):
-    """The transform along an axis, as two matrix products: differentiable."""
+    """The transform of real (..., 1) or complex (..., 2) signals along an axis, cut or padded to `length`."""
     axis %= x.ndim
     n = x.shape[axis] if length is None else length
-    if n < x.shape[axis]:
-        x = x[(slice(None),) * axis + (slice(0, n),)]
+    if onesided and inverse and length is None:
+        n = 2 * (x.shape[axis] - 1)
+
+    def part(t, start, end):
+        return t[(slice(None),) * axis + (slice(start, end),)]
+    if onesided and inverse:                                   # the other half is the conjugate mirror image
+        half = part(x, 0, n // 2 + 1)
+        mirror = ops.flip(part(half, 1, (n + 1) // 2), axis=axis)
+        x = ops.concat([half, mirror * np.array([1, -1], x.dtype)], axis)
+    elif n < x.shape[axis]:
+        x = part(x, 0, n)
     elif n > x.shape[axis]:
         x = ops.pad(x, [(0, n - x.shape[axis]) if i == axis else (0, 0) for i in range(x.ndim)])
-    if onesided and inverse:                                   # the other half is the conjugate mirror image
-        n = n if length is not None else 2 * (x.shape[axis] - 1)
-        half = x[(slice(None),) * axis + (slice(0, n // 2 + 1),)]
-        mirror = ops.flip(half[(slice(None),) * axis + (slice(1, (n + 1) // 2),)], axis=axis)
-        x = ops.concat([half, mirror * np.array([1, -1], x.dtype)], axis)
-    dtype = x.dtype
-    x = x.astype(np.float64)                                   # sums of many terms that cancel
-    real = x[..., 0]
-    cosine, sine = _fourier(n, n // 2 + 1 if onesided and not inverse else n, inverse, x.dtype)
-    real = real.transpose(axis, -1) if axis != real.ndim - 1 else real
-    re, im = real @ cosine, real @ sine
-    if x.shape[-1] == 2:
-        imaginary = x[..., 1]
-        imaginary = imaginary.transpose(axis, -1) if axis != imaginary.ndim - 1 else imaginary
-        re, im = re - imaginary @ sine, im + imaginary @ cosine
-    if axis != x.ndim - 2:
-        re, im = re.transpose(axis, -1), im.transpose(axis, -1)
-    return (ops.unsqueeze(re, -1) if onesided and inverse else ops.stack([re, im], -1)).astype(dtype)
+    x = ops.concat([x, ops.zeros_like(x)], -1) if x.shape[-1] == 1 else x
+    y = ops.fourier(x, axis=axis, inverse=inverse)
+    if onesided:
+        y = y[..., :1] if inverse else part(y, 0, n // 2 + 1)
+    return y
 
 
 @since(20)
