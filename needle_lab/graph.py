@@ -174,7 +174,16 @@ class Op:
             return self.forward(*arrays, **attrs)
         kernel = self.kernels.get(device.backend)
         result = kernel(*arrays, **attrs) if kernel else NotImplemented
-        return host_fallback(self.name, self.forward, device, arrays, attrs) if result is NotImplemented else result
+        return host_fallback(self.name, self._on_host, device, arrays, attrs) if result is NotImplemented else result
+
+    def _on_host(self, *arrays, **attrs):
+        """The forward for arrays that came from another device: there, kernels widen float16 and bfloat16; here, we do."""
+        inputs, rounded = promote(list(arrays), self.promote, self.index_inputs, True) if self.promote else (arrays, None)
+        result = self.forward(*inputs, **attrs)
+
+        def narrow(r):
+            return r.astype(rounded) if rounded is not None and r is not None and r.dtype == np.float32 else r
+        return tuple(narrow(r) for r in result) if type(result) is tuple else narrow(result)
 
 
 def op(forward: Callable | None = None, *, vjp: Callable | None = None, onnx: str | None = None,
