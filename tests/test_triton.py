@@ -418,7 +418,7 @@ COMPILING = """
             ndl.sum(a, axis=1), ndl.max(a, axis=0), a == a, a ^ a, ndl.where(a, a, a), ndl.any(a), ndl.softmax(a)
             if dtype != "bool":
                 ndl.floor_divide(a, a), ndl.remainder(a, 3), ndl.sign(a), ndl.maximum(a, 1), ndl.argmax(a, axis=1)
-        ndl.mean(x(4, 6, 5), axis=(0, 2)), ndl.log_softmax(x(4, 6), axis=0)
+        ndl.mean(x(4, 6, 5), axis=(0, 2)), ndl.log_softmax(x(4, 6), axis=0), ndl.softmax(x(2, 32768))
         ndl.logsumexp(x(4, 6)), ndl.argmax(x(4, 6), axis=1)
         x(2, 33, 70) @ x(70, 20), x(4, 6).T.clone(), ndl.concat([x(2, 3), x(4, 3)]), x(4).astype("bool")
         ndl.index_select(x(5, 3), ndl.tensor([0, 2], device=device))

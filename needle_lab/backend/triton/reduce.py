@@ -142,7 +142,7 @@ class Rows:
         (row_shape, *row_strides), (col_shape, *col_strides) = self.rows, self.cols
         extra = [part for pair in zip(row_strides[1:], col_strides[1:], strict=True) for part in pair]
         launch(function, (triton.cdiv(self.n_rows, rows),), *arrays, self.n_rows, self.n_cols, row_shape, row_strides[0],
-               col_shape, col_strides[0], *extra, ROWS=rows, COLS=cols, **constants)
+               col_shape, col_strides[0], *extra, ROWS=rows, COLS=cols, num_warps=4 if cols <= TILE else 16, **constants)
 
 
 def identity(how: str, dtype: np.dtype):
