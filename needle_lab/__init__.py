@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import analysis, data, errors, graph, models, nn, ops, optim, random, serialize
+from . import errors, graph, nn, ops, optim, random
 from ._version import __version__
 from .backend.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
@@ -39,35 +39,40 @@ from .random import (
     set_rng_state,
     uniform,
 )
-from .serialize import (
-    load_checkpoint,
-    load_needle_npy,
-    load_state_dict,
-    load_tensors,
-    save_checkpoint,
-    save_state_dict,
-    signature_diff,
-)
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from . import grading, onnx, widgets
+    from . import analysis, backend, data, grading, models, onnx, plots, serialize, training, widgets
     from .grading import check
+    from .serialize import (
+        load_checkpoint,
+        load_needle_npy,
+        load_state_dict,
+        load_tensors,
+        save_checkpoint,
+        save_state_dict,
+        signature_diff,
+    )
     from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
 
-# Rooms with libraries of their own (onnx, widgets, grading) open when they are first asked for.
-_LATER = {"onnx": None, "widgets": None, "grading": None, "check": "grading", "show": "widgets", "diff": "widgets",
-          "compare": "widgets", "onnx_graph": "widgets", "autograd_graph": "widgets"}
+# Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
+_ROOMS = ("analysis", "data", "grading", "models", "onnx", "plots", "serialize", "training", "widgets")
+_LATER = {
+    "check": "grading",
+    **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",
+                     "save_state_dict", "signature_diff"), "serialize"),
+    **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "show"), "widgets"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LATER and name not in _ROOMS:
         raise AttributeError(f"module 'needle_lab' has no attribute {name!r}")
     import importlib
-    room = importlib.import_module(f"{__name__}.{_LATER[name] or name}")
-    value = globals()[name] = getattr(room, name) if _LATER[name] else room
+    room = importlib.import_module(f"{__name__}.{_LATER.get(name, name)}")
+    value = globals()[name] = getattr(room, name) if name in _LATER else room
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_ROOMS, *_LATER})

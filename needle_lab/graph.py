@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -97,7 +98,11 @@ class Op:
         self.forward, self.onnx, self.promote = forward, onnx, promote
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
         self.kernels: dict[str, Callable] = {}
-        self.most_inputs = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in inspect.signature(forward).parameters.values())
+        parameters = inspect.signature(forward).parameters.values()
+        self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        self.most_inputs = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            self.most_inputs = sys.maxsize
         self.vjp: Any = None
         self.reads_output = self.reads_all = True
         self.reads_inputs: tuple[bool, ...] = ()
@@ -126,6 +131,11 @@ class Op:
         return self.reads_all or (position < len(self.reads_inputs) and self.reads_inputs[position])
 
     def __call__(self, *inputs, **attrs):
+        if len(inputs) > self.most_inputs:           # x.sum(0): what follows the inputs are attributes
+            if len(inputs) > self.most_inputs + len(self.attributes):
+                raise ArgumentError(f"{self.name}{inspect.signature(self.forward)}: too many arguments, {_describe(inputs)}")
+            attrs = {**dict(zip(self.attributes, inputs[self.most_inputs:], strict=False)), **attrs}
+            inputs = inputs[:self.most_inputs]
         device, requires_grad, arrays = None, False, []
         while inputs and inputs[-1] is None:         # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
@@ -151,8 +161,9 @@ class Op:
         except NeedleError:
             raise
         except (ValueError, IndexError) as error:
-            raise ShapeError(f"{self.name}: {error}; inputs: {_describe(inputs)}") from error
+            raise ShapeError(f"{self.name}: {str(error).strip()}; inputs: {_describe(inputs)}") from error
         except TypeError as error:
+            self._check_call(inputs, attrs)
             raise DTypeError(f"{self.name}: {error}; inputs: {_describe(inputs)}") from error
         several = type(result) is tuple
         results = result if several else (result,)
@@ -167,6 +178,16 @@ class Op:
             for y in outputs:
                 y._version = inputs[0]._version      # one memory, one version counter
         return outputs if several else outputs[0]
+
+    def _check_call(self, inputs: tuple, attrs: dict) -> None:
+        """ArgumentError for an attribute that the op does not have, or for one or an input that is missing."""
+        takes = inspect.signature(self.forward)
+        unknown = [name for name in attrs if name not in self.attributes]
+        try:
+            takes.bind(*inputs, **attrs)
+        except TypeError as error:
+            hint = "; NumPy's names are used: axis, keepdims" if {"dim", "keepdim"} & set(unknown) else ""
+            raise ArgumentError(f"{self.name}{takes}: {error}{hint}") from error
 
     def _run(self, device: Device, arrays: list, attrs: dict):
         """The device's kernel; without one (or where it declines) the forward on the host, which is reported."""

@@ -478,7 +478,7 @@ def _host_array(data, dtype) -> np.ndarray:
                                if isinstance(data, (list, tuple)) else data)
         except ValueError as error:
             raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from error
-        if array.dtype == np.float64 and not _holds_numpy(data):
+        if array.dtype == np.float64 and dtype is None and not _holds_numpy(data):
             array = array.astype(np.float32)          # a Python float is a float32 unless asked otherwise
     if array.dtype.kind in "OSUMm" and dtype is None:
         raise DTypeError(f"tensor: numbers or booleans are needed, got {type(data).__name__} of {array.dtype}")

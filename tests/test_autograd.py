@@ -218,6 +218,18 @@ def test_promotion_follows_torch():
             assert str((x * y).dtype) == str(theirs.dtype).removeprefix("torch."), (a, b)
 
 
+def test_attributes_by_position_as_in_numpy_and_torch():
+    x = ndl.arange(6, dtype="float32").reshape(2, 3)
+    assert x.sum(0).tolist() == [3, 5, 7] and x.sum(1, True).shape == (2, 1) and x.argmax(1).tolist() == [2, 2]
+    assert x.softmax(-1).shape == (2, 3) and ndl.roll(x, 1, -1).tolist() == [[2, 0, 1], [5, 3, 4]]
+    assert x.cumsum(1).tolist() == [[0, 1, 3], [3, 7, 12]] and ndl.leaky_relu(-x, 0.5)[1, 2].item() == -2.5
+    assert x.flip(0)[0, 0].item() == 3 and x.max(0).tolist() == [3, 4, 5] and x.std(0, 0).shape == (3,)
+
+
+def test_an_asked_for_dtype_does_not_pass_through_float32():
+    assert ndl.tensor(1.3, dtype=ndl.float64).item() == 1.3
+
+
 def test_python_numbers_adapt_to_the_tensor():
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         assert (ndl.ones(2, dtype=dtype) * 2.5 + 1).dtype == ndl.dtypes.as_dtype(dtype)
@@ -264,7 +276,10 @@ def test_generators_repeat_and_resume():
 
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: ndl.ones(2, 3) @ ndl.ones(2, 3), ["matmul", "[2, 3]"]),
-    (lambda: ndl.ones(2) + ndl.ones(3), ["add", "(2,)", "(3,)"]),
+    (lambda: ndl.ones(2) + ndl.ones(3), ["add", "(2,)", "(3,); inputs"]),
+    (lambda: ndl.ones(2, 3).sum(dim=0), ["sum", "'dim'", "axis"]),
+    (lambda: ndl.ones(2, 3).cumsum(), ["cumsum", "axis"]),
+    (lambda: ndl.ones(2, 3).exp(0), ["exp", "0"]),
     (lambda: ndl.ones(2, 3).reshape(4), ["reshape", "(4,)"]),
     (lambda: ndl.ones(2, 3).sum(axis=2), ["axis 2"]),
     (lambda: ndl.ones(2, 3).squeeze(0), ["squeeze", "length 2"]),
