@@ -51,7 +51,7 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 unit: $(VENV)/.test
-	$(PYTEST) --dist loadscope tests
+	$(PYTEST) --dist loadscope $(if $(NVIDIA),,-m "not gpu") tests
 
 # Lax: a cell must run; its output is compared only where it carries the tag nbval-check-output.
 # loadscope keeps the cells of one notebook in one worker, in order.
