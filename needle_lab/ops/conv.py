@@ -10,6 +10,7 @@ and second derivatives need nothing new. Layouts are PyTorch's: x (N, C, *size),
 
 import itertools
 import math
+import threading
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from ..errors import ArgumentError, ShapeError
 from ..graph import op
 from .reduce import sum as sum_
 
-COLUMN_VALUES = 1 << 19      # samples are unrolled in blocks of about this many values: 2 MiB, which a core's cache holds
+SMALL_MAP = 14 * 14          # maps with fewer windows are unrolled together, measured on AVX2 cores
+SMALL_BLOCK = 512            # about so many windows at once
+KEPT_BYTES = 1 << 24         # scratch memory up to four times this stays allocated between calls
 
 # --- geometry -------------------------------------------------------------------------------------------------------
 
@@ -89,36 +92,62 @@ def crop_map(y, pads, size):
     return y[(..., *(slice(max(b, 0), max(b, 0) + n) for n, (b, _) in zip(size, pads, strict=True)))]
 
 # --- unrolling: each window becomes a column ------------------------------------------------------------------------
+#
+# The columns of a block of samples form one matrix (values of a window, samples * windows), so that a convolution is one
+# matrix product a block. A block is one sample, whose columns stay in the cache, or several where a map has so few
+# windows that a product over one of them would be too small to be fast.
+
+
+def blocks(n: int, windows: int):
+    """Slices of the batch: single samples, or about SMALL_BLOCK windows together where the maps are small."""
+    step = 1 if windows >= SMALL_MAP else max(1, SMALL_BLOCK // max(windows, 1))
+    return (slice(i, min(i + step, n)) for i in range(0, n, step))
+
+
+def _is_pointwise(kernel, stride) -> bool:
+    """Whether every window is one value: a 1x1 convolution, whose columns are the map itself."""
+    return math.prod(kernel) == 1 and all(s == 1 for s in stride)
 
 
 def to_columns(x, kernel, stride, pads, dilation, out):
-    """(n, C, *size) -> (n, C, windows' values, windows); a view when every window is one value (a 1x1 convolution)."""
+    """A block (n, C, *size) -> (C * values of a window, n * windows)."""
+    n, channels = x.shape[:2]
     x = pad_map(x, pads)
-    if math.prod(kernel) == 1 and all(s == 1 for s in stride):
-        return x.reshape(x.shape[0], x.shape[1], 1, -1)
-    columns = np.empty((x.shape[0], x.shape[1], math.prod(kernel), *out), x.dtype)
+    if _is_pointwise(kernel, stride):
+        return x.swapaxes(0, 1).reshape(channels, -1)
+    columns = _scratch("columns", (channels, math.prod(kernel), n, *out), x.dtype)
     for place, at in enumerate(window_slices(kernel, stride, dilation, out)):
-        columns[:, :, place] = x[at]
-    return columns.reshape(*columns.shape[:3], -1)
+        columns[:, place] = x[at].swapaxes(0, 1)
+    return columns.reshape(channels * math.prod(kernel), -1)
 
 
-def from_columns(columns, kernel, stride, pads, dilation, out, size):
-    """The adjoint of `to_columns`: each column's values added back to where they came from."""
-    n, channels = columns.shape[:2]
-    if math.prod(kernel) == 1 and all(s == 1 for s in stride):
-        padded = columns.reshape(n, channels, *out)
-    else:
-        padded = np.zeros((n, channels, *(b + s + a for s, (b, a) in zip(size, pads, strict=True))), columns.dtype)
-        columns = columns.reshape(n, channels, -1, *out)
-        for place, at in enumerate(window_slices(kernel, stride, dilation, out)):
-            padded[at] += columns[:, :, place]
+def from_columns(columns, n, kernel, stride, pads, dilation, out, size):
+    """The adjoint of `to_columns`: each column's values added back to where they came from -> (n, C, *size)."""
+    columns = columns.reshape(-1, math.prod(kernel), n, *out)
+    if _is_pointwise(kernel, stride):
+        return crop_map(columns[:, 0].swapaxes(0, 1), pads, size)
+    padded = np.zeros((n, len(columns), *(b + s + a for s, (b, a) in zip(size, pads, strict=True))), columns.dtype)
+    for place, at in enumerate(window_slices(kernel, stride, dilation, out)):
+        padded[at] += columns[:, place].swapaxes(0, 1)
     return crop_map(padded, pads, size)
 
 
-def _blocks(n: int, values: int):
-    """Slices of the batch whose columns fit the cache."""
-    step = max(1, COLUMN_VALUES // max(values, 1))
-    return (slice(i, i + step) for i in range(0, n, step))
+def _side_by_side(maps, groups: int):
+    """A block of maps (n, C, *out) -> (groups, C / groups, n * windows)."""
+    return maps.swapaxes(0, 1).reshape(groups, maps.shape[1] // groups, -1)
+
+
+_memory = threading.local()
+
+
+def _scratch(name: str, shape, dtype):
+    """Memory for intermediate values that is used again in the next call: fresh pages cost as much as the copy itself."""
+    size = math.prod(shape) * dtype.itemsize
+    held = getattr(_memory, name, None)
+    if held is None or held.size < size or held.size > 4 * max(size, KEPT_BYTES):
+        held = np.empty(size, np.uint8)
+        setattr(_memory, name, held)
+    return held[:size].view(dtype).reshape(shape)
 
 # --- the three ops --------------------------------------------------------------------------------------------------
 
@@ -134,10 +163,13 @@ def convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
                          f"{x.shape[2:]} padded by {pads}")
     rows = weight.reshape(groups, outputs // groups, -1)
     y = np.empty((n, outputs, *out), x.dtype)
-    for block in _blocks(n, x.shape[1] * math.prod(kernel) * math.prod(out)):
-        columns = to_columns(x[block], kernel, stride, pads, dilation, out)
-        columns = columns.reshape(columns.shape[0], groups, rows.shape[2], math.prod(out))
-        np.matmul(rows, columns, out=y[block].reshape(columns.shape[0], groups, rows.shape[1], math.prod(out)))
+    for block in blocks(n, math.prod(out)):
+        columns = to_columns(x[block], kernel, stride, pads, dilation, out).reshape(groups, rows.shape[2], -1)
+        if block.stop - block.start == 1:                      # the product lies in y as it is
+            np.matmul(rows, columns, out=y[block].reshape(groups, rows.shape[1], -1))
+        else:
+            product = np.matmul(rows, columns)
+            y[block] = product.reshape(outputs, block.stop - block.start, *out).swapaxes(0, 1)
     if bias is not None:
         y += bias.reshape(-1, *(1,) * len(kernel))
     return y
@@ -150,13 +182,13 @@ def convolution_input(g, weight, *, size, stride, pads, dilation, groups):
     g (N, O, *out), weight (O, C / groups, *kernel) -> (N, C, *size).
     """
     n, outputs, kernel, out = g.shape[0], weight.shape[0], weight.shape[2:], g.shape[2:]
-    channels = weight.shape[1] * groups
     rows = weight.reshape(groups, outputs // groups, -1).swapaxes(1, 2)
-    x = np.empty((n, channels, *size), g.dtype)
-    for block in _blocks(n, channels * math.prod(kernel) * math.prod(out)):
-        part = g[block].reshape(-1, groups, outputs // groups, math.prod(out))
-        columns = np.matmul(rows, part).reshape(part.shape[0], channels, math.prod(kernel), math.prod(out))
-        x[block] = from_columns(columns, kernel, stride, pads, dilation, out, size)
+    x = np.empty((n, weight.shape[1] * groups, *size), g.dtype)
+    for block in blocks(n, math.prod(out)):
+        part = _side_by_side(g[block], groups)
+        columns = _scratch("columns", (groups, rows.shape[1], part.shape[2]), g.dtype)
+        np.matmul(rows, part, out=columns)
+        x[block] = from_columns(columns, block.stop - block.start, kernel, stride, pads, dilation, out, size)
     return x
 
 
@@ -166,13 +198,11 @@ def convolution_weight(x, g, *, kernel, stride, pads, dilation, groups):
 
     x (N, C, *size), g (N, O, *out) -> (O, C / groups, *kernel).
     """
-    n, channels, outputs, out = x.shape[0], x.shape[1], g.shape[1], g.shape[2:]
+    channels, outputs, out = x.shape[1], g.shape[1], g.shape[2:]
     total = np.zeros((groups, outputs // groups, channels // groups * math.prod(kernel)), x.dtype)
-    for block in _blocks(n, channels * math.prod(kernel) * math.prod(out)):
-        columns = to_columns(x[block], kernel, stride, pads, dilation, out)
-        columns = columns.reshape(columns.shape[0], groups, total.shape[2], math.prod(out))
-        part = g[block].reshape(columns.shape[0], groups, outputs // groups, math.prod(out))
-        total += np.matmul(part, columns.swapaxes(-1, -2)).sum(axis=0)
+    for block in blocks(x.shape[0], math.prod(out)):
+        columns = to_columns(x[block], kernel, stride, pads, dilation, out).reshape(groups, total.shape[2], -1)
+        total += np.matmul(_side_by_side(g[block], groups), columns.swapaxes(1, 2))
     return total.reshape(outputs, channels // groups, *kernel)
 
 
