@@ -99,15 +99,16 @@ def LinearAttention(query, key, value, past_state=None, decay=None, beta=None, *
     if update_rule not in ("linear", "gated", "delta", "gated_delta"):
         raise ArgumentError(f"LinearAttention: update_rule {update_rule!r} is unknown")
     dtype, repeats = query.dtype, q_num_heads // kv_num_heads
-    q = _heads(query.astype(np.float32), q_num_heads)
-    k, v = (_heads(x.astype(np.float32), kv_num_heads) for x in (key, value))
+    wide = np.result_type(np.float32, dtype) if dtype.kind == "f" else np.dtype(np.float32)     # float16 is too narrow
+    q = _heads(query.astype(wide), q_num_heads)
+    k, v = (_heads(x.astype(wide), kv_num_heads) for x in (key, value))
     n, _, steps, size = q.shape
     if past_state is None:
         state, state_dtype = k[:, :, 0, :, None] * v[:, :, 0, None, :] * 0.0, dtype
     else:
-        state, state_dtype = past_state.astype(np.float32), past_state.dtype
-    decay = None if decay is None else _heads(decay.astype(np.float32), kv_num_heads)
-    beta = None if beta is None else _heads(beta.astype(np.float32), beta.shape[-1])
+        state, state_dtype = past_state.astype(wide), past_state.dtype
+    decay = None if decay is None else _heads(decay.astype(wide), kv_num_heads)
+    beta = None if beta is None else _heads(beta.astype(wide), beta.shape[-1])
     scale = scale or 1 / math.sqrt(size)
     rows = []
     for t in range(steps):

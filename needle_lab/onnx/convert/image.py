@@ -212,19 +212,18 @@ def RoiAlign(x, rois, batch_indices, *, mode="avg", output_height=1, output_widt
     """Each region of x, cut into output_height by output_width cells, each the mean (or maximum) of bilinear samples."""
     shift = 0.5 if coordinate_transformation_mode == "half_pixel" else 0.0
     results = []
-    for box, sample in zip(rois.numpy(), batch_indices.numpy().tolist(), strict=True):
-        x1, y1, x2, y2 = box * spatial_scale - shift
+    for i, sample in enumerate(batch_indices.numpy().tolist()):
+        x1, y1, x2, y2 = ops.unbind(rois[i] * spatial_scale - shift)
         width, height = x2 - x1, y2 - y1
         if not shift:
-            width, height = max(width, 1.0), max(height, 1.0)
-        cell_h, cell_w = height / output_height, width / output_width
-        per_h = sampling_ratio or math.ceil(height / output_height)
-        per_w = sampling_ratio or math.ceil(width / output_width)
-        ys = y1 + (np.arange(output_height * per_h) + 0.5) * cell_h / per_h
-        xs = x1 + (np.arange(output_width * per_w) + 0.5) * cell_w / per_w
+            width, height = ops.maximum(width, 1.0), ops.maximum(height, 1.0)
+        per_h = sampling_ratio or max(math.ceil(height.item() / output_height), 0)
+        per_w = sampling_ratio or max(math.ceil(width.item() / output_width), 0)
+        ys = y1 + height * _centers(output_height * per_h, x.dtype)
+        xs = x1 + width * _centers(output_width * per_w, x.dtype)
         rows, columns = _bilinear_rows(ys, x.shape[2]), _bilinear_rows(xs, x.shape[3])
         if mode == "avg":
-            part = rows.astype(x.dtype) @ x[sample] @ columns.T.astype(x.dtype)
+            part = rows @ x[sample] @ columns.T
             cells = part.reshape(x.shape[1], output_height, per_h, output_width, per_w)
             results.append(ops.mean(cells, axis=(2, 4)))
         else:                                                  # ONNX takes the maximum of the four weighted corners too
@@ -232,21 +231,20 @@ def RoiAlign(x, rois, batch_indices, *, mode="avg", output_height=1, output_widt
     return ops.stack(results)
 
 
-def _bilinear_rows(places: np.ndarray, n: int) -> np.ndarray:
-    """(places, n) weights of linear interpolation; places more than 1 outside weigh nothing."""
-    matrix = np.zeros((len(places), n))
-    outside = (places < -1) | (places > n)
-    p = np.clip(places, 0, n - 1)
-    low = np.floor(p).astype(int)
-    high = np.minimum(low + 1, n - 1)
-    np.add.at(matrix, (np.arange(len(p)), low), 1 - (p - low))
-    np.add.at(matrix, (np.arange(len(p)), high), p - low)
-    matrix[outside] = 0
-    return matrix
+def _centers(count: int, dtype) -> np.ndarray:
+    """The centers of count cells of equal width in [0, 1]."""
+    return ((np.arange(count) + 0.5) / max(count, 1)).astype(dtype)
+
+
+def _bilinear_rows(places, n: int):
+    """(places, n) weights of linear interpolation, 1 - |distance|; places more than 1 outside weigh nothing."""
+    outside = (places.numpy() < -1) | (places.numpy() > n)
+    near = ops.unsqueeze(ops.clip(places, 0.0, float(n - 1)), 1)
+    return ops.where(outside[:, None], 0.0, ops.relu(1.0 - ops.abs(near - np.arange(n).astype(places.dtype))))
 
 
 def _corner_maximum(x, rows, columns, out_h, per_h, out_w, per_w):
-    weighted = ops.unsqueeze(ops.unsqueeze(x, 1), 1) * (rows[:, None, :, None] * columns[None, :, None, :]).astype(x.dtype)
+    weighted = ops.unsqueeze(ops.unsqueeze(x, 1), 1) * (rows[:, None, :, None] * columns[None, :, None, :])
     best = ops.max(weighted, axis=(3, 4))
     return ops.max(best.reshape(x.shape[0], out_h, per_h, out_w, per_w), axis=(2, 4))
 

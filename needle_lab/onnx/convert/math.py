@@ -12,7 +12,7 @@ import onnx
 from ... import Tensor, ops
 from ...graph import OPS
 from ...random import default_generator
-from .registry import TABLE, ints, is_true, scalar, since
+from .registry import TABLE, ints, is_true, number, scalar, since
 
 # Operators that are one op of the same meaning: the op's own `onnx` name says which.
 _SAME = ("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh "
@@ -83,7 +83,7 @@ def Min(*tensors):
 
 @since(1)
 def Clip(x, min=None, max=None):
-    return ops.clip(x, scalar(min), scalar(max))
+    return ops.clip(x, number(min), number(max))
 
 
 @since(1)
@@ -261,12 +261,12 @@ def _flat_from(x, axis: int):
 @since(7)
 def Dropout(x, ratio=None, training_mode=None, *, seed=None, outputs=1):
     """Drops in a model that trains (the graph says so by training_mode); otherwise it passes x on."""
-    p = 0.5 if ratio is None else scalar(ratio)
+    p = 0.5 if ratio is None else number(ratio)
     keep = np.ones(x.shape, bool)
-    if training_mode is not None and is_true(scalar(training_mode)) and p > 0:
+    if training_mode is not None and is_true(scalar(training_mode)):
         draw = default_generator.numpy if seed is None else np.random.RandomState(seed)     # as ONNX's reference does
-        keep = draw.uniform(0, 1, x.shape) >= p
-        x = x * (keep / (1 - p)).astype(x.dtype)
+        keep = draw.uniform(0, 1, x.shape) >= scalar(p)
+        x = x * (keep / (1.0 - p)).astype(x.dtype)
     return x if outputs == 1 else (x, Tensor(keep))
 
 # --- before opset 7: broadcasting only where an attribute asked for it ------------------------------------------------

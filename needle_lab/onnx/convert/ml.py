@@ -15,8 +15,8 @@ ml = functools.partial(since, domain="ai.onnx.ml")
 
 @ml(1)
 def ArrayFeatureExtractor(x, indices):
-    values = x.numpy() if isinstance(x, Tensor) else x
-    return value_of(values[..., indices.numpy().reshape(-1)])
+    columns = indices.numpy().reshape(-1)
+    return ops.index_select(x, columns, axis=x.ndim - 1) if isinstance(x, Tensor) else x[..., columns]
 
 
 @ml(1)

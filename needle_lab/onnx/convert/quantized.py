@@ -28,7 +28,8 @@ def along(scale, x, axis: int, block_size: int = 0):
         return scale.reshape(())
     if block_size or scale.ndim == x.ndim:
         size = block_size or x.shape[axis] // scale.shape[axis]
-        return np.repeat(scale, size, axis)[tuple(slice(0, n) for n in x.shape)]
+        repeat = ops.repeat_interleave if isinstance(scale, Tensor) else np.repeat
+        return repeat(scale, size, axis)[tuple(slice(0, n) for n in x.shape)]
     return scale.reshape(*(-1 if i == axis % x.ndim else 1 for i in range(x.ndim)))
 
 
@@ -66,25 +67,23 @@ def QuantizeLinear(x, y_scale, y_zero_point=None, *, axis=1, block_size=0, outpu
 @since(10)
 def DequantizeLinear(x, x_scale, x_zero_point=None, *, axis=1, block_size=0, output_dtype=0):
     """(x - zero_point) * scale, differentiable in the scale."""
-    values, scale = _plain(x).astype(np.float32), _plain(x_scale)
+    from ..reader import numpy_dtype
+    dtype = numpy_dtype(output_dtype) if output_dtype else x_scale.dtype
+    wide = np.result_type(np.float32, x_scale.dtype) if x_scale.dtype.kind == "f" else np.dtype(np.float32)
+    values = _plain(x).astype(wide)
     if x_zero_point is not None:
-        values = values - along(_plain(x_zero_point).astype(np.float32), values, axis, block_size)
-    if not isinstance(x_scale, Tensor) or not x_scale.requires_grad:
-        from ..reader import numpy_dtype
-        dtype = numpy_dtype(output_dtype) if output_dtype else scale.dtype
-        return Tensor((values * along(scale.astype(np.float32), values, axis, block_size)).astype(dtype))
-    shape = () if x_scale.size == 1 else tuple(-1 if i == axis % values.ndim else 1 for i in range(values.ndim))
-    return Tensor(values) * x_scale.reshape(shape)
+        values = values - along(_plain(x_zero_point).astype(wide), values, axis, block_size)
+    return (Tensor(values) * along(x_scale.astype(wide), values, axis, block_size)).astype(dtype)
 
 
 @since(11)
 def DynamicQuantizeLinear(x):
     """-> (x in uint8, its scale, its zero point), with the range chosen so that 0 is exact."""
-    values = _plain(x)
-    low, high = min(values.min(initial=0), 0), max(values.max(initial=0), 0)
-    scale = np.float32((high - low) / 255) or np.float32(1)
-    zero = saturate(np.float32(0 - low / scale), np.dtype(np.uint8))
-    return Tensor(quantize(values, scale, zero, np.dtype(np.uint8))), Tensor(np.asarray(scale)), Tensor(np.asarray(zero))
+    low, high = (ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)) if x.size else (x.sum(), x.sum())
+    scale = (high - low) / 255.0
+    scale = scale if scale.item() else ops.ones_like(scale)
+    zero = saturate(-low.numpy() / scale.numpy(), np.dtype(np.uint8))
+    return Tensor(quantize(_plain(x), scale.numpy(), zero, np.dtype(np.uint8))), scale, Tensor(zero)
 
 
 def _offset(x, zero_point, axis: int) -> np.ndarray:

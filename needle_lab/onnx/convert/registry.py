@@ -70,5 +70,10 @@ def scalar(value):
     return value.item() if isinstance(value, Tensor) else value
 
 
+def number(value):
+    """A Python number where no gradient is wanted of it; a tensor that requires one stays a tensor."""
+    return value if isinstance(value, Tensor) and value.requires_grad else scalar(value)
+
+
 def is_true(flag) -> bool:
     return bool(int(flag))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ... import Tensor, ops
 from ...errors import ShapeError, UnsupportedOnnxError
-from .registry import ints, scalar, since
+from .registry import ints, number, scalar, since
 
 
 @since(1)
@@ -179,20 +179,26 @@ def Pad(x, pads, value=None, axes=None, *, mode="constant"):
     widths = [(0, 0)] * x.ndim
     for i, axis in enumerate(axes):
         widths[axis] = (pads[i], pads[i + len(axes)])
-    return ops.pad(x, widths, mode, 0.0 if value is None else scalar(value))
+    fill = 0.0 if value is None else number(value)
+    if isinstance(fill, Tensor) and mode == "constant":      # the border's value has a gradient of its own
+        return ops.where(np.asarray(ops.pad(Tensor(np.ones(x.shape, bool)), widths, value=False)),
+                         ops.pad(x, widths), fill)
+    return ops.pad(x, widths, mode, fill if mode == "constant" else 0.0)
 
 
 @since(11)
 def Range(start, limit, delta):
-    return Tensor(np.arange(scalar(start), scalar(limit), scalar(delta), start.dtype))
+    if not (start.requires_grad or delta.requires_grad):
+        return Tensor(np.arange(scalar(start), scalar(limit), scalar(delta), start.dtype))
+    count = max(math.ceil((scalar(limit) - scalar(start)) / scalar(delta)), 0)
+    return start + np.arange(count).astype(start.dtype) * delta
 
 
 @since(1)
 def OneHot(indices, depth, values, *, axis=-1):
-    off, on = values.numpy()
     n, places = int(scalar(depth)), indices.numpy().astype(np.int64)
     hot = np.where(places < 0, places + n, places)[..., None] == np.arange(n)          # out of range: nowhere
-    y = Tensor(np.where(hot, on, off).astype(values.dtype))
+    y = ops.where(hot, values[1], values[0])
     order = list(range(y.ndim - 1))
     order.insert(axis % y.ndim, y.ndim - 1)
     return ops.permute(y, axes=tuple(order))
@@ -225,15 +231,14 @@ def Compress(x, condition, *, axis=None):
 @since(11)
 def Unique(x, *, axis=None, sorted=1):
     """-> (values, first places, where each input went, counts)."""
-    values, first, inverse, counts = np.unique(x.numpy(), return_index=True, return_inverse=True, return_counts=True,
-                                               axis=axis)
+    _, first, inverse, counts = np.unique(x.numpy(), return_index=True, return_inverse=True, return_counts=True, axis=axis)
     if not sorted:                                   # in order of appearance
         order = np.argsort(first)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        values, first, counts = np.take(values, order, axis or 0), first[order], counts[order]
-        inverse = rank[inverse]
-    return tuple(Tensor(np.ascontiguousarray(v)) for v in (values, first, inverse.reshape(-1), counts))
+        first, counts, inverse = first[order], counts[order], rank[inverse]
+    values = ops.index_select(x.reshape(-1) if axis is None else x, first, axis=axis or 0)
+    return values, *(Tensor(np.ascontiguousarray(v)) for v in (first, inverse.reshape(-1), counts))
 
 
 @since(10)
