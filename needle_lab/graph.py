@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .backend.device import Device, cpu, host_fallback, to_device
-from .dtypes import is_floating, promote
+from .dtypes import float32, float64, is_floating, promote
 from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
@@ -137,6 +137,7 @@ class Op:
             attrs = {**dict(zip(self.attributes, inputs[self.most_inputs:], strict=False)), **attrs}
             inputs = inputs[:self.most_inputs]
         device, requires_grad, arrays = None, False, []
+        dtype, alike = None, not self.index_inputs       # alike: all float32 or all float64, as nearly always
         while inputs and inputs[-1] is None:         # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
         for x in inputs:
@@ -148,14 +149,18 @@ class Op:
                                       f"move one with .to(ndl.{_constructor(device)})")
                 requires_grad |= x.requires_grad
                 arrays.append(x.data)
+                if x.data.dtype is not dtype:
+                    alike = alike and dtype is None
+                    dtype = x.data.dtype
             else:
+                alike = alike and isinstance(x, (int, float))
                 arrays.append(np.asarray(x) if isinstance(x, (list, tuple)) else x)
         device = device or cpu()
         if device.backend != "numpy":                # a numpy array among the inputs is a constant: it follows the tensors
             arrays = [to_device(a, device) if isinstance(a, np.ndarray) else a for a in arrays]
         try:
             rounded = None
-            if self.promote:
+            if self.promote and not (alike and (dtype is float32 or dtype is float64)):
                 arrays, rounded = promote(arrays, self.promote, self.index_inputs, device.backend == "numpy")
             result = self._run(device, arrays, attrs)
         except NeedleError:
@@ -165,19 +170,19 @@ class Op:
         except TypeError as error:
             self._check_call(inputs, attrs)
             raise DTypeError(f"{self.name}: {error}; inputs: {_describe(inputs)}") from error
-        several = type(result) is tuple
-        results = result if several else (result,)
+        results = result if type(result) is tuple else (result,)
         if rounded is not None:
             results = tuple(r.astype(rounded) if r is not None and r.dtype == np.float32 else r for r in results)
         node = None
         if (requires_grad and _mode.enabled and self.vjp is not None) or _mode.tracing:
             node = Node(self, inputs, attrs, results)
         device = attrs.get("device", device)             # a transfer names where its result lives
-        outputs = tuple(None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results))
+        if type(result) is tuple:
+            return tuple([None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results)])
+        y = _wrap(results[0], device, node, 0)
         if self.view and isinstance(inputs[0], Tensor):
-            for y in outputs:
-                y._version = inputs[0]._version      # one memory, one version counter
-        return outputs if several else outputs[0]
+            y._version = inputs[0]._version              # one memory, one version counter
+        return y
 
     def _check_call(self, inputs: tuple, attrs: dict) -> None:
         """ArgumentError for an attribute that the op does not have, or for one or an input that is missing."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,10 +28,10 @@ class Device:
 
     kind: str
     index: int = 0
+    backend: str = field(init=False, repr=False, compare=False)      # "numpy" or "triton": whose kernels work there
 
-    @property
-    def backend(self) -> str:
-        return "numpy" if self.kind == "cpu" else "triton"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "backend", "numpy" if self.kind == "cpu" else "triton")
 
     def __str__(self) -> str:
         return f"cuda:{self.index}" if self.kind == "cuda" else self.kind

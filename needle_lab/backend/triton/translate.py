@@ -80,10 +80,9 @@ def source(op, scalars: tuple[int, ...] = ()) -> str:
 def translate(op, scalars: tuple[int, ...] = ()) -> tuple[str, frozenset[str]]:
     """-> (text of the kernel, kinds of dtype for which it is right)."""
     function = ast.parse(textwrap.dedent(inspect.getsource(op.forward))).body[0]
-    assert isinstance(function, ast.FunctionDef)
-    last = function.body[-1]
-    if (not op.elementwise or len(function.body) > 2 or not isinstance(last, ast.Return) or not last.value
-            or function.args.vararg):
+    last = function.body[-1] if isinstance(function, ast.FunctionDef) else None
+    if (not isinstance(function, ast.FunctionDef) or not isinstance(last, ast.Return) or not last.value
+            or len(function.body) > 2 or function.args.vararg or not op.elementwise):
         raise Untranslatable(f"{op.name}: its forward is not one expression")
     inputs = [a.arg for a in function.args.args]
     attributes = [a.arg for a in function.args.kwonlyargs]
