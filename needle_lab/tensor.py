@@ -288,7 +288,9 @@ class Tensor:
         return ops.clone(self)
 
     def astype(self, dtype) -> Tensor:
-        return ops.cast(self, dtype=as_dtype(dtype))
+        """The values in another dtype; the tensor itself if it has that dtype already."""
+        dtype = as_dtype(dtype)
+        return self if dtype == self.dtype else ops.cast(self, dtype=dtype)
 
     def float(self) -> Tensor:
         return self.astype("float32")

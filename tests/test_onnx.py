@@ -192,6 +192,18 @@ def test_export_equals_onnxruntime_and_comes_back(name, rng, tmp_path):
     assert model.training is False
 
 
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_imported_exported_imported_is_a_fixed_point(name, rng):
+    """Layers, names and the nodes themselves stay what they are, however often a model goes out and comes back."""
+    make, draw = OWN[name]
+    x = draw(rng)
+    first = ndl.onnx.load(ndl.onnx.export(make().eval(), [x]))
+    second = ndl.onnx.load(ndl.onnx.export(first, [x]))
+    third = ndl.onnx.load(ndl.onnx.export(second, [x]))
+    assert {p: v.shape for p, v in first.state_dict().items()} == {p: v.shape for p, v in second.state_dict().items()}
+    assert [s.op for s in second.steps] == [s.op for s in third.steps] and second.signature() == third.signature()
+
+
 def test_exported_names_are_the_model_s_own(tmp_path):
     model = models.ResNet9().eval()
     ndl.onnx.export(model, [ndl.randn(1, 3, 32, 32)], tmp_path / "m.onnx")

@@ -20,6 +20,7 @@ from ..errors import ArgumentError, UnsupportedOnnxError
 from ..nn import Module
 from ..serialize.atomic import replacing
 from ..tensor import Tensor
+from .model import OnnxModule
 
 OPSET = 20
 EMIT: dict[str, Callable] = {}
@@ -36,6 +37,8 @@ def export(model: Module | Callable, example_inputs: Sequence[Tensor | np.ndarra
            dynamic_axes: dict[str, dict[int, str]] | None = None) -> onnx.ModelProto:
     """Write a module or a function of tensors as an ONNX model (opset 20), checked by ONNX's own checker.
 
+    Names are the model's own if it was imported, else "input" and "output", numbered where there are several.
+
     The model runs once, in evaluation mode, on example_inputs; control flow is written as it ran. dynamic_axes:
     {"input": {0: "batch"}} declares lengths that may vary. path=None only returns the model. An existing file is
     replaced at once or not at all.  Raises UnsupportedOnnxError for an op that has no ONNX form.
@@ -43,14 +46,20 @@ def export(model: Module | Callable, example_inputs: Sequence[Tensor | np.ndarra
     given = example_inputs if isinstance(example_inputs, (list, tuple)) else [example_inputs]
     inputs = [x.detach() if isinstance(x, Tensor) else Tensor(np.asarray(x)) for x in given]
     default = ["input"] if len(inputs) == 1 else [f"input_{i}" for i in range(len(inputs))]
-    names = list(input_names) if input_names else default
+    if isinstance(model, OnnxModule):                  # what came in by a name goes out by it
+        default, output_names = model.input_names, output_names or model.output_names
+    names = list(input_names or default)
     if len(names) != len(inputs):
         raise ArgumentError(f"export: {len(inputs)} inputs need as many names, got {names}")
     writer = _Writer(model if isinstance(model, Module) else None)
     for x, name in zip(inputs, names, strict=True):
         writer.names[graph.key_of(x)] = name
     outputs = _run(model, inputs)
-    proto = writer.model(inputs, names, outputs, list(output_names or []), dynamic_axes or {})
+    results = list(output_names or [])
+    for i in range(len(results), len(outputs)):
+        results.append("output" if len(outputs) == 1 else f"output_{i}")
+    writer.reserved = {*names, *results}
+    proto = writer.model(inputs, names, outputs, results, dynamic_axes or {})
     onnx.checker.check_model(proto, full_check=True)
     if path is not None:
         with replacing(path) as file:
@@ -88,6 +97,7 @@ class _Writer:
 
     def __init__(self, module: Module | None):
         self.names: dict[Any, str] = {}
+        self.reserved: set[str] = set()
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.paths: dict[Tensor, str] = {}
@@ -101,12 +111,12 @@ class _Writer:
             self._write(node)
         results = []
         for i, y in enumerate(outputs):
-            name = output_names[i] if i < len(output_names) else "output" if len(outputs) == 1 else f"output_{i}"
-            self.emit("Identity", [self.name(y)], output=name)
-            results.append(_value(name, y, dynamic_axes, free=bool(dynamic_axes)))
+            self.emit("Identity", [self.name(y)], output=output_names[i])
+            results.append(_value(output_names[i], y, dynamic_axes, free=bool(dynamic_axes)))
         self._drop_identities([v.name for v in results])
         self._join_affine()
         self._join_transposed_biases()
+        self._drop_inverse_factors()
         shown = [_value(name, x, dynamic_axes) for name, x in zip(names, inputs, strict=True)]
         used = {name for node in self.nodes for name in node.input}
         unread = [name for name in names if name not in used]
@@ -143,6 +153,31 @@ class _Writer:
                 node.input[1:] = [*node.input[1:at], vector]
                 node.output[0] = readers[0].output[0]
                 self.nodes.remove(readers[0])
+
+    def _drop_inverse_factors(self) -> None:
+        """AveragePool, times the window's size (a sum), divided by it again (an average): only AveragePool is left."""
+        for node in [n for n in self.nodes if n.op_type == "AveragePool"]:
+            chain: list[onnx.NodeProto] = []
+            value = node.output[0]
+            while len(chain) < 2:
+                readers = [n for n in self.nodes if value in n.input]
+                if len(readers) != 1 or readers[0].op_type != "Mul" or self._factor(readers[0], value) is None:
+                    break
+                chain.append(readers[0])
+                value = readers[0].output[0]
+            if len(chain) == 2:
+                first, second = self._factor(chain[0], node.output[0]), self._factor(chain[1], chain[0].output[0])
+                if first is not None and second is not None and abs(first * second - 1) < 1e-6:
+                    node.output[0] = value
+                    for n in chain:
+                        self.nodes.remove(n)
+
+    def _factor(self, node: onnx.NodeProto, value: str) -> float | None:
+        """The number by which a Mul multiplies `value`, if it is one."""
+        other = self.initializers.get(next((name for name in node.input if name != value), ""))
+        if other is None or list(other.dims) not in ([], [1]):
+            return None
+        return float(numpy_helper.to_array(other).reshape(-1)[0])
 
     def _join_transposed_biases(self) -> None:
         """ConvTranspose, then plus a bias reshaped to (C, 1, 1): ONNX's operator takes it itself."""
@@ -216,10 +251,17 @@ class _Writer:
     def ints(self, *values) -> str:
         return self.constant(np.array(values, np.int64).reshape(-1))
 
+    def _fresh(self, name: str) -> str:
+        """A name that no input or output of the model has."""
+        while name in self.reserved:
+            name += "_"
+        return name
+
     def emit(self, op: str, inputs: Sequence[str], output: str | None = None, outputs: int = 1, **attrs):
         """Write one node; -> the name of its output, or a tuple of names."""
         number = len(self.nodes)
-        made = [output] if output else [f"{op.lower()}_{number}" + (f"_{i}" if outputs > 1 else "") for i in range(outputs)]
+        suffixes = [f"_{i}" for i in range(outputs)] if outputs > 1 else [""]
+        made = [output] if output else [self._fresh(f"{op.lower()}_{number}{suffix}") for suffix in suffixes]
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
         self.nodes.append(helper.make_node(op, list(inputs), made, name=f"{op}_{number}",
