@@ -184,7 +184,7 @@ def GridSample(x, grid, *, align_corners=0, mode="linear", padding_mode="zeros")
         places, factor = [], None
         for k, place, length in zip(offsets, coordinates, x.shape[2:], strict=True):
             at = np.floor(place.numpy()) + reach[k]
-            w = weight(place - at)
+            w = weight(place - at, reach[k])
             factor = w if factor is None else factor * w
             whole = bordered(Tensor(at), length).numpy() if mode == "cubic" else at
             places.append(np.rint(whole).astype(np.int64))
@@ -194,16 +194,21 @@ def GridSample(x, grid, *, align_corners=0, mode="linear", padding_mode="zeros")
 
 
 def _offsets(mode: str):
-    """-> (weight as a function of the distance, offsets of the places that take part)."""
+    """-> (weight as a function of the distance and the offset, offsets from the floor of the places that take part)."""
     if mode == "linear":
-        return (lambda d: 1.0 - ops.abs(d)), (0, 1)
+        return _hat, (0, 1)
     a = -0.75
 
-    def cubic(d):
+    def cubic(d, _offset):
         d = ops.abs(d)
         near, far = ((a + 2) * d - (a + 3)) * d * d + 1.0, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
         return ops.where(d <= 1.0, near, far)
     return cubic, (-1, 0, 1, 2)
+
+
+def _hat(distance, offset: int):
+    """1 - |distance| from the place below (offset 0) or above (1); on a place, its slope is that of the cell above it."""
+    return 1.0 + distance if offset else 1.0 - distance
 
 
 @since(10)
@@ -237,10 +242,13 @@ def _centers(count: int, dtype) -> np.ndarray:
 
 
 def _bilinear_rows(places, n: int):
-    """(places, n) weights of linear interpolation, 1 - |distance|; places more than 1 outside weigh nothing."""
-    outside = (places.numpy() < -1) | (places.numpy() > n)
-    near = ops.unsqueeze(ops.clip(places, 0.0, float(n - 1)), 1)
-    return ops.where(outside[:, None], 0.0, ops.relu(1.0 - ops.abs(near - np.arange(n).astype(places.dtype))))
+    """(places, n) weights of linear interpolation; places more than 1 outside weigh nothing."""
+    inside = (places.numpy() >= -1) & (places.numpy() <= n)
+    near = ops.clip(places, 0.0, float(n - 1))
+    low = np.floor(near.numpy())
+    share = ops.unsqueeze(near - low, 1)                       # of the place above
+    below, above = ((np.minimum(p, n - 1)[:, None] == np.arange(n)) & inside[:, None] for p in (low, low + 1))
+    return below.astype(places.dtype) * (1.0 - share) + above.astype(places.dtype) * share
 
 
 def _corner_maximum(x, rows, columns, out_h, per_h, out_w, per_w):
@@ -330,7 +338,7 @@ def _bilinear_at(x, ys, xs):
     for i in (0, 1):
         for j in (0, 1):
             row, column = np.floor(ys.numpy()) + i, np.floor(xs.numpy()) + j
-            factor = (1.0 - ops.abs(ys - row.astype(x.dtype))) * (1.0 - ops.abs(xs - column.astype(x.dtype)))
+            factor = _hat(ys - row.astype(x.dtype), i) * _hat(xs - column.astype(x.dtype), j)
             part = _pick(x, [row.astype(np.int64), column.astype(np.int64)], "zeros") * ops.unsqueeze(factor, 1)
             total = part if total is None else total + part
     return total
