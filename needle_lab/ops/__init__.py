@@ -241,5 +241,6 @@ from .softmax import (
     scaled_dot_product_attention,
     softmax,
 )
+from .winograd import winograd
 
 __all__ = [name for name in dir() if not name.startswith("_") and callable(globals()[name])]

@@ -17,6 +17,7 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..graph import op
 from .reduce import sum as sum_
+from .winograd import pays, winograd_convolution
 
 SMALL_MAP = 14 * 14          # maps with fewer windows are unrolled together, measured on AVX2 cores
 SMALL_BLOCK = 512            # about so many windows at once
@@ -161,15 +162,18 @@ def convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
     if min(out, default=1) < 0 or (min(out, default=1) < 1 and min(x.shape[2:], default=1) > 0):
         raise ShapeError(f"convolution: a kernel of {kernel} with dilation {dilation} does not fit into an input of "
                          f"{x.shape[2:]} padded by {pads}")
-    rows = weight.reshape(groups, outputs // groups, -1)
-    y = np.empty((n, outputs, *out), x.dtype)
-    for block in blocks(n, math.prod(out)):
-        columns = to_columns(x[block], kernel, stride, pads, dilation, out).reshape(groups, rows.shape[2], -1)
-        if block.stop - block.start == 1:                      # the product lies in y as it is
-            np.matmul(rows, columns, out=y[block].reshape(groups, rows.shape[1], -1))
-        else:
-            product = np.matmul(rows, columns)
-            y[block] = product.reshape(outputs, block.stop - block.start, *out).swapaxes(0, 1)
+    if pays(x, weight, stride, pads, dilation, groups, out):
+        y = winograd_convolution(x, weight, pads, out)
+    else:
+        rows = weight.reshape(groups, outputs // groups, -1)
+        y = np.empty((n, outputs, *out), x.dtype)
+        for block in blocks(n, math.prod(out)):
+            columns = to_columns(x[block], kernel, stride, pads, dilation, out).reshape(groups, rows.shape[2], -1)
+            if block.stop - block.start == 1:                  # the product lies in y as it is
+                np.matmul(rows, columns, out=y[block].reshape(groups, rows.shape[1], -1))
+            else:
+                product = np.matmul(rows, columns)
+                y[block] = product.reshape(outputs, block.stop - block.start, *out).swapaxes(0, 1)
     if bias is not None:
         y += bias.reshape(-1, *(1,) * len(kernel))
     return y
