@@ -1,6 +1,6 @@
 """Modules: functions with state, under PyTorch's names."""
 
-from . import init
+from . import functional, init
 from .activation import (
     CELU,
     ELU,
@@ -154,5 +154,6 @@ __all__ = [
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "Unflatten",
+    "functional",
     "init",
 ]
