@@ -14,6 +14,7 @@ except ImportError as error:
 from . import convert
 from .backend import Backend
 from .export import export
+from .limits import limits
 from .model import OnnxModule
 from .report import inspect
 
@@ -27,4 +28,4 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["Backend", "OnnxModule", "convert", "export", "inspect", "load"]
+__all__ = ["Backend", "OnnxModule", "convert", "export", "inspect", "limits", "load"]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NeedleError
+from ..errors import ArgumentError, NeedleError
 from ..graph import enable_grad
 from . import convert
+from .check import FAULTS
 
 if TYPE_CHECKING:
     from .model import OnnxModule
@@ -90,6 +91,9 @@ class Program:
         except NeedleError as error:
             error.add_note(f"in node {step.name!r} ({step.op}) of the ONNX graph")
             raise
+        except FAULTS as error:
+            raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph: {type(error).__name__}: {error}; inputs: "
+                                f"{', '.join(map(_described, inputs)) or 'none'}") from error
         return result if isinstance(result, tuple) else (result,)
 
     def plan_releases(self) -> None:
@@ -101,6 +105,10 @@ class Program:
         for name, step in last.items():
             if name not in kept:
                 step.release.append(name)
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else type(value).__name__
 
 
 def _body(graph: Program, module: OnnxModule, values: dict[str, Any]) -> Callable[..., tuple]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,29 +14,37 @@ from onnx import external_data_helper, helper, numpy_helper
 
 from ..errors import FileFormatError, MissingFileError, StorageError, UnsupportedOnnxError
 from ..tensor import Tensor
+from . import check
+from .limits import limits
 
 
-def read_model(source: str | os.PathLike | bytes | onnx.ModelProto) -> onnx.ModelProto:
+def read_model(source: str | os.PathLike | bytes | onnx.ModelProto, executable: bool = True) -> onnx.ModelProto:
     """A path, the bytes of a file, or a ModelProto -> ModelProto with its weights in memory.
 
+    executable: also check that each node is what its operator asks for.
     Raises MissingFileError, StorageError, or FileFormatError for anything that is no ONNX model.
     """
-    if isinstance(source, onnx.ModelProto):
-        return source
     folder, where = None, "these bytes"
-    if not isinstance(source, bytes):
-        where, folder = os.fspath(source), os.path.dirname(os.path.abspath(source))
-        source = _read_bytes(where)
-    if not source:
-        raise FileFormatError(f"{where}: empty, expected an ONNX model")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(source)
-    except DecodeError as error:
-        raise FileFormatError(f"{where}: not an ONNX model, or truncated ({error})") from error
+    if isinstance(source, onnx.ModelProto):
+        model, where = source, "this model"
+    else:
+        if not isinstance(source, bytes):
+            where, folder = os.fspath(source), os.path.dirname(os.path.abspath(source))
+            source = _read_bytes(where)
+        if not source:
+            raise FileFormatError(f"{where}: empty, expected an ONNX model")
+        model = onnx.ModelProto()
+        try:
+            model.ParseFromString(source)
+        except DecodeError as error:
+            raise FileFormatError(f"{where}: not an ONNX model, truncated, or nested too deep ({error})") from error
     if not model.HasField("graph") or not model.opset_import:
         raise FileFormatError(f"{where}: not an ONNX model: it has no graph or no opset version")
-    _load_external_data(model, folder, where)
+    with check.refusing(where):
+        check.check_structure(model)
+        if executable:
+            check.check_meaning(model)
+        _load_external_data(model, folder, where)
     return model
 
 
@@ -51,24 +60,51 @@ def _read_bytes(path: str) -> bytes:
 
 def _load_external_data(model: onnx.ModelProto, folder: str | None, where: str) -> None:
     """Weights in files beside the model; a path that leads out of the model's folder is refused."""
-    for tensor in model.graph.initializer:
+    for tensor in check.tensors_of(model):
         if not external_data_helper.uses_external_data(tensor):
             continue
-        location = external_data_helper.ExternalDataInfo(tensor).location
+        entry = {e.key: e.value for e in tensor.external_data}
+        what = f"{where}: the weight {tensor.name!r}"
         if folder is None:
-            raise FileFormatError(f"{where}: the weight {tensor.name!r} is in the file {location!r}; "
-                                  "load the model by its path")
-        target = os.path.realpath(os.path.join(folder, location))
-        if os.path.commonpath([target, os.path.realpath(folder)]) != os.path.realpath(folder):
-            raise FileFormatError(f"{where}: the weight {tensor.name!r} points out of the model's folder, "
-                                  f"to {location!r}")
-        if not os.path.isfile(target):
-            raise MissingFileError(f"{where}: the weight {tensor.name!r} needs the file {target}, which is not there")
+            raise FileFormatError(f"{what} is in the file {entry.get('location')!r}; load the model by its path")
         try:
-            external_data_helper.load_external_data_for_tensor(tensor, folder)
-        except (ValueError, OSError, onnx.checker.ValidationError) as error:
-            raise FileFormatError(f"{where}: the weight {tensor.name!r} cannot be read from {location!r}: "
-                                  f"{error}") from error
+            offset, length = int(entry.get("offset", 0)), int(entry.get("length", -1))
+        except ValueError as error:
+            raise FileFormatError(f"{what}: offset and length of its data are no integers: {entry}") from error
+        content = _read_part(folder, entry.get("location", ""), offset, length, what)
+        tensor.raw_data = content
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT
+
+
+def _read_part(folder: str, location: str, offset: int, length: int, what: str) -> bytes:
+    """`length` bytes (-1: all) from `offset` on of a file in the model's folder.
+
+    Only a regular file with one name is read: a symbolic or a second hard link could show a file from elsewhere, which
+    whoever sent the model could not read himself.
+    """
+    root = os.path.realpath(folder)
+    target = os.path.realpath(os.path.join(root, location))
+    if "\0" in location or os.path.isabs(location) or os.path.commonpath([target, root]) != root:
+        raise FileFormatError(f"{what} points out of the model's folder, to {location!r}")
+    if target != os.path.normpath(os.path.join(root, location)):
+        raise FileFormatError(f"{what} points to {location!r}, a symbolic link; put the file itself into the model's folder")
+    if not os.path.isfile(target):
+        raise MissingFileError(f"{what} needs the file {target}, which is not there")
+    try:
+        with open(target, "rb") as file:
+            found = os.fstat(file.fileno())
+            if found.st_nlink > 1:
+                raise FileFormatError(f"{what} points to {location!r}, a file with {found.st_nlink} names (hard links), of "
+                                      "which one may lie outside of the model's folder; replace it by a copy")
+            length = found.st_size - offset if length < 0 else length
+            if offset < 0 or offset + length > found.st_size:
+                raise FileFormatError(f"{what}: bytes {offset} to {offset + length} of {location!r} are needed, it has "
+                                      f"{found.st_size}")
+            file.seek(offset)
+            return file.read(length)
+    except OSError as error:
+        raise StorageError(f"{what}: {location!r} cannot be read: {error.strerror}") from error
 
 
 def opsets_of(model: onnx.ModelProto) -> dict[str, int]:
@@ -88,9 +124,11 @@ def array_of(tensor: onnx.TensorProto) -> np.ndarray:
     """The values of a TensorProto; FileFormatError where its shape and its data disagree."""
     if any(n < 0 for n in tensor.dims):
         raise FileFormatError(f"the tensor {tensor.name!r} has the shape {list(tensor.dims)}")
+    if external_data_helper.uses_external_data(tensor):
+        raise FileFormatError(f"the tensor {tensor.name!r} has its data in another file, which was not read")
     try:
         return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
+    except check.FAULTS as error:
         raise FileFormatError(f"the tensor {tensor.name!r} of shape {list(tensor.dims)}: {error}") from error
 
 
@@ -104,15 +142,21 @@ def value_of(array: np.ndarray) -> Tensor | np.ndarray:
 
 def dense_array_of(sparse: onnx.SparseTensorProto) -> np.ndarray:
     """A sparse tensor with its zeros written out."""
-    values, indices = array_of(sparse.values), array_of(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
-    dense.reshape(-1)[places] = values
+    values, indices, what = array_of(sparse.values), array_of(sparse.indices), f"the sparse tensor {sparse.values.name!r}"
+    dense = np.zeros(limits.check_shape(what, sparse.dims, values.dtype), values.dtype)
+    with check.refusing(what):
+        places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dense.shape)
+        dense.reshape(-1)[places] = values
     return dense
 
 
 def attributes_of(node: onnx.NodeProto) -> tuple[dict[str, Any], dict[str, onnx.GraphProto]]:
     """-> attributes as Python values (texts decoded, tensors as values of the graph), and the inner graphs."""
+    with check.refusing(f"{node.op_type} {node.name!r}"):
+        return _attributes_of(node)
+
+
+def _attributes_of(node: onnx.NodeProto) -> tuple[dict[str, Any], dict[str, onnx.GraphProto]]:
     values: dict[str, Any] = {}
     graphs: dict[str, onnx.GraphProto] = {}
     for attribute in node.attribute:
@@ -142,8 +186,12 @@ def sorted_nodes(graph: onnx.GraphProto, outer: set[str] = frozenset()) -> list[
 
     Raises FileFormatError for a value produced twice, one that nobody produces, and a cycle.
     """
-    own = {*(i.name for i in graph.input), *(t.name for t in graph.initializer),
-           *(t.values.name for t in graph.sparse_initializer)}
+    weights = [*(t.name for t in graph.initializer), *(t.values.name for t in graph.sparse_initializer)]
+    for kind, given in (("input", [i.name for i in graph.input]), ("initialiser", weights)):
+        twice = [name for name, count in Counter(given).items() if count > 1]
+        if twice:
+            raise FileFormatError(f"the {kind} {twice[0]!r} is there twice")
+    own = {*(i.name for i in graph.input), *weights}
     known = {"", *outer, *own}
     producer: dict[str, int] = {}
     for i, node in enumerate(graph.node):
@@ -151,6 +199,9 @@ def sorted_nodes(graph: onnx.GraphProto, outer: set[str] = frozenset()) -> list[
             if name and (name in producer or name in own):
                 raise FileFormatError(f"the value {name!r} is produced twice")
             producer[name] = i
+    for output in graph.output:
+        if output.name not in known and output.name not in producer:
+            raise FileFormatError(f"the output {output.name!r} is produced by nothing")
     sources = []
     readers: dict[int, list[int]] = {}
     for i, node in enumerate(graph.node):

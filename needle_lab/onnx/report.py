@@ -69,7 +69,7 @@ def inspect(source: str | os.PathLike | bytes | onnx.ModelProto) -> OnnxReport:
 
     Works on models that cannot be executed.  Raises MissingFileError or FileFormatError for what is no ONNX model.
     """
-    model = with_functions_inlined(reader.read_model(source))
+    model = with_functions_inlined(reader.read_model(source, executable=False))
     graph, opsets = model.graph, reader.opsets_of(model)
     initializers = {t.name for t in graph.initializer}
     operators: Counter[str] = Counter()

@@ -10,9 +10,8 @@ import numpy as np
 
 from ... import Tensor, ops
 from ...errors import ArgumentError
+from ..limits import limits
 from .registry import ints, scalar, since
-
-LOOP_LIMIT = 1_000_000      # iterations after which a Loop without an end of its own is stopped
 
 
 @since(1)
@@ -23,13 +22,13 @@ def If(condition, *, then_branch, else_branch):
 @since(1)
 def Loop(trip_count, condition, *state, body):
     """Runs body(iteration, condition, *state) -> (condition, *state, *scanned); scanned outputs are stacked."""
-    count = LOOP_LIMIT if trip_count is None else int(scalar(trip_count))
+    count = None if trip_count is None else int(scalar(trip_count))
     going, scans = condition is None or bool(scalar(condition)), []
     i = 0
-    while going and i < count:
-        if i >= LOOP_LIMIT:
-            raise ArgumentError(f"Loop: still running after {LOOP_LIMIT:,} iterations; set "
-                                "needle_lab.onnx.convert.control.LOOP_LIMIT higher if that is meant")
+    while going and (count is None or i < count):
+        if i >= limits.loop_iterations:
+            raise ArgumentError(f"Loop: still running after {i:,} iterations; set ndl.onnx.limits.loop_iterations higher if "
+                                "that is meant")
         going, *results = body(Tensor(np.array(i)), Tensor(np.array(True)), *state)
         going = bool(scalar(going))
         state, scanned = results[:len(state)], results[len(state):]

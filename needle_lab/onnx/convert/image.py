@@ -11,8 +11,9 @@ import math
 import numpy as np
 
 from ... import Tensor, ops
-from ...errors import UnsupportedOnnxError
+from ...errors import ArgumentError, UnsupportedOnnxError
 from ...ops.conv import convolution_input, output_size
+from ..limits import limits
 from .registry import ints, since
 
 # --- resize -----------------------------------------------------------------------------------------------------------
@@ -101,6 +102,10 @@ def Resize(x, roi=None, scales=None, sizes=None, *, antialias=0, axes=None, coor
             common = min(factors) if keep_aspect_ratio_policy == "not_larger" else max(factors)
             outs, factors = [math.floor(n * common + 0.5) for n in lengths], [common] * len(axes)
         exacts = list(map(float, outs))
+    lengths_out = dict(zip(axes, outs, strict=True))
+    limits.check_shape("Resize", [lengths_out.get(a, n) for a, n in enumerate(x.shape)], x.dtype)
+    for n, out in zip(lengths, outs, strict=True):             # the matrix along an axis
+        limits.check_shape("Resize", [n, out], np.float64)
     edges = [0.0] * len(axes) + [1.0] * len(axes) if roi is None or not roi.size else roi.numpy().tolist()
     y, outside = x, None
     for i, axis in enumerate(axes):
@@ -216,6 +221,7 @@ def RoiAlign(x, rois, batch_indices, *, mode="avg", output_height=1, output_widt
              coordinate_transformation_mode="half_pixel"):
     """Each region of x, cut into output_height by output_width cells, each the mean (or maximum) of bilinear samples."""
     shift = 0.5 if coordinate_transformation_mode == "half_pixel" else 0.0
+    limits.check_shape("RoiAlign", [len(rois), x.shape[1], output_height, output_width], x.dtype)
     results = []
     for i, sample in enumerate(batch_indices.numpy().tolist()):
         x1, y1, x2, y2 = ops.unbind(rois[i] * spatial_scale - shift)
@@ -224,6 +230,8 @@ def RoiAlign(x, rois, batch_indices, *, mode="avg", output_height=1, output_widt
             width, height = ops.maximum(width, 1.0), ops.maximum(height, 1.0)
         per_h = sampling_ratio or max(math.ceil(height.item() / output_height), 0)
         per_w = sampling_ratio or max(math.ceil(width.item() / output_width), 0)
+        limits.check_shape("RoiAlign", [output_height * per_h, max(x.shape[2], output_width * per_w)], np.float64)
+        limits.check_shape("RoiAlign", [output_width * per_w, x.shape[3]], np.float64)
         ys = y1 + height * _centers(output_height * per_h, x.dtype)
         xs = x1 + width * _centers(output_width * per_w, x.dtype)
         rows, columns = _bilinear_rows(ys, x.shape[2]), _bilinear_rows(xs, x.shape[3])
@@ -290,6 +298,8 @@ def Col2Im(columns, image_shape, block_shape, *, dilations=None, pads=None, stri
     """Columns (N, C * block, L) added back into images (N, C, *image_shape).  torch.nn.functional.fold."""
     size, kernel = ints(image_shape), ints(block_shape)
     dims = len(size)
+    limits.check_shape("Col2Im", [*columns.shape[:2], *size], columns.dtype)
+    limits.check_shape("Col2Im", [math.prod(kernel), math.prod(kernel)], columns.dtype)
     pads = pads or [0] * 2 * dims
     n, rows, _ = columns.shape
     channels = rows // math.prod(kernel)
@@ -354,7 +364,11 @@ def ImageDecoder(encoded, *, pixel_format="RGB"):
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError("ImageDecoder needs Pillow: pip install pillow") from error
-    image = Image.open(io.BytesIO(encoded.numpy().tobytes()))
-    pixels = np.array(image.convert("L" if pixel_format == "Grayscale" else "RGB"))
+    try:
+        image = Image.open(io.BytesIO(encoded.numpy().tobytes()))
+        limits.check_shape("ImageDecoder", [*image.size, 3], np.uint8)
+        pixels = np.array(image.convert("L" if pixel_format == "Grayscale" else "RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:       # what Pillow says of a damaged file
+        raise ArgumentError(f"ImageDecoder: the bytes are no image: {error}") from error
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return Tensor(np.ascontiguousarray(pixels[..., ::-1] if pixel_format == "BGR" else pixels))

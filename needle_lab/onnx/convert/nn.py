@@ -14,6 +14,7 @@ from ... import Tensor, ops
 from ...errors import UnsupportedOnnxError
 from ...ops.norm import standardize
 from ...ops.pool import from_winners, max_windows, pool_window, sum_windows
+from ..limits import limits
 from .registry import ints, since
 
 
@@ -83,6 +84,7 @@ def MaxUnpool(x, indices, output_shape=None, *, kernel_shape, strides=None, pads
                  for i, (n, s, k) in enumerate(zip(x.shape[2:], strides, kernel_shape, strict=True)))
     small = x.shape[:2] + size
     shape = small if output_shape is None else ints(output_shape)
+    limits.check_shape("MaxUnpool", shape, x.dtype)
     places = indices.numpy().reshape(-1)
     if shape != small:                                       # the places count in the smaller output
         places = np.ravel_multi_index(np.unravel_index(places, small), shape)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ... import Tensor
 from ...random import default_generator
+from ..limits import limits
 from ..reader import numpy_dtype
 from .registry import since
 
@@ -16,7 +17,7 @@ def _generator(seed) -> np.random.Generator:
 
 @since(1)
 def RandomNormal(*, shape, dtype=1, mean=0.0, scale=1.0, seed=None):
-    return Tensor(_generator(seed).normal(mean, scale, shape).astype(numpy_dtype(dtype)))
+    return Tensor(_generator(seed).normal(mean, scale, limits.check_shape("RandomNormal", shape, np.float64)).astype(numpy_dtype(dtype)))
 
 
 @since(1)
@@ -26,7 +27,7 @@ def RandomNormalLike(x, *, dtype=None, mean=0.0, scale=1.0, seed=None):
 
 @since(1)
 def RandomUniform(*, shape, dtype=1, low=0.0, high=1.0, seed=None):
-    return Tensor(_generator(seed).uniform(low, high, shape).astype(numpy_dtype(dtype)))
+    return Tensor(_generator(seed).uniform(low, high, limits.check_shape("RandomUniform", shape, np.float64)).astype(numpy_dtype(dtype)))
 
 
 @since(1)
@@ -43,5 +44,6 @@ def Bernoulli(x, *, dtype=None, seed=None):
 @since(7)
 def Multinomial(x, *, dtype=6, sample_size=1, seed=None):
     """x (N, C) of log-probabilities, not normalised -> (N, sample_size) classes."""
+    limits.check_shape("Multinomial", [x.shape[0], sample_size, x.shape[1]], np.float64)
     noise = _generator(seed).gumbel(size=(x.shape[0], sample_size, x.shape[1]))
     return Tensor((x.numpy()[:, None] + noise).argmax(-1).astype(numpy_dtype(dtype)))

@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import Tensor
 from ...errors import UnsupportedOnnxError
+from ..limits import limits
 
 TABLE: dict[str, dict[int, Callable]] = {}
 DOMAINS = ("", "ai.onnx")
@@ -52,6 +53,7 @@ def call(function: Callable, inputs: list, attributes: dict[str, Any], count: in
     if unknown:
         raise UnsupportedOnnxError(f"{name}: attribute {unknown[0]}={attributes[unknown[0]]!r} is not supported; "
                                    f"known are {', '.join(parameters)}")
+    limits.check_broadcast(name, inputs)
     return function(*inputs, **attributes, **extra)
 
 

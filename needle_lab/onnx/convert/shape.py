@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from ... import Tensor, ops
-from ...errors import ShapeError, UnsupportedOnnxError
+from ...errors import ArgumentError, ShapeError, UnsupportedOnnxError
+from ..limits import limits
 from .registry import ints, number, scalar, since
 
 
@@ -31,7 +32,7 @@ def Constant(*, value=None, value_float=None, value_floats=None, value_int=None,
 @since(9)
 def ConstantOfShape(shape, *, value=None):
     fill = np.zeros(1, np.float32) if value is None else value.numpy()
-    return Tensor(np.full(ints(shape), fill.reshape(())))
+    return Tensor(np.full(limits.check_shape("ConstantOfShape", ints(shape), fill.dtype), fill.reshape(())))
 
 
 @since(1)
@@ -75,12 +76,14 @@ def Unsqueeze(x, axes):
 
 @since(8)
 def Expand(x, shape):
-    return ops.expand(x, shape=np.broadcast_shapes(x.shape, ints(shape)))
+    return ops.expand(x, shape=np.broadcast_shapes(x.shape, limits.check_shape("Expand", ints(shape), x.dtype)))
 
 
 @since(6)
 def Tile(x, repeats):
-    return ops.tile(x, repeats=ints(repeats))
+    repeats = ints(repeats)
+    limits.check_shape("Tile", [n * r for n, r in zip(x.shape, repeats, strict=True)], x.dtype)
+    return ops.tile(x, repeats=repeats)
 
 
 @since(1)
@@ -179,6 +182,7 @@ def Pad(x, pads, value=None, axes=None, *, mode="constant"):
     widths = [(0, 0)] * x.ndim
     for i, axis in enumerate(axes):
         widths[axis] = (pads[i], pads[i + len(axes)])
+    limits.check_shape("Pad", [max(n + sum(w), 0) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
     fill = 0.0 if value is None else number(value)
     if isinstance(fill, Tensor) and mode == "constant":      # the border's value has a gradient of its own
         return ops.where(np.asarray(ops.pad(Tensor(np.ones(x.shape, bool)), widths, value=False)),
@@ -188,15 +192,19 @@ def Pad(x, pads, value=None, axes=None, *, mode="constant"):
 
 @since(11)
 def Range(start, limit, delta):
+    if not scalar(delta):
+        raise ArgumentError("Range: the step is 0")
+    count = max(math.ceil((scalar(limit) - scalar(start)) / scalar(delta)), 0)
+    limits.check_shape("Range", [count], start.dtype)
     if not (start.requires_grad or delta.requires_grad):
         return Tensor(np.arange(scalar(start), scalar(limit), scalar(delta), start.dtype))
-    count = max(math.ceil((scalar(limit) - scalar(start)) / scalar(delta)), 0)
     return start + np.arange(count).astype(start.dtype) * delta
 
 
 @since(1)
 def OneHot(indices, depth, values, *, axis=-1):
     n, places = int(scalar(depth)), indices.numpy().astype(np.int64)
+    limits.check_shape("OneHot", [*places.shape, n], values.dtype)
     hot = np.where(places < 0, places + n, places)[..., None] == np.arange(n)          # out of range: nowhere
     y = ops.where(hot, values[1], values[0])
     order = list(range(y.ndim - 1))

@@ -5,6 +5,7 @@
 import numpy as np
 
 from ... import Tensor, ops
+from ..limits import limits
 from .registry import TABLE, scalar, since
 
 
@@ -17,6 +18,7 @@ def dft(x, length: int | None, axis: int, inverse: bool, onesided: bool):
 
     def part(t, start, end):
         return t[(slice(None),) * axis + (slice(start, end),)]
+    limits.check_shape("DFT", [*x.shape[:axis], n, *x.shape[axis + 1:]], np.complex128)
     if onesided and inverse:                                   # the other half is the conjugate mirror image
         half = part(x, 0, n // 2 + 1)
         mirror = ops.flip(part(half, 1, (n + 1) // 2), axis=axis)
@@ -58,7 +60,7 @@ def _cosine_window(*coefficients):
     """a0 - a1 cos(t) + a2 cos(2 t), t from 0 to 2 pi over the window; periodic leaves the last point out."""
     def window(size, *, output_datatype=1, periodic=1):
         from ..reader import numpy_dtype
-        n = int(scalar(size))
+        n, = limits.check_shape("window", [scalar(size)], np.float64)
         t = 2 * np.pi * np.arange(n) / (n if periodic else n - 1)
         values = sum((-1) ** k * a * np.cos(k * t) for k, a in enumerate(coefficients))
         return Tensor(values.astype(numpy_dtype(output_datatype)))
@@ -73,6 +75,7 @@ TABLE |= {"HannWindow": {17: _cosine_window(0.5, 0.5)}, "HammingWindow": {17: _c
 def MelWeightMatrix(num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upper_edge_hertz, *, output_datatype=1):
     """Triangles that are equally wide on the mel scale: (dft_length // 2 + 1, num_mel_bins)."""
     from ..reader import numpy_dtype
+    limits.check_shape("MelWeightMatrix", [scalar(dft_length), scalar(num_mel_bins)], np.float64)
     bins, length, rate = int(scalar(num_mel_bins)), int(scalar(dft_length)), int(scalar(sample_rate))
 
     def mel(hertz):

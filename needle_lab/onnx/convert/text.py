@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from ... import Tensor
+from ..limits import limits
 from .registry import since
 
 
@@ -62,7 +63,7 @@ def TfIdfVectorizer(x, *, max_gram_length, max_skip_count, min_gram_length, mode
         for place in range(start, end, n):
             known[tuple(pool[place:place + n])] = number
             number += 1
-    counts = np.zeros((len(rows), max(ngram_indexes) + 1), np.float32)
+    counts = np.zeros(limits.check_shape("TfIdfVectorizer", [len(rows), max(ngram_indexes) + 1]), np.float32)
     scale = np.ones(number, np.float32) if weights is None else np.asarray(weights, np.float32)
     factors = np.ones(counts.shape[1], np.float32)
     for i, column in enumerate(ngram_indexes):
