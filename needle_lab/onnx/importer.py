@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,18 @@ import onnx.inliner
 from ..dtypes import is_floating
 from ..errors import UnsupportedOnnxError
 from ..nn import Module, Parameter
-from . import convert, layers, reader
+from ..tensor import Tensor
+from . import convert, joins, layers, naming, reader
 from .program import Program, Step
 
 if TYPE_CHECKING:
     from .model import OnnxModule
 
-Joined = tuple[onnx.NodeProto, list[str], list[str]]          # a node with the inputs and outputs of what joined it
+Key = tuple[int, str]                                  # identity of an initialiser, layout
+
+# which inputs of an operator are weights, whatever the file calls them
+WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 2), "MatMul": (0, 1), "RNN": (1, 2, 3),
+                 "LSTM": (1, 2, 3), "GRU": (1, 2, 3)}
 
 
 class Scope(Module):
@@ -35,13 +40,17 @@ def is_supported(node: onnx.NodeProto, opsets: dict[str, int]) -> bool:
     return bool(convert.find(node.op_type, node.domain, opsets) or layers.builder_of(node.op_type, node.domain))
 
 
-def all_nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
-    """All nodes, those of inner graphs (If, Loop, Scan) included."""
+def all_graphs(graph: onnx.GraphProto) -> Iterable[onnx.GraphProto]:
+    """The graph and those inside it (If, Loop, Scan)."""
     stack = [graph]
     while stack:
-        for node in stack.pop().node:
-            yield node
-            stack.extend(a.g for a in node.attribute if a.type == a.GRAPH)
+        yield (inner := stack.pop())
+        stack.extend(a.g for node in inner.node for a in node.attribute if a.type == a.GRAPH)
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
+    """All nodes, those of inner graphs included."""
+    return (node for inner in all_graphs(graph) for node in inner.node)
 
 
 def with_functions_inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -71,42 +80,56 @@ def _has_body(domain: str, op_type: str, opsets: dict[str, int]) -> bool:
 
 
 class Importer:
-    """Builds one module; `parameters` and `made` remember what is shared, `taken` which paths are in use."""
+    """Builds one module.  Initialisers are known by identity: names repeat in the branches of an If."""
 
     def __init__(self, module: OnnxModule, proto: onnx.ModelProto):
         self.module, self.proto = module, proto
         self.opsets = reader.opsets_of(proto)
         self.rank = _ranks(proto)
-        self.parameters: dict[tuple[str, str], Parameter] = {}     # (initialiser, layout): shared where both are equal
+        nodes = list(all_nodes(proto.graph))
+        self.names = naming.Names(proto.graph, nodes)
+        self.kept: list[np.ndarray] = []                # all initialisers, so that an identity stays taken
+        self.original: dict[int, tuple[str, np.ndarray]] = {}     # a transposed copy -> the weight that it copies
+        self.parameters: dict[Key, tuple[Parameter, str]] = {}    # with the path; shared where the key is the same
         self.made: dict[str, str] = {}                  # description of a layer -> its path: a layer called twice
-        self.taken: Counter[str] = Counter()
+        self.stored: set[str] = set()                   # names of all weights that the author named
+        self.initializers = {t.name for g in all_graphs(proto.graph) for t in g.initializer
+                             if is_floating(reader.numpy_dtype(t.data_type)) and math.prod(t.dims) > 1}
+        self.all_in_nodes = not self.initializers       # a file may keep all its weights in Constant nodes
+        self.taken: Counter[str] = Counter()            # paths in use
 
     def build(self) -> Program:
+        """Hang layers and parameters into the module, and note what became of the author's parameters."""
         self._refuse_unknown()
-        return self._program(self.proto.graph, {}, set())
+        program = self._program(self.proto.graph, {}, set())
+        self.module._import_notes = self._notes()
+        return program
 
     def _program(self, graph: onnx.GraphProto, outer: dict[str, np.ndarray], outer_names: set[str]) -> Program:
         """outer: initialisers of the surrounding graphs; outer_names: all values they have."""
         arrays = {t.name: reader.array_of(t) for t in graph.initializer}
         arrays |= {t.values.name: reader.dense_array_of(t) for t in graph.sparse_initializer}
+        outputs = [o.name for o in graph.output]
+        program = Program([i.name for i in graph.input if i.name not in arrays], outputs)
+        nodes = self._without_constants(reader.sorted_nodes(graph, outer_names), program, arrays, outer)
         weights = {**outer, **arrays}
-        program = Program([i.name for i in graph.input if i.name not in arrays], [o.name for o in graph.output])
-        nodes = self._join_biases(reader.sorted_nodes(graph, outer_names), weights, [o.name for o in graph.output])
-        layouts = self._layouts(nodes, weights)
-        names = outer_names | set(weights) | set(program.inputs) | {n for *_, outputs in nodes for n in outputs}
-        for node, inputs, outputs in nodes:
+        self._remember(arrays, weights)
+        numbers = weights | {name: v.numpy() for name, v in program.constants.items() if isinstance(v, Tensor)}
+        whole = joins.joined(nodes, weights, numbers, outputs)
+        layouts = self._layouts(whole, weights)
+        names = outer_names | set(weights) | set(program.inputs) | set(program.constants) \
+            | {n for *_, results in whole for n in results}
+        for node, inputs, results in whole:
             attrs, inner = reader.attributes_of(node)
-            if node.op_type == "Constant" and node.domain in convert.registry.DOMAINS:
-                program.constants[outputs[0]] = convert.call(convert.shape.Constant, [], attrs, 1, "Constant")
-                continue
-            step = Step(node.op_type, node.name or next((o for o in outputs if o), ""), inputs, outputs)
+            step = Step(node.op_type, node.name or next((o for o in results if o), ""), inputs, results)
             step.graphs = {name: self._program(g, weights, names) for name, g in inner.items()}
             if node.op_type == "Gradient":                 # it reads the result it differentiates by name
                 step.inputs = [*inputs, attrs["y"]]
                 program.differentiated.update(attrs["xs"])
-            layer = self._layer(node, attrs, inputs, outputs, weights, layouts)
+            layer = self._layer(node, attrs, inputs, results, weights, layouts)
             if layer is None:
-                step.function, step.attrs = convert.find(node.op_type, node.domain, self.opsets), attrs
+                step.function, step.attrs = self._operator(node, inputs), attrs
+                self._place_computed(node, inputs, weights)
             else:
                 step.layer, step.call = self._place(node, layer, inputs, attrs, weights), layer.call
                 step.inputs = [inputs[i] for i in layer.inputs]
@@ -114,6 +137,49 @@ class Importer:
         self._place_rest(program, arrays)
         program.plan_releases()
         return program
+
+    def _without_constants(self, nodes: list[onnx.NodeProto], program: Program, arrays: dict[str, np.ndarray],
+                           outer: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
+        """Constant nodes become constants or, where they hold several floats, initialisers; Identity of one is the same."""
+        left = []
+        for node in nodes:
+            own = node.domain in convert.registry.DOMAINS
+            source = node.input[0] if own and node.op_type == "Identity" else ""
+            if own and node.op_type == "Constant":
+                value = convert.call(convert.shape.Constant, [], reader.attributes_of(node)[0], 1, "Constant")
+                if isinstance(value, Tensor) and is_floating(value.dtype) and value.size > 1:
+                    arrays[node.output[0]] = value.numpy()
+                else:
+                    program.constants[node.output[0]] = value
+            elif (source in arrays or source in outer) and node.output[0] not in program.outputs:
+                arrays[node.output[0]] = arrays[source] if source in arrays else outer[source]
+            else:
+                left.append(node)
+        return left
+
+    def _remember(self, arrays: dict[str, np.ndarray], weights: dict[str, np.ndarray]) -> None:
+        """Keep the initialisers, and find those that exporters stored a second time, transposed (tied weights)."""
+        self.kept.extend(arrays.values())
+        matrices = {n: a for n, a in weights.items() if a.ndim == 2 and is_floating(a.dtype)}
+        named = {n: a for n, a in matrices.items() if not naming.is_computed(n)}
+        self.stored.update(n for n in arrays if not naming.is_computed(n))
+        for name, copy in matrices.items():
+            if name not in named:
+                for other, array in named.items():
+                    if array.shape == copy.shape[::-1] and np.array_equal(array, copy.T):
+                        self.original[id(copy)] = other, array
+                        break
+
+    def _notes(self) -> list[str]:
+        """What a user should know about the parameters: which are shared, and which the file no longer has."""
+        notes = [f"{entry.first} is also {entry.path}: one Parameter, tied in the model or equal when it was exported"
+                 for entry in self.module.walk() if isinstance(entry.value, Parameter) and entry.first != entry.path]
+        missing = self.names.missing()
+        if missing:
+            notes.append(f"{len(missing)} of {len(self.names.parameters)} parameters of the PyTorch model are not in the "
+                         "file by themselves (the exporter folded them into other weights or constants, or merged equal "
+                         f"ones): {', '.join(missing)}")
+        return notes
 
     def _refuse_unknown(self) -> None:
         """All unknown operators at once, each with its version and where it stands."""
@@ -130,76 +196,84 @@ class Importer:
                 + f"\n{len(convert.TABLE)} operators are: ndl.onnx.convert.supported() lists them. "
                 "To add one, write a function of its name under @ndl.onnx.convert.since(version)")
 
-    def _join_biases(self, nodes: list[onnx.NodeProto], weights: dict, outputs: list[str]) -> list[Joined]:
-        """MatMul by a matrix and Add of a vector of its width, read by nobody else: one node with three inputs."""
-        readers = Counter(name for node in nodes for name in node.input)
-        readers.update(outputs)
-        products = {node.output[0]: node for node in nodes if node.op_type == "MatMul" and readers[node.output[0]] == 1
-                    and _weight(weights, node.input[1], 2) is not None}
-        joined, absorbed = [], set()
-        for node in nodes:
-            inputs, results = list(node.input), list(node.output)
-            if node.op_type == "Add" and len(inputs) == 2:
-                for product, bias in (inputs, inputs[::-1]):
-                    vector = _weight(weights, bias, 1)
-                    if product in products and vector is not None \
-                            and vector.shape[0] == weights[products[product].input[1]].shape[1]:
-                        node, inputs = products[product], [*products[product].input, bias]
-                        absorbed.add(product)
-                        break
-            joined.append((node, inputs, results))
-        return [(n, i, o) for n, i, o in joined if not (n.op_type == "MatMul" and o[0] in absorbed)]
-
     def _view(self, node, attrs, inputs, outputs, weights) -> layers.NodeView:
-        return layers.NodeView(node.op_type, attrs, inputs, [_weight(weights, name) for name in inputs],
-                               self.rank.get(inputs[0]) if inputs else None, len([o for o in outputs if o]))
+        return layers.NodeView(node.op_type, attrs, inputs, [joins.weight(weights, name) for name in inputs],
+                               self.rank.get(inputs[0]) if inputs else None, len([o for o in outputs if o]),
+                               self.opsets.get("", 1))
 
     def _built(self, node, attrs, inputs, outputs, weights) -> layers.Layer | None:
         builder = layers.builder_of(node.op_type, node.domain)
         return builder(self._view(node, attrs, inputs, outputs, weights)) if builder else None
 
-    def _layouts(self, nodes: list[Joined], weights: dict) -> dict[str, set[frozenset[str]]]:
+    def _layouts(self, nodes: list[joins.Joined], weights: dict) -> dict[int, set[frozenset[str]]]:
         """In which layouts each initialiser is wanted; a layer that turns a weight needs all its users to agree."""
-        layouts: dict[str, set[frozenset[str]]] = {}
+        layouts: dict[int, set[frozenset[str]]] = {}
         for node, inputs, outputs in nodes:
             layer = self._built(node, reader.attributes_of(node)[0], inputs, outputs, weights)
             for i, name in enumerate(inputs):
                 if name in weights:
                     own = [fill.layout for fill in layer.fills.values() if fill.source == i] if layer else []
-                    layouts.setdefault(name, set()).add(frozenset(own or ["same"]))
+                    layouts.setdefault(id(weights[name]), set()).add(frozenset(own or ["same"]))
         return layouts
 
     def _layer(self, node, attrs, inputs, outputs, weights, layouts) -> layers.Layer | None:
         layer = self._built(node, attrs, inputs, outputs, weights)
-        operator = convert.find(node.op_type, node.domain, self.opsets)
-        if layer is None and operator is None:
-            raise UnsupportedOnnxError(f"{node.op_type} {node.name!r}: this form of the operator is not supported "
-                                       f"(attributes {attrs})")
-        if layer is None or operator is None:
+        if layer is None or self._operator(node, inputs) is None:
             return layer
-        agreed = all(fill.layout == "same" or len(layouts[inputs[fill.source]]) == 1 for fill in layer.fills.values())
+        agreed = all(fill.layout == "same" or len(layouts[id(weights[inputs[fill.source]])]) == 1
+                     for fill in layer.fills.values())
         return layer if agreed else None
+
+    def _operator(self, node: onnx.NodeProto, inputs: list[str]):
+        """The function of a node that is no layer."""
+        if (node.op_type, len(inputs)) in joins.FUNCTIONS and len(inputs) > len(node.input):
+            return joins.FUNCTIONS[node.op_type, len(inputs)]
+        return convert.find(node.op_type, node.domain, self.opsets)
+
+    def _key(self, array: np.ndarray, layout: str) -> Key:
+        """What two layers must have in common to share a parameter."""
+        if layout == "transposed" and id(array) in self.original:
+            array, layout = self.original[id(array)][1], "same"
+        return id(array), layout
 
     def _place(self, node, layer: layers.Layer, inputs: list[str], attrs: dict, weights: dict) -> str:
         """Fill the layer from the initialisers and hang it into the tree; -> its path."""
-        sources = [inputs[fill.source] for fill in layer.fills.values()]
-        description = repr((node.op_type, sorted((k, str(v)) for k, v in attrs.items()), sources))
+        sources = {name: inputs[fill.source] for name, fill in layer.fills.items()}
+        keys = {name: self._key(weights[sources[name]], fill.layout) for name, fill in layer.fills.items()}
+        description = repr((naming.scope_of(node), node.op_type, sorted((k, str(v)) for k, v in attrs.items()), keys))
         if description in self.made:
             return self.made[description]
         for name, fill in layer.fills.items():
-            source = inputs[fill.source]
-            held = getattr(layer.module, name)
-            if isinstance(held, Parameter):
-                key = (source, fill.layout)
-                if key not in self.parameters:
-                    self.parameters[key] = Parameter(np.ascontiguousarray(fill.convert(weights[source])).copy())
-                setattr(layer.module, name, self.parameters[key])
+            held, array = getattr(layer.module, name), weights[sources[name]]
+            if not isinstance(held, Parameter):
+                held.copy_(array)
+            elif keys[name] in self.parameters:
+                setattr(layer.module, name, self.parameters[keys[name]][0])
             else:
-                held.copy_(weights[source])
-        path = self._unique(layers.path_for(node, sources, _scopes(node), type(layer.module).__name__))
-        self._hang(path, layer.module)
-        self.made[description] = path
+                setattr(layer.module, name, Parameter(np.ascontiguousarray(fill.convert(array)).copy()))
+        written = list(sources.values())
+        if self.names.listed:                                # a tied weight, known by the name of what it copies
+            written += [self.original[id(weights[n])][0] for n in written if id(weights[n]) in self.original]
+        path = self.names.layer_path(node, written, type(layer.module).__name__.lower(), self.stored)
+        path = self.made[description] = self._hang(self._unique(path), layer.module)
+        for name in layer.fills:
+            if isinstance(value := getattr(layer.module, name), Parameter):
+                self.parameters.setdefault(keys[name], (value, f"{path}.{name}"))
+                self.names.claim(path, name)
         return path
+
+    def _place_computed(self, node, inputs: list[str], weights: dict) -> None:
+        """The weights of an operator that is no layer are parameters, even if the exporter turned or stacked them."""
+        for i in WEIGHT_INPUTS.get(node.op_type, ()):
+            name = inputs[i] if i < len(inputs) else ""
+            if name and naming.is_computed(name) and (array := joins.weight(weights, name)) is not None and array.ndim > 1:
+                self._place_plain(array, self.names.layer_path(node, [name], node.op_type.lower(), self.stored))
+
+    def _place_plain(self, array: np.ndarray, path: str) -> None:
+        """A parameter that no layer holds."""
+        if (id(array), "same") not in self.parameters:
+            value = Parameter(array.copy())
+            self.parameters[id(array), "same"] = value, self._hang(self._unique(path), value)
 
     def _place_rest(self, program: Program, arrays: dict[str, np.ndarray]) -> None:
         """Initialisers that plain operators read: float weights become parameters, everything else constants."""
@@ -207,54 +281,43 @@ class Importer:
         for name, array in arrays.items():
             if name not in used:
                 continue
-            if (name, "same") in self.parameters:          # a layer holds it: found again through the layer's path
-                program.parameters[name] = self._path_of(self.parameters[name, "same"])
-            elif is_floating(array.dtype) and array.size > 1 and not _is_folded(name):
-                path = self._unique(layers.clean(name.replace("/", ".")))
-                self._hang(path, Parameter(array.copy()))
-                program.parameters[name] = path
+            if is_floating(array.dtype) and array.size > 1 and self._is_weight(name, program):
+                self._place_plain(array, naming.clean(name.replace("/", ".")))
+                self.names.claimed.add(name)
+            if (id(array), "same") in self.parameters:       # perhaps a layer holds it: found through the layer's path
+                program.parameters[name] = self.parameters[id(array), "same"][1]
             else:
                 program.constants[name] = reader.value_of(array)
 
-    def _path_of(self, parameter: Parameter) -> str:
-        return next(path for path, p in self.module.named_parameters() if p is parameter)
+    def _is_weight(self, name: str, program: Program) -> bool:
+        """Whether the author called it a parameter: PyTorch's list says so, else the name and how it is read."""
+        if self.names.listed:
+            return name in self.names.parameters
+        numbers = {i for step in program.steps if step.op in ("Resize", "Upsample") for i in step.inputs[1:]}
+        return not naming.is_computed(name) and name not in numbers and (name in self.initializers or self.all_in_nodes)
 
     def _unique(self, path: str) -> str:
         taken = self.taken[path]
         self.taken[path] += 1
         return path if not taken else self._unique(f"{path}_{taken}")
 
-    def _hang(self, path: str, value: Module | Parameter) -> None:
+    def _hang(self, path: str, value: Module | Parameter) -> str:
+        """-> the path where it hangs, which differs where the name has another meaning there."""
         *scopes, last = path.split(".")
         holder: Module = self.module
+        at: list[str] = []
         for name in scopes:
+            while not isinstance(vars(holder).get(name), Module) and hasattr(holder, name):
+                name += "_"
             if name not in vars(holder):
                 setattr(holder, name, Scope())
-            holder = getattr(holder, name)
+            holder, at = getattr(holder, name), [*at, name]
         if isinstance(vars(holder).get(last), Module):      # a scope stands there already: the layer becomes its child
-            holder, last = getattr(holder, last), type(value).__name__.lower()
-        while last in vars(holder):                         # the layer's own attribute: what it means must not change
+            holder, at, last = getattr(holder, last), [*at, last], type(value).__name__.lower()
+        while hasattr(holder, last):                        # the holder's own attribute or method keeps its meaning
             last += "_"
         setattr(holder, last, value)
-
-
-def _weight(weights: dict[str, np.ndarray], name: str, ndim: int | None = None) -> np.ndarray | None:
-    """The value of a float initialiser (with ndim axes) that is a weight, not a number in a formula."""
-    array = None if name.startswith("constant_") else weights.get(name)
-    return array if array is not None and is_floating(array.dtype) and ndim in (None, array.ndim) else None
-
-
-def _is_folded(name: str) -> bool:
-    """Names under which exporters store what they computed themselves, not what the model's author called a weight."""
-    return name.startswith(("val_", "onnx::", "const_fold", "constant_"))
-
-
-def _scopes(node: onnx.NodeProto) -> list[str]:
-    """The modules around a node, outermost first, as PyTorch's exporter recorded them."""
-    for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
-            return [name for name in ast.literal_eval(entry.value)[:-1] if name]
-    return []
+        return ".".join([*at, last])
 
 
 def _ranks(proto: onnx.ModelProto) -> dict[str, int]:

@@ -8,7 +8,6 @@ fills which of its parameters (and in which layout), and how to call it. None me
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from .. import nn
 from .convert.nn import padding_of, reorder_gates, run_recurrent
 from .convert.registry import DOMAINS
+from .naming import is_computed
 
 
 @dataclass
@@ -30,6 +30,7 @@ class NodeView:
     weights: list[np.ndarray | None]        # the value of an input that is a float initialiser
     rank: int | None                        # axes of the first input, where known
     outputs: int
+    opset: int
 
 
 @dataclass
@@ -129,9 +130,21 @@ def BatchNormalization(node: NodeView) -> Layer | None:
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}.get(node.rank or 4)
     if kind is None:
         return None
+    affine = not _is_neutral(node, 1, 2)
     module = kind(len(scale), node.attrs.get("epsilon", 1e-5),
-                  round(1.0 - node.attrs.get("momentum", 0.9), 6))
-    return Layer(module, {"weight": Fill(1), "bias": Fill(2), "running_mean": Fill(3), "running_var": Fill(4)})
+                  round(1.0 - node.attrs.get("momentum", 0.9), 6), affine=affine)
+    fills = {"weight": Fill(1), "bias": Fill(2)} if affine else {}
+    return Layer(module, fills | {"running_mean": Fill(3), "running_var": Fill(4)})
+
+
+def _is_neutral(node: NodeView, scale: int, bias: int) -> bool:
+    """Whether an exporter wrote ones (and zeros) where the author's layer has no weights: they are no parameters."""
+    for i, value in ((scale, 1), (bias, 0)):
+        if i < len(node.inputs) and node.inputs[i]:
+            array = node.weights[i]
+            if array is None or not is_computed(node.inputs[i]) or np.any(array != value):
+                return False
+    return True
 
 
 def LayerNormalization(node: NodeView) -> Layer | None:
@@ -141,16 +154,39 @@ def LayerNormalization(node: NodeView) -> Layer | None:
     count = -axis if axis < 0 else node.rank - axis
     if weight.ndim != count:
         return None
-    module = nn.LayerNorm(weight.shape, node.attrs.get("epsilon", 1e-5), bias=len(node.inputs) > 2)
-    return _with_bias(node, module, {"weight": Fill(1)})
+    eps = node.attrs.get("epsilon", 1e-5)
+    if _is_neutral(node, 1, 2):
+        return Layer(nn.LayerNorm(weight.shape, eps, elementwise_affine=False), {})
+    return _with_bias(node, nn.LayerNorm(weight.shape, eps, bias=len(node.inputs) > 2), {"weight": Fill(1)})
+
+
+def RMSNormalization(node: NodeView) -> Layer | None:
+    weight, axis = node.weights[1], node.attrs.get("axis", -1)
+    if weight is None or (axis >= 0 and node.rank is None) or weight.ndim != (-axis if axis < 0 else node.rank - axis):
+        return None
+    eps, affine = node.attrs.get("epsilon", 1e-5), not _is_neutral(node, 1, 2)
+    return Layer(nn.RMSNorm(weight.shape, eps, elementwise_affine=affine), {"weight": Fill(1)} if affine else {})
+
+
+def GroupNormalization(node: NodeView) -> Layer | None:
+    """Also PyTorch's five nodes before opset 21, which `joins` brings here with scale and bias (C, 1, 1)."""
+    scale, bias, groups = node.weights[1], node.weights[2], node.attrs["num_groups"]
+    if scale is None or bias is None or (scale.ndim == 1 and node.opset < 21):       # one number a group, not a channel
+        return None
+    module = nn.GroupNorm(groups, scale.size, node.attrs.get("epsilon", 1e-5), affine=not _is_neutral(node, 1, 2))
+    if not module.affine:
+        return Layer(module, {})
+    layout = "same" if scale.ndim == 1 else "flat"
+    return Layer(module, {"weight": Fill(1, layout, np.ravel), "bias": Fill(2, layout, np.ravel)})
 
 
 def InstanceNormalization(node: NodeView) -> Layer | None:
     scale = node.weights[1]
     if scale is None or node.weights[2] is None or node.rank not in (3, 4, 5):
         return None
-    module = getattr(nn, f"InstanceNorm{node.rank - 2}d")(len(scale), node.attrs.get("epsilon", 1e-5), affine=True)
-    return Layer(module, {"weight": Fill(1), "bias": Fill(2)})
+    affine = not _is_neutral(node, 1, 2)
+    module = getattr(nn, f"InstanceNorm{node.rank - 2}d")(len(scale), node.attrs.get("epsilon", 1e-5), affine=affine)
+    return Layer(module, {"weight": Fill(1), "bias": Fill(2)} if affine else {})
 
 
 def _recurrent(node: NodeView) -> Layer | None:
@@ -193,40 +229,10 @@ def _recurrent(node: NodeView) -> Layer | None:
 RNN = LSTM = GRU = _recurrent
 
 _BUILDERS = {f.__name__: f for f in (Conv, ConvTranspose, Gemm, MatMul, Gather, BatchNormalization, LayerNormalization,
-                                    InstanceNormalization)} | dict.fromkeys(("RNN", "LSTM", "GRU"), _recurrent)
+                                    RMSNormalization, GroupNormalization, InstanceNormalization)}
+_BUILDERS |= dict.fromkeys(("RNN", "LSTM", "GRU"), _recurrent)
 
 
 def builder_of(op_type: str, domain: str) -> Callable[[NodeView], Layer | None] | None:
     """The function that makes a layer of an operator, if there is one."""
     return _BUILDERS.get(op_type) if domain in DOMAINS else None
-
-# --- names ----------------------------------------------------------------------------------------------------------
-
-_OWN_NAMES = {"weight", "bias", "running_mean", "running_var"}
-
-
-def path_for(node, names: list[str], scopes: list[str], kind: str) -> str:
-    """Where a layer belongs in the tree, from the model's own names.
-
-    "fc.weight" -> fc;  "sequential/dense_2/MatMul/ReadVariableOp:0" -> sequential.dense_2;  otherwise the scope that
-    PyTorch's exporter recorded, or the folders of the node's name ("/rnn/RNN"), and the kind of the layer.
-    """
-    for name in names:
-        parent, _, last = name.rpartition(".")
-        if parent and last in _OWN_NAMES and "/" not in name:
-            return clean(parent)
-    for name in names:
-        if name.count("/") >= 2:
-            return clean(".".join(p for p in name.split("/")[:-2] if p))
-    if scopes:
-        return clean(f"{scopes[-1]}.{kind.lower()}")
-    folders = [p for p in node.name.split("/") if p]
-    if len(folders) > 1:
-        return clean(".".join(folders[:-1]))
-    return clean(kind.lower())
-
-
-def clean(path: str) -> str:
-    """Only letters, digits and underscores between the dots."""
-    parts = [re.sub(r"\W", "_", part) for part in path.split(".")]
-    return ".".join(part for part in parts if part) or "layer"

@@ -30,6 +30,7 @@ class OnnxModule(Module):
     model(x): inputs by position or by name -> a tensor, or a tuple for several outputs.
     model(x, outputs=["name"]): any values of the graph, by their ONNX names.
     input_names, output_names: as in the file.
+    import_notes: sentences on parameters of the original model that are shared here, or that the file no longer has.
     """
 
     def __init__(self, source: str | os.PathLike | bytes | onnx.ModelProto):
@@ -37,6 +38,7 @@ class OnnxModule(Module):
         proto = with_functions_inlined(reader.read_model(source))
         self.opset = reader.opsets_of(proto).get("", 0)
         self._input_types = {i.name: i.type for i in proto.graph.input}
+        self._import_notes: list[str] = []
         self._program = Importer(self, proto).build()
         self.input_names = list(self._program.inputs)
         self.output_names = list(self._program.outputs)
@@ -50,6 +52,10 @@ class OnnxModule(Module):
             self._check_wanted(outputs)
         found = self._program.run(self, values, outputs)
         return found[0] if len(found) == 1 and outputs is None else found
+
+    @property
+    def import_notes(self) -> tuple[str, ...]:
+        return tuple(self._import_notes)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -114,4 +120,5 @@ class OnnxModule(Module):
 
     def extra_repr(self) -> str:
         names = f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
-        return f"{names}, opset {self.opset}, {len(self.steps)} nodes"
+        notes = f", {len(self.import_notes)} import notes" if self.import_notes else ""
+        return f"{names}, opset {self.opset}, {len(self.steps)} nodes{notes}"
