@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from peers import torch
 
-try:
-    import torch
-    import torch.nn.functional as F
-except ImportError:                       # test_ops.py says so in its skip reasons
-    torch = F = None
+F = torch.nn.functional if torch else None
 
 SAMPLES: dict[str, tuple[Callable[[np.random.Generator], Iterator[Case]], Callable | None]] = {}
 

@@ -6,8 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from conftest import assert_close
+from peers import needs_torch, torch
 from small_models import Affine, Net, Norm, bits
 
 import needle_lab as ndl
@@ -43,6 +43,7 @@ class Nothing(Module):
 
 # --- the walk -----------------------------------------------------------------------------------------------------
 
+@needs_torch
 def test_paths_are_those_of_torch():
     ours, peer = Twin(), torch_net()
     assert [path for path, _ in ours.named_parameters()] == [path for path, _ in peer.named_parameters()]
@@ -241,6 +242,7 @@ def test_deepcopy_and_pickle_keep_sharing(rng):
 
 # --- load_state_dict ----------------------------------------------------------------------------------------------
 
+@needs_torch
 def test_load_from_torch(rng):
     ours, peer = Twin(), torch_net()
     report = ours.load_state_dict(peer.state_dict())     # it lists shared weights under both names
@@ -308,11 +310,13 @@ class TwoInTwoOut(Module):
         return a * b, a + b
 
 
-class TorchTwoInTwoOut(torch.nn.Module):
-    def forward(self, a, b):
-        return a * b, a + b
+def torch_two_in_two_out():
+    net = torch.nn.Module()
+    net.forward = lambda a, b: (a * b, a + b)
+    return net
 
 
+@needs_torch
 @pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize("change", [False, True])
 def test_backward_hooks_agree_with_torch(rng, needs, change):
@@ -327,7 +331,7 @@ def test_backward_hooks_agree_with_torch(rng, needs, change):
 
     results = {}
     for key, module, make in (("ours", TwoInTwoOut(), lambda x, r: ndl.tensor(x, requires_grad=r)),
-                              ("torch", TorchTwoInTwoOut(), lambda x, r: torch.tensor(x, requires_grad=r))):
+                              ("torch", torch_two_in_two_out(), lambda x, r: torch.tensor(x, requires_grad=r))):
         module.register_full_backward_hook(hook(key))
         x, y = make(a, needs[0]), make(b, needs[1])
         u, v = module(x, y)
@@ -367,6 +371,7 @@ def test_hooks_leave_second_derivatives_alone():
 
 # --- printing and summary -----------------------------------------------------------------------------------------
 
+@needs_torch
 def test_repr_has_the_lines_of_torch():
     class Linear(Affine):
         def extra_repr(self):

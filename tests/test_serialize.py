@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
-import torch
+from peers import needs_torch, torch
 from small_models import Affine, Momentum, Net, bits
 
 import needle_lab as ndl
@@ -77,7 +77,13 @@ def test_the_safetensors_library_reads_what_is_written(tmp_path, rng):
     with safetensors.safe_open(tmp_path / "zoo.safetensors", "np") as file:
         assert json.loads(file.metadata()[KEY])["signature"] == zoo.signature()
         assert json.loads(file.metadata()[KEY])["device"] == "cpu"
+
+
+@needs_torch
+def test_the_safetensors_library_reads_bfloat16_for_torch(tmp_path, rng):
     import safetensors.torch as peer
+    zoo = Zoo(rng)
+    save_state_dict(zoo, tmp_path / "zoo.safetensors")
     assert torch.equal(peer.load_file(tmp_path / "zoo.safetensors")["bfloat16"],
                        torch.tensor(zoo.bfloat16.numpy().astype("float32")).to(torch.bfloat16))
 
