@@ -18,9 +18,9 @@ from .convert.registry import TABLE
 from .limits import limits
 
 # What numpy, Python, protobuf and onnx raise when a file asks for something impossible.
-FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError, RecursionError, StopIteration,
+FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError, RuntimeError, StopIteration,
           re.error)
-LIBRARY_FAULTS = (*FAULTS, RuntimeError, DecodeError, EncodeError, onnx.checker.ValidationError,
+LIBRARY_FAULTS = (*FAULTS, DecodeError, EncodeError, onnx.checker.ValidationError,
                   onnx.shape_inference.InferenceError, onnx.defs.SchemaError)
 
 
@@ -40,6 +40,7 @@ def refusing(what: str) -> Iterator[None]:
 def check_structure(model: onnx.ModelProto) -> None:
     """FileFormatError for graphs or functions too deep, recursive functions, and an expansion that is too long."""
     _check_depth(model.graph, "the graph")
+    _check_text(model)
     functions = {_key(f): f for f in model.functions}
     if len(functions) != len(model.functions):
         raise FileFormatError("two functions of the model have the same name")
@@ -74,6 +75,14 @@ def _check_depth(graph: onnx.GraphProto | onnx.FunctionProto, what: str) -> None
         if depth > limits.nesting:
             raise FileFormatError(f"{what} holds graphs inside graphs, more than {limits.nesting} deep, at {node.op_type} "
                                   f"{node.name!r} (ndl.onnx.limits.nesting)")
+
+
+def _check_text(model: onnx.ModelProto) -> None:
+    """protobuf hands text that is not UTF-8 over as bytes, which would be found to be no name much later."""
+    for message in messages_in(model):
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in (value if field.is_repeated else [value])):
+                raise FileFormatError(f"the {field.name} {value!r} of a {type(message).__name__} is not UTF-8 text")
 
 
 def _key(item: onnx.FunctionProto | onnx.NodeProto) -> tuple[str, str, str]:
@@ -190,14 +199,17 @@ def _newest(domain: str) -> int:
     return max((s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain), default=0)
 
 
-def tensors_of(message: Message) -> Iterable[onnx.TensorProto]:
-    """Every TensorProto anywhere in a message: initialisers and attributes, inner graphs and functions included."""
+def messages_in(message: Message) -> Iterable[Message]:
+    """A message and all messages inside it, at any depth."""
     stack = [message]
     while stack:
         item = stack.pop()
-        if isinstance(item, onnx.TensorProto):
-            yield item
-            continue
+        yield item
         for field, value in item.ListFields():
             if field.message_type is not None:
                 stack.extend(value if field.is_repeated else [value])
+
+
+def tensors_of(message: Message) -> Iterable[onnx.TensorProto]:
+    """Every tensor: initialisers and attributes, those of inner graphs and functions included."""
+    return (item for item in messages_in(message) if isinstance(item, onnx.TensorProto))

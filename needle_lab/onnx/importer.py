@@ -15,8 +15,9 @@ from ..dtypes import is_floating
 from ..errors import UnsupportedOnnxError
 from ..nn import Module, Parameter
 from ..tensor import Tensor
-from . import convert, joins, layers, naming, reader
+from . import check, convert, joins, layers, naming, reader
 from .program import Program, Step
+from .ranks import ranks_of
 
 if TYPE_CHECKING:
     from .model import OnnxModule
@@ -26,6 +27,9 @@ Key = tuple[int, str]                                  # identity of an initiali
 # which inputs of an operator are weights, whatever the file calls them
 WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 2), "MatMul": (0, 1), "RNN": (1, 2, 3),
                  "LSTM": (1, 2, 3), "GRU": (1, 2, 3)}
+
+# from which input on an operator reads numbers that nobody trains: scales, running statistics
+NUMBERS = {"Resize": 1, "Upsample": 1, "BatchNormalization": 3}
 
 
 class Scope(Module):
@@ -53,6 +57,7 @@ def all_nodes(graph: onnx.GraphProto) -> Iterable[onnx.NodeProto]:
     return (node for inner in all_graphs(graph) for node in inner.node)
 
 
+@check.refusing("the model's functions")
 def with_functions_inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model's own functions, and operators that ONNX itself defines by others, replaced by their bodies."""
     if proto.functions:
@@ -85,9 +90,11 @@ class Importer:
     def __init__(self, module: OnnxModule, proto: onnx.ModelProto):
         self.module, self.proto = module, proto
         self.opsets = reader.opsets_of(proto)
-        self.rank = _ranks(proto)
+        self.rank = ranks_of(proto.graph)
         nodes = list(all_nodes(proto.graph))
         self.names = naming.Names(proto.graph, nodes)
+        self.reads = Counter(name for node in nodes for name in node.input)      # how often each value is read
+        self.reads.update(o.name for g in all_graphs(proto.graph) for o in g.output)
         self.kept: list[np.ndarray] = []                # all initialisers, so that an identity stays taken
         self.original: dict[int, tuple[str, np.ndarray]] = {}     # a transposed copy -> the weight that it copies
         self.parameters: dict[Key, tuple[Parameter, str]] = {}    # with the path; shared where the key is the same
@@ -121,6 +128,8 @@ class Importer:
             | {n for *_, results in whole for n in results}
         for node, inputs, results in whole:
             attrs, inner = reader.attributes_of(node)
+            if node.op_type == "BatchNormalization" and not any(self.reads[r] for r in results[1:]):
+                results = results[:1]                      # a training export's new statistics: the layer keeps them
             step = Step(node.op_type, node.name or next((o for o in results if o), ""), inputs, results)
             step.graphs = {name: self._program(g, weights, names) for name, g in inner.items()}
             if node.op_type == "Gradient":                 # it reads the result it differentiates by name
@@ -140,19 +149,31 @@ class Importer:
 
     def _without_constants(self, nodes: list[onnx.NodeProto], program: Program, arrays: dict[str, np.ndarray],
                            outer: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
-        """Constant nodes become constants or, where they hold several floats, initialisers; Identity of one is the same."""
+        """What is known before the model runs.
+
+        Constant nodes become constants or, where they hold several floats, initialisers. Identity of an initialiser is
+        that initialiser; a matrix turned for matrix products alone is a copy of it.
+        """
         left = []
+        factors = Counter(name for node in nodes if node.op_type == "MatMul" for name in node.input[1:])
         for node in nodes:
             own = node.domain in convert.registry.DOMAINS
-            source = node.input[0] if own and node.op_type == "Identity" else ""
+            source = node.input[0] if own and node.op_type in ("Identity", "Transpose") else ""
+            array = arrays.get(source, outer.get(source))
             if own and node.op_type == "Constant":
                 value = convert.call(convert.shape.Constant, [], reader.attributes_of(node)[0], 1, "Constant")
                 if isinstance(value, Tensor) and is_floating(value.dtype) and value.size > 1:
                     arrays[node.output[0]] = value.numpy()
                 else:
                     program.constants[node.output[0]] = value
-            elif (source in arrays or source in outer) and node.output[0] not in program.outputs:
-                arrays[node.output[0]] = arrays[source] if source in arrays else outer[source]
+            elif array is None or node.output[0] in program.outputs:
+                left.append(node)
+            elif node.op_type == "Identity":
+                arrays[node.output[0]] = array
+            elif array.ndim == 2 and is_floating(array.dtype) \
+                    and self.reads[node.output[0]] == factors[node.output[0]]:
+                arrays[node.output[0]] = array.T
+                self.original[id(arrays[node.output[0]])] = source, array
             else:
                 left.append(node)
         return left
@@ -164,7 +185,7 @@ class Importer:
         named = {n: a for n, a in matrices.items() if not naming.is_computed(n)}
         self.stored.update(n for n in arrays if not naming.is_computed(n))
         for name, copy in matrices.items():
-            if name not in named:
+            if name not in named and id(copy) not in self.original:
                 for other, array in named.items():
                     if array.shape == copy.shape[::-1] and np.array_equal(array, copy.T):
                         self.original[id(copy)] = other, array
@@ -203,7 +224,10 @@ class Importer:
 
     def _built(self, node, attrs, inputs, outputs, weights) -> layers.Layer | None:
         builder = layers.builder_of(node.op_type, node.domain)
-        return builder(self._view(node, attrs, inputs, outputs, weights)) if builder else None
+        if builder is None:
+            return None
+        with check.refusing(f"{node.op_type} {node.name!r}"):
+            return builder(self._view(node, attrs, inputs, outputs, weights))
 
     def _layouts(self, nodes: list[joins.Joined], weights: dict) -> dict[int, set[frozenset[str]]]:
         """In which layouts each initialiser is wanted; a layer that turns a weight needs all its users to agree."""
@@ -293,7 +317,7 @@ class Importer:
         """Whether the author called it a parameter: PyTorch's list says so, else the name and how it is read."""
         if self.names.listed:
             return name in self.names.parameters
-        numbers = {i for step in program.steps if step.op in ("Resize", "Upsample") for i in step.inputs[1:]}
+        numbers = {i for step in program.steps if step.op in NUMBERS for i in step.inputs[NUMBERS[step.op]:]}
         return not naming.is_computed(name) and name not in numbers and (name in self.initializers or self.all_in_nodes)
 
     def _unique(self, path: str) -> str:
@@ -318,14 +342,3 @@ class Importer:
             last += "_"
         setattr(holder, last, value)
         return ".".join([*at, last])
-
-
-def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
-    """How many axes each value has, as far as ONNX's shape inference knows."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto)
-    except (onnx.shape_inference.InferenceError, ValueError):       # too large, or operators it does not know
-        inferred = proto
-    graph = inferred.graph
-    return {v.name: len(v.type.tensor_type.shape.dim) for v in (*graph.input, *graph.value_info, *graph.output)
-            if v.type.tensor_type.HasField("shape")}

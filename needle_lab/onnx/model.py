@@ -19,7 +19,7 @@ from ..dtypes import is_floating
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..nn import Module
 from ..tensor import Tensor
-from . import reader
+from . import check, reader
 from .importer import Importer, with_functions_inlined
 from .program import Step
 
@@ -39,7 +39,8 @@ class OnnxModule(Module):
         self.opset = reader.opsets_of(proto).get("", 0)
         self._input_types = {i.name: i.type for i in proto.graph.input}
         self._import_notes: list[str] = []
-        self._program = Importer(self, proto).build()
+        with check.refusing("this model"):
+            self._program = Importer(self, proto).build()
         self.input_names = list(self._program.inputs)
         self.output_names = list(self._program.outputs)
         self.graph_digest = hashlib.sha256(json.dumps(

@@ -69,7 +69,11 @@ class Program:
         for step in self.steps:
             if wanted is not None and not missing:
                 break
-            for name, value in zip(step.outputs, self._run(step, module, values), strict=False):
+            results = self._run(step, module, values)
+            if any(step.outputs[len(results):]):
+                raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph names {len(step.outputs)} outputs, it "
+                                    f"has {len(results)} here")
+            for name, value in zip(step.outputs, results, strict=False):
                 if name:
                     values[name] = value
                     missing.discard(name)

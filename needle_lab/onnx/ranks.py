@@ -1,0 +1,93 @@
+"""How many axes each value of a graph has, as far as that can be told without running it.
+
+onnx.shape_inference tells more, but a file with wrong attributes makes it end the whole process (it indexes vectors
+without a check), so nothing of a file that somebody sent is handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+
+from .reader import attributes_of
+
+Ranks = dict[str, int]
+Node = onnx.NodeProto
+
+_AS_BROADCAST = """Add Sub Mul Div Pow Mod Max Min Sum Mean Where PRelu Equal Less LessOrEqual Greater GreaterOrEqual And Or
+    Xor BitShift BitwiseAnd BitwiseOr BitwiseXor""".split()
+_AS_FIRST = """Abs Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitwiseNot Cast CastLike Ceil Celu
+    Clip Concat Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Dropout Elu Erf Exp Floor Gelu GlobalAveragePool
+    GlobalMaxPool GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN
+    LayerNormalization LeakyRelu Log LogSoftmax LpNormalization LpPool LRN MaxPool MeanVarianceNormalization Mish Neg Not Pad
+    QuantizeLinear RMSNormalization Reciprocal Relu Resize ReverseSequence Round ScatterElements ScatterND Selu Shrink Sigmoid
+    Sign Sin Sinh Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Swish Tan Tanh ThresholdedRelu Tile TopK Transpose
+    Trilu Upsample""".split()
+
+
+def ranks_of(graph: onnx.GraphProto) -> Ranks:
+    """Value name -> number of axes: what the file declares, and what follows from it. Nodes in the file's order."""
+    known = {v.name: len(v.type.tensor_type.shape.dim) for v in (*graph.input, *graph.value_info, *graph.output)
+             if v.type.tensor_type.HasField("shape")}
+    known |= {t.name: len(t.dims) for t in graph.initializer}
+    constants = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found = {node.output[0]: a.t for a in node.attribute if a.name == "value" and a.HasField("t")}
+            constants |= found
+            known |= {name: len(t.dims) for name, t in found.items()}
+        rank = _rank(node, known, constants)
+        if rank is not None:
+            for name in node.output[:1] if node.op_type != "Split" else node.output:
+                known.setdefault(name, rank)
+    return known
+
+
+def _rank(node: Node, known: Ranks, constants: dict[str, onnx.TensorProto]) -> int | None:
+    """Axes of the first output, or None."""
+    ranks = [known.get(name) for name in node.input if name]
+    if node.op_type in _AS_FIRST:
+        return ranks[0] if ranks else None
+    if node.op_type in _AS_BROADCAST:
+        return None if None in ranks else max((r for r in ranks if r is not None), default=None)
+    rule = _RULES.get(node.op_type)
+    return rule(node, ranks, constants) if rule and ranks and (ranks[0] is not None or rule in _BY_CONSTANT) else None
+
+
+def _length(node: Node, constants: dict[str, onnx.TensorProto], attribute: str) -> int | None:
+    """How many integers an attribute, or the constant last input that took its place, has."""
+    if len(node.input) > 1 or not attribute:
+        tensor = constants.get(node.input[-1])
+        return tensor.dims[0] if tensor is not None and len(tensor.dims) == 1 and tensor.dims[0] >= 0 else None
+    given = attributes_of(node)[0].get(attribute)
+    return len(given) if isinstance(given, list) else None
+
+
+def _moved(sign: int) -> Callable:
+    def rule(node, ranks, constants):
+        count = _length(node, constants, "axes")
+        return None if count is None else max(ranks[0] + sign * count, 0)
+    return rule
+
+
+def _product(node, ranks, constants):
+    if len(ranks) < 2 or ranks[1] is None:
+        return None
+    return max(ranks) if min(ranks) > 1 else ranks[0] + ranks[1] - 2 if max(ranks) < 2 else max(ranks) - 1
+
+
+def _gathered(node, ranks, constants):
+    return ranks[0] + ranks[1] - 1 if len(ranks) > 1 and ranks[1] is not None else None
+
+
+def _shaped(node, ranks, constants):
+    return _length(node, constants, "shape" if node.op_type == "Reshape" else "")
+
+
+_BY_CONSTANT = (_shaped,)                   # the rank of the first input does not matter
+_RULES: dict[str, Callable] = {
+    "Reshape": _shaped, "ConstantOfShape": _shaped, "Shape": lambda *_: 1, "Size": lambda *_: 0, "Unsqueeze": _moved(1), "Squeeze": _moved(-1),
+    "MatMul": _product, "Gather": _gathered, "Flatten": lambda *_: 2, "Gemm": lambda *_: 2,
+    "RNN": lambda *_: 4, "LSTM": lambda *_: 4, "GRU": lambda *_: 4,
+}
