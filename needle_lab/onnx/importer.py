@@ -170,7 +170,7 @@ class Importer:
                 left.append(node)
             elif node.op_type == "Identity":
                 arrays[node.output[0]] = array
-            elif array.ndim == 2 and is_floating(array.dtype) \
+            elif array.ndim == 2 and is_floating(array.dtype) and _turns(node) \
                     and self.reads[node.output[0]] == factors[node.output[0]]:
                 arrays[node.output[0]] = array.T
                 self.original[id(arrays[node.output[0]])] = source, array
@@ -182,10 +182,10 @@ class Importer:
         """Keep the initialisers, and find those that exporters stored a second time, transposed (tied weights)."""
         self.kept.extend(arrays.values())
         matrices = {n: a for n, a in weights.items() if a.ndim == 2 and is_floating(a.dtype)}
-        named = {n: a for n, a in matrices.items() if not naming.is_computed(n)}
+        named = {n: a for n, a in matrices.items() if not naming.is_computed(n) and id(a) not in self.original}
         self.stored.update(n for n in arrays if not naming.is_computed(n))
         for name, copy in matrices.items():
-            if name not in named and id(copy) not in self.original:
+            if naming.is_computed(name) and id(copy) not in self.original:
                 for other, array in named.items():
                     if array.shape == copy.shape[::-1] and np.array_equal(array, copy.T):
                         self.original[id(copy)] = other, array
@@ -264,7 +264,8 @@ class Importer:
         """Fill the layer from the initialisers and hang it into the tree; -> its path."""
         sources = {name: inputs[fill.source] for name, fill in layer.fills.items()}
         keys = {name: self._key(weights[sources[name]], fill.layout) for name, fill in layer.fills.items()}
-        description = repr((naming.scope_of(node), node.op_type, sorted((k, str(v)) for k, v in attrs.items()), keys))
+        place = naming.scope_of(node) if self.names.listed and keys else sources or node.name
+        description = repr((place, node.op_type, sorted((k, str(v)) for k, v in attrs.items()), keys))
         if description in self.made:
             return self.made[description]
         for name, fill in layer.fills.items():
@@ -342,3 +343,8 @@ class Importer:
             last += "_"
         setattr(holder, last, value)
         return ".".join([*at, last])
+
+
+def _turns(node: onnx.NodeProto) -> bool:
+    """Whether a Transpose of a matrix exchanges its axes."""
+    return all(list(a.ints) == [1, 0] for a in node.attribute)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import nn, ops
 from .convert.nn import padding_of, reorder_gates, run_recurrent
 from .convert.registry import DOMAINS
 from .naming import is_computed
@@ -134,7 +134,15 @@ def BatchNormalization(node: NodeView) -> Layer | None:
     module = kind(len(scale), node.attrs.get("epsilon", 1e-5),
                   round(1.0 - node.attrs.get("momentum", 0.9), 6), affine=affine)
     fills = {"weight": Fill(1), "bias": Fill(2)} if affine else {}
-    return Layer(module, fills | {"running_mean": Fill(3), "running_var": Fill(4)})
+    return Layer(module, fills | {"running_mean": Fill(3), "running_var": Fill(4)},
+                 call=_by_batch_statistics if node.attrs.get("training_mode") else None)
+
+
+def _by_batch_statistics(module, x):
+    """training_mode=1: normalised by the batch's own statistics in either mode; train() moves the running ones too."""
+    if module.training:
+        return module(x)
+    return ops.batch_norm(x, None, None, module.weight, module.bias, training=True, eps=module.eps)
 
 
 def _is_neutral(node: NodeView, scale: int, bias: int) -> bool:
