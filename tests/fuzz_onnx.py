@@ -74,7 +74,8 @@ def _operators() -> bytes:
     """Operators that no exported module has."""
     node = helper.make_node
     nodes = [node("TopK", ["x", "k"], ["v", "i"]), node("GatherND", ["x", "at"], ["g"]),
-             node("Einsum", ["x", "x"], ["e"], equation="ij,kj->ik"), node("ScatterElements", ["x", "i", "v"], ["s"], axis=1),
+             node("Einsum", ["x", "x"], ["e"], equation="ij,kj->ik"),
+             node("ScatterElements", ["x", "i", "v"], ["s"], axis=1),
              node("CumSum", ["s", "axis"], ["c"]), node("QuantizeLinear", ["x", "scale", "zp"], ["q"]),
              node("DequantizeLinear", ["q", "scale", "zp"], ["d"]), node("GridSample", ["image", "grid"], ["p"]),
              node("RoiAlign", ["image", "rois", "batch"], ["r"], output_height=2, output_width=2),

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError, Message
@@ -81,7 +82,8 @@ def _check_text(model: onnx.ModelProto) -> None:
     """protobuf hands text that is not UTF-8 over as bytes, which would be found to be no name much later."""
     for message in messages_in(model):
         for field, value in message.ListFields():
-            if field.type == field.TYPE_STRING and any(isinstance(v, bytes) for v in (value if field.is_repeated else [value])):
+            texts = (value if field.is_repeated else [value]) if field.type == field.TYPE_STRING else ()
+            if any(isinstance(text, bytes) for text in texts):
                 raise FileFormatError(f"the {field.name} {value!r} of a {type(message).__name__} is not UTF-8 text")
 
 
@@ -169,9 +171,10 @@ def _check_node(node: onnx.NodeProto, opsets: dict[str, int]) -> None:
     if absent:
         raise FileFormatError(f"{label}: the attribute {absent[0]!r} is missing")
     for a in node.attribute:
-        wanted = schema.attributes.get(a.name)
+        wanted: Any = schema.attributes.get(a.name)
         if wanted is not None and a.type != wanted.type.value:
-            raise FileFormatError(f"{label}: the attribute {a.name!r} is {_kind(a.type)}, {_kind(wanted.type.value)} is needed")
+            raise FileFormatError(f"{label}: the attribute {a.name!r} is {_kind(a.type)}, "
+                                  f"{_kind(wanted.type.value)} is needed")
 
 
 def _kind(number: int) -> str:

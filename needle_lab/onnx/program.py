@@ -71,8 +71,8 @@ class Program:
                 break
             results = self._run(step, module, values)
             if any(step.outputs[len(results):]):
-                raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph names {len(step.outputs)} outputs, it "
-                                    f"has {len(results)} here")
+                raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph names {len(step.outputs)} outputs, "
+                                    f"it has {len(results)} here")
             for name, value in zip(step.outputs, results, strict=False):
                 if name:
                     values[name] = value
@@ -96,8 +96,8 @@ class Program:
             error.add_note(f"in node {step.name!r} ({step.op}) of the ONNX graph")
             raise
         except FAULTS as error:
-            raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph: {type(error).__name__}: {error}; inputs: "
-                                f"{', '.join(map(_described, inputs)) or 'none'}") from error
+            raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph: {type(error).__name__}: {error}; "
+                                f"inputs: {', '.join(map(_described, inputs)) or 'none'}") from error
         return result if isinstance(result, tuple) else (result,)
 
     def plan_releases(self) -> None:

@@ -15,15 +15,19 @@ from .reader import attributes_of
 Ranks = dict[str, int]
 Node = onnx.NodeProto
 
-_AS_BROADCAST = """Add Sub Mul Div Pow Mod Max Min Sum Mean Where PRelu Equal Less LessOrEqual Greater GreaterOrEqual And Or
-    Xor BitShift BitwiseAnd BitwiseOr BitwiseXor""".split()
-_AS_FIRST = """Abs Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitwiseNot Cast CastLike Ceil Celu
-    Clip Concat Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Dropout Elu Erf Exp Floor Gelu GlobalAveragePool
-    GlobalMaxPool GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN
-    LayerNormalization LeakyRelu Log LogSoftmax LpNormalization LpPool LRN MaxPool MeanVarianceNormalization Mish Neg Not Pad
-    QuantizeLinear RMSNormalization Reciprocal Relu Resize ReverseSequence Round ScatterElements ScatterND Selu Shrink Sigmoid
-    Sign Sin Sinh Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Swish Tan Tanh ThresholdedRelu Tile TopK Transpose
-    Trilu Upsample""".split()
+_AS_BROADCAST = """
+    Add Sub Mul Div Pow Mod Max Min Sum Mean Where PRelu Equal Less LessOrEqual Greater GreaterOrEqual And Or
+    Xor BitShift BitwiseAnd BitwiseOr BitwiseXor
+""".split()
+_AS_FIRST = """
+    Abs Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitwiseNot Cast CastLike
+    Ceil Celu Clip Concat Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Dropout Elu Erf Exp
+    Floor Gelu GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish Hardmax Identity
+    InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization LpPool LRN
+    MaxPool MeanVarianceNormalization Mish Neg Not Pad QuantizeLinear RMSNormalization Reciprocal Relu Resize
+    ReverseSequence Round ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Slice Softmax Softplus
+    Softsign SpaceToDepth Split Sqrt Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Upsample
+""".split()
 
 
 def ranks_of(graph: onnx.GraphProto) -> Ranks:
@@ -34,9 +38,8 @@ def ranks_of(graph: onnx.GraphProto) -> Ranks:
     constants = {t.name: t for t in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            found = {node.output[0]: a.t for a in node.attribute if a.name == "value" and a.HasField("t")}
-            constants |= found
-            known |= {name: len(t.dims) for name, t in found.items()}
+            for tensor in (a.t for a in node.attribute if a.name == "value" and a.HasField("t")):
+                constants[node.output[0]], known[node.output[0]] = tensor, len(tensor.dims)
         rank = _rank(node, known, constants)
         if rank is not None:
             for name in node.output[:1] if node.op_type != "Split" else node.output:
@@ -87,7 +90,8 @@ def _shaped(node, ranks, constants):
 
 _BY_CONSTANT = (_shaped,)                   # the rank of the first input does not matter
 _RULES: dict[str, Callable] = {
-    "Reshape": _shaped, "ConstantOfShape": _shaped, "Shape": lambda *_: 1, "Size": lambda *_: 0, "Unsqueeze": _moved(1), "Squeeze": _moved(-1),
+    "Reshape": _shaped, "ConstantOfShape": _shaped, "Shape": lambda *_: 1, "Size": lambda *_: 0,
+    "Unsqueeze": _moved(1), "Squeeze": _moved(-1),
     "MatMul": _product, "Gather": _gathered, "Flatten": lambda *_: 2, "Gemm": lambda *_: 2,
     "RNN": lambda *_: 4, "LSTM": lambda *_: 4, "GRU": lambda *_: 4,
 }

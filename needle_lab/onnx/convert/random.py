@@ -17,7 +17,8 @@ def _generator(seed) -> np.random.Generator:
 
 @since(1)
 def RandomNormal(*, shape, dtype=1, mean=0.0, scale=1.0, seed=None):
-    return Tensor(_generator(seed).normal(mean, scale, limits.check_shape("RandomNormal", shape, np.float64)).astype(numpy_dtype(dtype)))
+    shape = limits.check_shape("RandomNormal", shape, np.float64)
+    return Tensor(_generator(seed).normal(mean, scale, shape).astype(numpy_dtype(dtype)))
 
 
 @since(1)
@@ -27,7 +28,8 @@ def RandomNormalLike(x, *, dtype=None, mean=0.0, scale=1.0, seed=None):
 
 @since(1)
 def RandomUniform(*, shape, dtype=1, low=0.0, high=1.0, seed=None):
-    return Tensor(_generator(seed).uniform(low, high, limits.check_shape("RandomUniform", shape, np.float64)).astype(numpy_dtype(dtype)))
+    shape = limits.check_shape("RandomUniform", shape, np.float64)
+    return Tensor(_generator(seed).uniform(low, high, shape).astype(numpy_dtype(dtype)))
 
 
 @since(1)
