@@ -174,7 +174,9 @@ def attribute_type(model, graph, node, nodes, r):
 def attribute_from_elsewhere(model, graph, node, nodes, r):
     other = r.choice(nodes)
     for a in r.sample(list(other.attribute), min(1, len(other.attribute))):
-        node.attribute.add().CopyFrom(a)
+        copy = onnx.AttributeProto()
+        copy.CopyFrom(a)                        # first: a message copied into a part of itself ends the process
+        node.attribute.append(copy)
 
 
 def attribute_gone(model, graph, node, nodes, r):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import graphlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -94,17 +95,13 @@ def _key(item: onnx.FunctionProto | onnx.NodeProto) -> tuple[str, str, str]:
 
 def _callees_first(functions: dict[tuple, onnx.FunctionProto]) -> list[onnx.FunctionProto]:
     """The functions, each after those that it calls.  FileFormatError where one calls itself, directly or not."""
-    calls = {key: {_key(n) for n, _ in nodes_of(f)} & set(functions) for key, f in functions.items()}
-    order: list[onnx.FunctionProto] = []
-    while calls:
-        ready = [key for key, called in calls.items() if not called & set(calls)]
-        if not ready:
-            raise FileFormatError(f"the function {next(iter(calls))[1]!r} calls itself, directly or through others: "
-                                  "a model cannot be recursive")
-        for key in ready:
-            del calls[key]
-            order.append(functions[key])
-    return order
+    calls = {key: {_key(n) for n, _ in nodes_of(f)} & functions.keys() for key, f in functions.items()}
+    try:
+        return [functions[key] for key in graphlib.TopologicalSorter(calls).static_order()]
+    except graphlib.CycleError as error:
+        names = " -> ".join(repr(key[1]) for key in error.args[1][:5])
+        raise FileFormatError(f"a function calls itself, directly or through others ({names}): a model cannot be "
+                              "recursive") from error
 
 
 def _expanded(graph: onnx.GraphProto | onnx.FunctionProto, known: dict[tuple, tuple[int, int]]) -> tuple[int, int]:

@@ -57,8 +57,11 @@ class Limits:
         shapes = [x.shape for x in inputs if hasattr(x, "shape")]
         if math.prod(map(math.prod, shapes)) * 8 <= self.memory:       # never more than that: the usual case, at once
             return
-        with contextlib.suppress(ValueError):                          # shapes that do not broadcast are not combined so
-            self.check_shape(what, np.broadcast_shapes(*shapes))
+        try:
+            shape = np.broadcast_shapes(*shapes)
+        except ValueError:                                             # not combined so: a convolution, a lookup
+            return
+        self.check_shape(what, shape)
 
 
 limits = Limits()

@@ -84,8 +84,8 @@ def _read_part(folder: str, location: str, offset: int, length: int, what: str) 
     whoever sent the model could not read himself.
     """
     root = os.path.realpath(folder)
-    target = os.path.realpath(os.path.join(root, location))
-    if "\0" in location or os.path.isabs(location) or os.path.commonpath([target, root]) != root:
+    target = "" if "\0" in location else os.path.realpath(os.path.join(root, location))
+    if not target or os.path.isabs(location) or os.path.commonpath([target, root]) != root:
         raise FileFormatError(f"{what} points out of the model's folder, to {location!r}")
     if target != os.path.normpath(os.path.join(root, location)):
         raise FileFormatError(f"{what} points to {location!r}, a symbolic link; put the file itself into the model's folder")
@@ -230,12 +230,15 @@ def sorted_nodes(graph: onnx.GraphProto, outer: set[str] = frozenset()) -> list[
 
 
 def _names_read(node: onnx.NodeProto) -> set[str]:
-    """Inputs of a node, and every name that its inner graphs mention (a superset of what they take from outside)."""
-    names, stack = set(node.input) - {""}, [a.g for a in node.attribute if a.type == a.GRAPH]
+    """Inputs of a node, and what its inner graphs take from outside: the names they read and do not define themselves."""
+    names = set(node.input) - {""}
+    stack = [(a.g, {""}) for a in node.attribute if a.type == a.GRAPH]
     while stack:
-        graph = stack.pop()
-        names.update(o.name for o in graph.output)
+        graph, defined = stack.pop()
+        defined = defined.union((i.name for i in graph.input), (t.name for t in graph.initializer),
+                                (o for inner in graph.node for o in inner.output))
+        names.update(o.name for o in graph.output if o.name not in defined)
         for inner in graph.node:
-            names.update(inner.input)
-            stack.extend(a.g for a in inner.attribute if a.type == a.GRAPH)
-    return names - {""}
+            names.update(name for name in inner.input if name not in defined)
+            stack.extend((a.g, defined) for a in inner.attribute if a.type == a.GRAPH)
+    return names

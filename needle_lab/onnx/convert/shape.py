@@ -48,6 +48,8 @@ def Size(x):
 @since(5)
 def Reshape(x, shape, *, allowzero=0):
     sizes = [n if n or allowzero else x.shape[i] for i, n in enumerate(ints(shape))]
+    if any(n < -1 for n in sizes):                       # numpy takes any negative number for -1
+        raise ShapeError(f"Reshape: {tuple(ints(shape))} has a negative length")
     if -1 in sizes and 0 in sizes:                       # -1 next to 0 is ambiguous for numpy
         sizes[sizes.index(-1)] = 0
     return ops.reshape(x, shape=tuple(sizes))
