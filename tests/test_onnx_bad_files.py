@@ -117,8 +117,8 @@ def test_inputs_that_are_no_tensors():
         load(proto)
 
 
-LIES = [{"dims": [1000]}, {"dims": [-1]}, {"dims": [0]}, {"dims": [2**40, 2**40]}, {"dims": [2, 2, 2**62]}, {"data_type": 99},
-        {"data_type": 0}, {"data_type": INT64}, {"raw_data": b"123"}]
+LIES = [{"dims": [1000]}, {"dims": [-1]}, {"dims": [0]}, {"dims": [2**40, 2**40]}, {"dims": [2, 2, 2**62]},
+        {"data_type": 99}, {"data_type": 0}, {"data_type": INT64}, {"raw_data": b"123"}]
 
 
 @pytest.mark.parametrize("change", LIES, ids=str)

@@ -1,3 +1,3 @@
-"""PyTorch's place for the functions behind the layers: `import needle_lab.nn.functional as F`.  They are `needle_lab.ops`."""
+"""PyTorch's place for the functions behind the layers, `import needle_lab.nn.functional as F`: they are `needle_lab.ops`."""
 
 from ..ops import *  # noqa: F403
