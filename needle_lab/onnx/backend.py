@@ -1,6 +1,6 @@
 """The interface of ONNX's own test suite: `Backend.prepare(model).run(inputs)`, numpy in and out.
 
-    python ../shared/conformance/onnx_score.py needle_lab.onnx.backend
+    make test-onnx
 """
 
 from __future__ import annotations
