@@ -42,9 +42,9 @@ def ones(*shape, dtype=float32, device: Device | str | None = None, requires_gra
     return full(_flat(shape), 1, dtype, device, requires_grad)
 
 
-def empty(*shape, dtype=float32, device: Device | str | None = None) -> Tensor:
+def empty(*shape, dtype=float32, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory: whatever was there."""
-    return Tensor(np.empty(_flat(shape), as_dtype(dtype)), device=device)
+    return Tensor(np.empty(_flat(shape), as_dtype(dtype)), requires_grad, device)
 
 
 def full_like(x: Tensor, value, dtype=None) -> Tensor:

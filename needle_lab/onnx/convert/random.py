@@ -15,26 +15,31 @@ def _generator(seed) -> np.random.Generator:
     return default_generator.numpy if seed is None else np.random.default_rng(int(np.float32(seed).view(np.uint32)))
 
 
+def _drawn(operator: str, shape, dtype: np.dtype, draw: str, a: float, b: float, seed) -> Tensor:
+    shape = limits.check_shape(operator, shape, np.float64)
+    return Tensor(getattr(_generator(seed), draw)(a, b, shape).astype(dtype))
+
+
 @since(1)
 def RandomNormal(*, shape, dtype=1, mean=0.0, scale=1.0, seed=None):
-    shape = limits.check_shape("RandomNormal", shape, np.float64)
-    return Tensor(_generator(seed).normal(mean, scale, shape).astype(numpy_dtype(dtype)))
+    return _drawn("RandomNormal", shape, numpy_dtype(dtype), "normal", mean, scale, seed)
 
 
 @since(1)
 def RandomNormalLike(x, *, dtype=None, mean=0.0, scale=1.0, seed=None):
-    return Tensor(_generator(seed).normal(mean, scale, x.shape).astype(x.dtype if dtype is None else numpy_dtype(dtype)))
+    kind = x.dtype if dtype is None else numpy_dtype(dtype)
+    return _drawn("RandomNormalLike", x.shape, kind, "normal", mean, scale, seed)
 
 
 @since(1)
 def RandomUniform(*, shape, dtype=1, low=0.0, high=1.0, seed=None):
-    shape = limits.check_shape("RandomUniform", shape, np.float64)
-    return Tensor(_generator(seed).uniform(low, high, shape).astype(numpy_dtype(dtype)))
+    return _drawn("RandomUniform", shape, numpy_dtype(dtype), "uniform", low, high, seed)
 
 
 @since(1)
 def RandomUniformLike(x, *, dtype=None, low=0.0, high=1.0, seed=None):
-    return Tensor(_generator(seed).uniform(low, high, x.shape).astype(x.dtype if dtype is None else numpy_dtype(dtype)))
+    kind = x.dtype if dtype is None else numpy_dtype(dtype)
+    return _drawn("RandomUniformLike", x.shape, kind, "uniform", low, high, seed)
 
 
 @since(15)
