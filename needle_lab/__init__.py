@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors, graph, nn, ops, optim, random
 from ._version import __version__
 from .backend.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
+from .backend.fast import fast_available, use_fast
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
 from .dtypes import (
     bfloat16,

@@ -4,6 +4,7 @@
     Node    one call of an Op, as data: (op, inputs, attrs); the drawn graph, ONNX export and backward all read it
     order   a Node is made after the Nodes it reads, so "newest first" is a topological order; nothing recurses
     rule    gradient of the outputs -> gradient of the inputs, written in Ops itself, so it can be differentiated again
+    fused   the same gradient as one function of arrays, where that is faster: used when nobody will differentiate it
 
 The gradient of a sum of paths is the sum of their gradients: that is the one place where gradients are added.
 """
@@ -23,6 +24,7 @@ import numpy as np
 from .backend.device import Device, cpu, host_fallback, to_device
 from .dtypes import float32, float64, is_floating, promote
 from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
+from .backend.fast import use_fast
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
 
@@ -98,6 +100,7 @@ class Op:
         self.forward, self.onnx, self.promote = forward, onnx, promote
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
         self.kernels: dict[str, Callable] = {}
+        self.backward_kernels: dict[str, Callable] = {}
         parameters = inspect.signature(forward).parameters.values()
         self.attributes = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         self.most_inputs = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
@@ -197,6 +200,10 @@ class Op:
     def _run(self, device: Device, arrays: list, attrs: dict):
         """The device's kernel; without one (or where it declines) the forward on the host, which is reported."""
         if device.backend == "numpy":
+            if use_fast.enabled and "fast" in self.kernels:
+                result = self.kernels["fast"](*arrays, **attrs)
+                if result is not NotImplemented:
+                    return result
             return self.forward(*arrays, **attrs)
         kernel = self.kernels.get(device.backend)
         result = kernel(*arrays, **attrs) if kernel else NotImplemented
@@ -238,6 +245,19 @@ def kernel(target: Op, backend: str):
     """
     def attach(function: Callable) -> Callable:
         target.kernels[backend] = function
+        return function
+    return attach
+
+
+def backward_kernel(target: Op, backend: str = "numpy"):
+    """Attach an op's gradient as one function of arrays: `(needs, g, y, *inputs, **attrs) -> gradients`.
+
+    needs: which inputs want a gradient; None may stand for the others. g and y are as for the rule, as arrays. It is
+    used where the gradient itself will not be differentiated; the rule, written in ops, stays the definition, and is
+    what tests compare this with. `return NotImplemented` declines a case.
+    """
+    def attach(function: Callable) -> Callable:
+        target.backward_kernels[backend] = function
         return function
     return attach
 
@@ -313,8 +333,9 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                 _call_hooks(node, slots)
                 found.update({(node, i): g for i, g in enumerate(slots) if keys and g is not None and (node, i) in keys})
                 if needs is None or node in needs:
-                    for x, g in zip(node.inputs, _input_gradients(node, slots), strict=True):
-                        if isinstance(x, Tensor) and _is_needed(x, needs, keys):
+                    wanting = tuple([isinstance(x, Tensor) and _is_needed(x, needs, keys) for x in node.inputs])
+                    for x, wants, g in zip(node.inputs, wanting, _input_gradients(node, slots, wanting), strict=True):
+                        if wants:
                             g = g() if callable(g) else g
                             if g is not None:
                                 add(x, _fit(g, x, node.op))
@@ -330,8 +351,23 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
     """Add d(sum of y * gradient)/d(leaf) to `.grad` of every leaf that requires a gradient."""
     gradient = _seed(y, gradient)
     found = propagate([y], [gradient], None, create_graph, retain_graph or create_graph)
+    given = {_memory_of(gradient)}
     for leaf, g in found.items():
-        leaf.grad = g if leaf.grad is None else leaf.grad + g
+        if leaf.grad is not None:
+            leaf.grad = leaf.grad + g
+            continue
+        if _memory_of(g) in given:          # y = a + b hands one array to both: each gets its own, as .grad may be changed
+            g = g.clone()
+        given.add(_memory_of(g))
+        leaf.grad = g
+
+
+def _memory_of(x: Tensor) -> int:
+    """Identifies the array that a tensor's values lie in, which views share."""
+    data = x.data
+    while getattr(data, "base", None) is not None:
+        data = data.base
+    return id(data)
 
 
 def grad(outputs, inputs, gradients=None, create_graph: bool = False, retain_graph: bool | None = None,
@@ -396,14 +432,18 @@ def _is_needed(x: Tensor, needs: set[Node] | None, keys: set | None) -> bool:
     return x.node in needs or key_of(x) in keys
 
 
-def _input_gradients(node: Node, slots: list) -> tuple:
-    """Run the op's rule on one node and check that it answered once per input."""
+def _input_gradients(node: Node, slots: list, wanting: tuple[bool, ...]) -> tuple:
+    """Run the op's rule on one node, or its fused form, and check that it answered once per input."""
     rule_op = node.op
     for i, (x, version) in enumerate(zip(node.inputs, node.versions, strict=True)):
         if isinstance(x, Tensor) and x._version[0] != version and rule_op.reads(i):
             raise GraphError(f"backward through {rule_op.name!r}: its input {i} of shape {x.shape} was changed in place "
                              "after it was used; change a .clone(), or change it after backward")
     device = next(x.device for x in node.inputs if isinstance(x, Tensor))
+    if rule_op.backward_kernels and not _mode.enabled:
+        fused = _fused_gradients(node, slots, wanting, device)
+        if fused is not None:
+            return fused
     y: Any = None
     if node.outputs is not None:
         device = node.attrs.get("device", device)
@@ -417,6 +457,28 @@ def _input_gradients(node: Node, slots: list) -> tuple:
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")
     return answer
+
+
+def _fused_gradients(node: Node, slots: list, wanting: tuple[bool, ...], device: Device) -> tuple | None:
+    """The answer of the op's backward kernel, or None where there is none for this device and these dtypes."""
+    kernels = node.op.backward_kernels
+    dtype = next(g.data.dtype for g in slots if g is not None)
+    if dtype is not float32 and dtype is not float64:
+        return None                                  # narrow floats: the rule widens and rounds where it must
+    arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
+    if any(wants and x.dtype is not dtype for wants, x in zip(wanting, arrays, strict=True)):
+        return None
+    gradients = [None if g is None else g.data for g in slots]
+    single = node.count == 1
+    given = (wanting, gradients[0] if single else tuple(gradients),
+             node.outputs[0] if single and node.outputs is not None else node.outputs)
+    for backend in ("fast", device.backend) if device.backend == "numpy" else (device.backend,):
+        if backend in kernels and (backend != "fast" or use_fast.enabled):
+            answer = kernels[backend](*given, *arrays, **node.attrs)
+            if answer is not NotImplemented:
+                answer = answer if type(answer) is tuple else (answer,)
+                return tuple([None if g is None else _wrap(g, device, None, 0) for g in answer[:len(arrays)]])
+    return None
 
 
 def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:

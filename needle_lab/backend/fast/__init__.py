@@ -1,0 +1,41 @@
+"""The extra [fast]: Numba kernels for the CPU, attached to ops like a device's kernels, under the name "fast".
+
+    __init__.py     the switch
+    kernels.py      which op they serve, and when they decline: `@kernel(op, "fast")`, `@backward_kernel(op, "fast")`
+    compiled.py     the loops themselves, compiled at their first call; the results are kept on disk
+
+They are on where Numba is installed. Numba is imported when the first of them is called, never by `import needle_lab`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+from ...errors import MissingExtraError
+
+
+@functools.cache
+def fast_available() -> bool:
+    """Whether Numba, which the [fast] kernels need, is installed."""
+    return importlib.util.find_spec("numba") is not None
+
+
+class use_fast:
+    """Compute with the [fast] kernels or without: `ndl.use_fast(False)`, or `with ndl.use_fast(False): ...` for a while.
+
+    The setting holds for the whole process.  MissingExtraError for True where Numba is not installed.
+    """
+
+    enabled = fast_available()
+
+    def __init__(self, enabled: bool = True):
+        if enabled and not fast_available():
+            raise MissingExtraError("the [fast] kernels need Numba. Install it: pip install 'needle-lab[fast]'")
+        self.before, use_fast.enabled = use_fast.enabled, bool(enabled)
+
+    def __enter__(self) -> use_fast:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        use_fast.enabled = self.before
