@@ -8,11 +8,11 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import op
-from .conv import crop_map, output_size, pad_map, pad_pairs, spread, window_slices
 from .elementwise import abs
 from .reduce import max as max_
 from .reduce import mean
 from .shape import index_select
+from .windows import crop_map, output_size, pad_map, pad_pairs, spread, window_slices
 
 # --- ops ------------------------------------------------------------------------------------------------------------
 

@@ -1,45 +1,270 @@
-"""Winograd's convolution F(4x4, 3x3): 4x4 outputs of a 3x3 kernel from 36 multiplications instead of 144.
+"""Winograd's convolution: a 3x3 kernel with stride 1 from 2.25 to 4 times fewer multiplications.
 
-A tile of 6x6 inputs, a kernel of 3x3 and a tile of 4x4 outputs are each brought into a space of 36 numbers, where the
+A tile of 6x6 inputs d, a kernel g and a tile of 4x4 outputs Y are each brought into a space of 36 numbers, where the
 convolution is a plain product (Winograd, 1980; Lavin and Gray, 2015):
 
-    Y = A^T [ (G g G^T) * (B^T d B) ] A
+    Y = A^T [ (G g G^T) * (B^T d B) ] A               F(4x4, 3x3): 36 multiplications instead of 144
 
 Summed over channels, the products become 36 matrix products; the transforms are matrix products too, with the Kronecker
-squares of B, G and A. The price is accuracy: adding and subtracting multiples up to 8 costs a digit against the direct
-sum (errors of 1e-5 of the largest output, not 6e-7), so it is off unless asked for: `with ndl.winograd(): ...`.
+squares of A, B and G. The idea is polynomial: evaluate two polynomials at six points, multiply, and interpolate the
+product (Toom and Cook). Which points is free, and decides the accuracy, as the powers of a point are what is added and
+subtracted.
 """
 
 from __future__ import annotations
 
 import threading
+from fractions import Fraction
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..threads import parallel
+from .scratch import scratch
+from .strategies import BLOCK_VALUES, LEAST_BATCH, SMALL_MAP, Strategy, batch_first
+from .windows import Geometry
+
 TILE, PATCH = 4, 6                       # outputs and inputs of a tile along one side: 4 + 3 - 1
+POINTS = (0, Fraction(2, 3), -Fraction(2, 3), Fraction(3, 2), -Fraction(3, 2))       # and infinity
 
-_B = np.array([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-               [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]])
-_G = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-               [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]])
-_A = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-INPUT, KERNEL, OUTPUT = (np.kron(m, m).astype(np.float32) for m in (_B, _G, _A))       # (36, 36), (36, 9), (16, 36)
+# --- matrices -------------------------------------------------------------------------------------------------------
 
-LEAST_CHANNELS = 32                      # below, the transforms cost more than the products save (measured)
-LEAST_TILES = 48                         # tiles of a batch that pay for transforming the weights (measured)
-BLOCK_VALUES = 1_500_000                 # numbers in the 36 matrices of a block of samples: 6 MB
+
+def toom_cook(outputs: int, taps: int, points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A (n, outputs), G (n, taps), B (n, n) of F(outputs, taps), n = outputs + taps - 1, by n - 1 points and infinity.
+
+    y_i = sum_k g_k d_(i + k)  =  A^T [(G g) * (B d)]
+    """
+    points = [Fraction(p) for p in points]
+    a = [[p ** i for i in range(outputs)] for p in points] + [[0] * (outputs - 1) + [1]]
+    g, b = [], []
+    for p in points:
+        others = [q for q in points if q != p]
+        scale = Fraction(1)
+        for q in others:
+            scale *= p - q
+        g.append([p ** k / scale for k in range(taps)])
+        b.append([*_from_roots(others), 0])
+    g.append([0] * (taps - 1) + [1])
+    b.append(_from_roots(points))
+    a_, g_, b_ = (np.array([[float(v) for v in row] for row in m]) for m in (a, g, b))
+    return a_, g_, b_
+
+
+def _from_roots(roots) -> list[Fraction]:
+    """The coefficients of the product of (x - root), lowest first."""
+    c = [Fraction(1)]
+    for root in roots:
+        c = [low - root * high for low, high in zip([Fraction(0), *c], [*c, Fraction(0)], strict=True)]
+    return c
+
+
+F4 = toom_cook(4, 3, POINTS)
+# A map of two places padded by one: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1, by three multiplications instead of six:
+# g1 (d0 + d1) is in both sums, and (g2 - g1) d1, (g0 - g1) d0 put right what it has too much of.
+TWO = (np.array([[1.0, 1], [1, 0], [0, 1]]), np.array([[0.0, 1, 0], [0, -1, 1], [1, -1, 0]]),
+       np.array([[1.0, 1], [0, 1], [1, 0]]))
+
+
+def _line(size: int, out: int, before: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The matrices of a dimension whose map is covered by one tile, for its real inputs alone; None if it is longer."""
+    if size == out == 2 and before == 1:
+        return TWO
+    if out <= TILE and before >= 0 and before + size <= PATCH:
+        a, g, b = F4
+        return a[:, :out], g, b[:, before:before + size]
+    return None
+
+# --- the strategy ---------------------------------------------------------------------------------------------------
+
+
+class Winograd(Strategy):
+    """Tiles of the input into the space of products, one matrix product for each of its numbers, and back.
+
+    A map no larger than a tile needs no tiling: its border of zeros is left out of B, and all samples form one product.
+    """
+
+    name = "winograd"
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        lines = [_line(n, m, b) for n, m, (b, _) in zip(g.size, g.out, g.pads, strict=True)]
+        self.one_tile = None not in lines
+        (a0, g0, b0), (a1, g1, b1) = [line or F4 for line in lines] if self.one_tile else (F4, F4)
+        self.inputs, self.kernel, self.outputs = (np.kron(p, q).astype(np.float32) for p, q in
+                                                  ((b0, b1), (g0, g1), (a0.T, a1.T)))
+        self.numbers = len(self.inputs)
+        self.tiles = (1, 1) if self.one_tile else tuple(-(-m // TILE) for m in g.out)
+        self.batch_last = self.one_tile or (g.windows < SMALL_MAP and g.x[0] >= LEAST_BATCH)
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        return (g.kernel == (3, 3) and g.stride == (1, 1) == g.dilation and g.groups == 1 and g.dtype == np.float32
+                and all(p <= 2 for pair in g.pads for p in pair))
+
+    @classmethod
+    def pays(cls, g: Geometry, what: str, reuse: bool) -> bool:
+        """Whether its work, in units of a multiplication inside a large product, is under that of im2col."""
+        return cls.fits(g) and cls(g).work(what, reuse) < 0.9 * g.x[0] * g.windows * g.places * g.x[1] * (g.weight[0] + MOVED)
+
+    def work(self, what: str, reuse: bool) -> float:
+        """Products, transforms and values moved, in multiplications."""
+        g = self.geometry
+        tiles = g.x[0] * self.tiles[0] * self.tiles[1]
+        channels, outputs = g.x[1], g.weight[0]
+        moved = (len(self.inputs[0]) * channels + len(self.outputs) * outputs) * tiles
+        weights = self.numbers * WEIGHT_MOVED * channels * outputs * (not reuse)
+        return self.multiplications() * (1 + FEW_TILES / tiles) + moved * (self.numbers + MOVED) + weights
+
+    def multiplications(self) -> int:
+        g = self.geometry
+        return self.numbers * g.weight[0] * g.x[1] * g.x[0] * self.tiles[0] * self.tiles[1]
+
+    def why(self) -> str:
+        g = self.geometry
+        less = Strategy.multiplications(self) / self.multiplications()
+        unit = "the map is one tile" if self.one_tile else f"{self.tiles[0]}x{self.tiles[1]} tiles of 4x4 outputs"
+        return f"{unit}, {self.numbers} products each: {less:.1f} times fewer multiplications than the sum of {g.places} places"
+
+    def prepare(self, weight):
+        outputs, channels = weight.shape[:2]
+        flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
+        return (self.kernel @ flat.T).reshape(-1, outputs, channels)
+
+    def prepare_input(self, weight):
+        outputs, channels = weight.shape[:2]
+        flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
+        return (self._flipped().kernel[:, ::-1] @ flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
+
+    def _flipped(self) -> Winograd:
+        """The input gradient is a convolution too: of g, with the kernel turned round, inputs and outputs swapped."""
+        g = self.geometry
+        return Winograd(Geometry(g.y, (g.x[1], g.weight[0], 3, 3), g.stride, tuple((2 - b, 2 - a) for b, a in g.pads),
+                                 g.dilation, 1, g.dtype))
+
+    def forward(self, x, prepared):
+        shape = (*self.geometry.y[1:], len(x))
+        y = batch_first(np.empty(shape, x.dtype)) if self.batch_last else np.empty((len(x), *shape[:-1]), x.dtype)
+
+        def block(at):
+            spread = self._spread(x, *at)
+            products = scratch("products", (self.numbers, y.shape[1], spread.shape[2]), x.dtype)
+            np.matmul(prepared, spread, out=products)
+            self._gather(products, y, *at)
+        parallel(block, self._blocks(len(x)))
+        return y
+
+    def input_gradient(self, g, prepared):
+        return self._flipped().forward(g, prepared)
+
+    def weight_gradient(self, x, g):
+        """The adjoint: gradients of the 36 products, times the 36 numbers of the inputs, summed over all tiles."""
+        shape = self.geometry.weight
+        total = np.zeros((self.numbers, *shape[:2]), x.dtype)
+        for at in self._blocks(len(x)):
+            total += np.matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
+        return (total.reshape(self.numbers, -1).T @ self.kernel).reshape(shape)
+
+    def _blocks(self, n: int):
+        """(first sample, last, first row of tiles, last), so that a block's numbers stay in the cache."""
+        g, (down, across) = self.geometry, self.tiles
+        most = max(1, 6 * BLOCK_VALUES // (self.numbers * (g.x[1] + g.weight[0])))            # tiles
+        samples = n if self.batch_last and not self.one_tile else min(n, max(1, most // (down * across)))
+        rows = max(1, most // (samples * across))
+        return [(i, min(i + samples, n), r, min(r + rows, down)) for i in range(0, n, samples) for r in range(0, down, rows)]
+
+    def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
+        """The numbers of a block of tiles: (numbers, C, tiles)."""
+        n, channels = stop - start, x.shape[1]
+        if self.one_tile:
+            patches = scratch("patches", (*x.shape[2:], channels, n), x.dtype)
+            patches[...] = x[start:stop].transpose(2, 3, 1, 0)
+        else:
+            height, width = TILE * (bottom - top) + 2, TILE * self.tiles[1] + 2
+            padded = self._map("padded", n, channels, height, width, x.dtype)
+            padded[...] = 0
+            (above, _), (left, _) = self.geometry.pads
+            rows, columns = _overlap(TILE * top - above, height, x.shape[2]), _overlap(-left, width, x.shape[3])
+            padded[:, :, rows[1], columns[1]] = x[start:stop, :, rows[0], columns[0]]
+            s0, s1, s2, s3 = padded.strides
+            tiles, steps = self._order(n, bottom - top, self.tiles[1]), self._order(s0, TILE * s2, TILE * s3)
+            patches = scratch("patches", (PATCH, PATCH, channels, *tiles), x.dtype)
+            patches[...] = as_strided(padded, patches.shape, (s2, s3, s1, *steps))
+        flat = patches.reshape(self.inputs.shape[1], -1)
+        spread = np.matmul(self.inputs, flat, out=scratch("spread", (self.numbers, flat.shape[1]), x.dtype))
+        return spread.reshape(self.numbers, channels, -1)
+
+    def _gather(self, products, y, start, stop, top, bottom) -> None:
+        """From the products of a block of tiles to its part of y."""
+        flat = products.reshape(self.numbers, -1)
+        tiles = np.matmul(self.outputs, flat, out=scratch("patches", (len(self.outputs), flat.shape[1]), y.dtype))
+        for target, source in self._pieces(tiles, y, start, stop, top, bottom):
+            target[...] = source
+
+    def _spread_gradient(self, g, start, stop, top, bottom) -> np.ndarray:
+        """The adjoint of `_gather`: (numbers, O, tiles)."""
+        count = (stop - start) * (bottom - top) * self.tiles[1]
+        tiles = scratch("patches", (len(self.outputs), g.shape[1] * count), g.dtype)
+        if any(m % TILE for m in self.geometry.out) and not self.one_tile:
+            tiles[...] = 0
+        for source, target in self._pieces(tiles, g, start, stop, top, bottom):
+            target[...] = source
+        products = scratch("products", (self.numbers, tiles.shape[1]), g.dtype)
+        return np.matmul(self.outputs.T, tiles, out=products).reshape(self.numbers, g.shape[1], count)
+
+    def _pieces(self, tiles, y, start, stop, top, bottom):
+        """Pairs of views: of a map y (N, O, *out), and of what lies there in the tiles of a block."""
+        n, outputs = stop - start, y.shape[1]
+        if self.one_tile:
+            yield y[start:stop], tiles.reshape(*self.geometry.out, outputs, n).transpose(3, 2, 0, 1)
+            return
+        order = self._order(n, bottom - top, self.tiles[1])
+        tiles = tiles.reshape(TILE, TILE, outputs, *order)
+        tiles = tiles.transpose(0, 1, 5, 2, 3, 4) if self.batch_last else tiles.swapaxes(2, 3)     # 4, 4, n, O, down, across
+        for i in range(TILE):
+            for j in range(TILE):
+                part = y[start:stop, :, TILE * top + i:TILE * bottom:TILE, j::TILE]
+                yield part, tiles[i, j, :, :, :part.shape[2], :part.shape[3]]
+
+    def _order(self, samples: int, down: int, across: int) -> tuple[int, int, int]:
+        return (down, across, samples) if self.batch_last else (samples, down, across)
+
+    def _map(self, name: str, n: int, channels: int, height: int, width: int, dtype) -> np.ndarray:
+        """Scratch for (n, channels, height, width), in the memory order of the layout."""
+        if self.batch_last:
+            return batch_first(scratch(name, (channels, height, width, n), dtype))
+        return scratch(name, (n, channels, height, width), dtype)
+
+
+def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
+    """Where a window first .. first + length - 1 lies in a map of this size: the slice of the map, and of the window."""
+    start, stop = max(0, first), max(0, min(size, first + length))
+    return slice(start, stop), slice(start - first, stop - first)
+
+
+# What else costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core):
+MOVED = 15                               # to copy one value into or out of a tile or a column
+WEIGHT_MOVED = 34                        # to bring one number of a kernel into the space of products
+FEW_TILES = 8                            # a product over this many columns runs at half its speed
+
+# --- the switch -----------------------------------------------------------------------------------------------------
 
 
 class _Switch(threading.local):
-    enabled = False
+    enabled = True
 
 
 _switch = _Switch()
 
 
+def winograd_allowed() -> bool:
+    """Whether convolutions of this thread may be computed this way."""
+    return _switch.enabled
+
+
 class winograd:
-    """Allow Winograd's convolution: `with ndl.winograd(): ...`; or for good: `ndl.winograd()`, `ndl.winograd(False)`."""
+    """Allow or forbid Winograd's convolution: `with ndl.winograd(False): ...`; or for good: `ndl.winograd(False)`."""
 
     def __init__(self, enabled: bool = True):
         self.before, _switch.enabled = _switch.enabled, bool(enabled)
@@ -49,34 +274,3 @@ class winograd:
 
     def __exit__(self, *exc) -> None:
         _switch.enabled = self.before
-
-
-def pays(x, weight, stride, pads, dilation, groups, out) -> bool:
-    """Whether a convolution can be and should be computed this way."""
-    return (_switch.enabled and x.dtype == np.float32 == weight.dtype and weight.shape[2:] == (3, 3)
-            and stride == (1, 1) == dilation and groups == 1 and min(weight.shape[:2]) >= LEAST_CHANNELS
-            and all(p >= 0 for pair in pads for p in pair)
-            and x.shape[0] * -(-out[0] // TILE) * -(-out[1] // TILE) >= LEAST_TILES)
-
-
-def winograd_convolution(x: np.ndarray, weight: np.ndarray, pads, out) -> np.ndarray:
-    """The convolution of x (N, C, H, W) with weight (O, C, 3, 3), stride 1, padded by pads -> (N, O, *out)."""
-    n, channels, height, width = x.shape
-    outputs, (down, across) = weight.shape[0], (-(-size // TILE) for size in out)
-    (top, _), (left, _) = pads
-    kernels = (KERNEL @ np.ascontiguousarray(weight.reshape(outputs * channels, 9).T)).reshape(36, outputs, channels)
-    y = np.empty((n, outputs, *out), np.float32)
-    step = max(1, BLOCK_VALUES // (36 * (channels + outputs) * down * across))
-    for start in range(0, n, step):
-        block = x[start:start + step]
-        m = len(block)
-        padded = np.zeros((m, channels, TILE * down + 2, TILE * across + 2), np.float32)
-        padded[:, :, top:top + height, left:left + width] = block
-        s0, s1, s2, s3 = padded.strides
-        patches = as_strided(padded, (PATCH, PATCH, channels, m, down, across), (s2, s3, s1, s0, TILE * s2, TILE * s3))
-        spread = INPUT @ patches.reshape(36, -1)                                       # 36 numbers for each patch
-        products = np.matmul(kernels, spread.reshape(36, channels, -1))                # sums over the channels
-        tiles = (OUTPUT @ products.reshape(36, -1)).reshape(TILE, TILE, outputs, m, down, across)
-        whole = tiles.transpose(3, 2, 4, 0, 5, 1).reshape(m, outputs, TILE * down, TILE * across)
-        y[start:start + m] = whole[:, :, :out[0], :out[1]]
-    return y

@@ -1,0 +1,328 @@
+"""The strategies of a convolution, each with its forward pass and its two gradients; `convolve` chooses among them.
+
+    pointwise    1x1 kernels: the map is already the matrix of columns; one product. A stride slices first.
+    im2col       each window becomes a column; one product of the weight's rows with the columns. Two layouts:
+                   per sample    large maps: a sample's columns stay in the cache, its result lies in y as it is
+                   batch last    small maps: memory order (C, H, W, N), the whole batch in one product; what is copied
+                                 are runs of N values or more, and the next layer finds its input in this order
+    depthwise    one input channel an output: products are too thin for a matrix, so places are added one by one
+    winograd     3x3 kernels with stride 1, fewer multiplications: in winograd.py
+
+All three are one sum of products  y[n, o, window] * w[o, c, place] * x[n, c, window + place],  seen from three sides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..threads import parallel
+from .scratch import scratch
+from .windows import Geometry
+
+SMALL_MAP = 256              # maps with fewer windows are computed batch last where the batch has ...
+LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
+MOST_BATCH = 256             # samples in one matrix of columns
+TINY = 1 << 14               # multiplications below which the number of numpy calls decides
+BLOCK_VALUES = 1 << 18       # numbers in a block of columns: 1 MiB of float32, what the L2 cache of a core holds
+
+# --- layouts --------------------------------------------------------------------------------------------------------
+
+
+def batch_last(x: np.ndarray, name: str = "batch last") -> np.ndarray:
+    """x (N, C, *size) -> (C, *size, N) in this memory order: x itself if it lies so, else a copy in scratch memory."""
+    view = x.transpose(*range(1, x.ndim), 0)
+    if view.flags.c_contiguous:
+        return view
+    copy = scratch(name, view.shape, x.dtype)
+    if x.flags.c_contiguous and x.size > BLOCK_VALUES // 8:      # numpy walks the target: in tiles, both sides stay in cache
+        rows, flat = x.reshape(len(x), -1), copy.reshape(-1, len(x))
+        for start in range(0, rows.shape[1], 64):
+            flat[start:start + 64] = rows[:, start:start + 64].T
+    else:
+        copy[...] = view
+    return copy
+
+
+def batch_first(y: np.ndarray) -> np.ndarray:
+    """y (C, *size, N) -> the view (N, C, *size)."""
+    return y.transpose(y.ndim - 1, *range(y.ndim - 1))
+
+
+def _parts(n: int, step: int) -> list[tuple[int, int]]:
+    return [(i, min(i + step, n)) for i in range(0, n, step)]
+
+# --- strategies -----------------------------------------------------------------------------------------------------
+
+
+class Strategy:
+    """One way to compute a convolution and its two gradients, for one geometry (already trimmed).
+
+    What depends on the weight alone is computed by `prepare`, so that a caller with constant weights does it once.
+    """
+
+    name = ""
+
+    def __init__(self, geometry: Geometry):
+        self.geometry = geometry
+
+    def why(self) -> str:
+        """One sentence with the numbers that decided."""
+        raise NotImplementedError
+
+    def multiplications(self) -> int:
+        """Of one forward pass."""
+        g = self.geometry
+        return math.prod(g.y) * math.prod(g.weight[1:])
+
+    def prepare(self, weight: np.ndarray) -> Any:
+        g = self.geometry
+        return np.ascontiguousarray(weight).reshape(g.groups, g.weight[0] // g.groups, -1)
+
+    def forward(self, x: np.ndarray, prepared: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def prepare_input(self, weight: np.ndarray) -> Any:
+        return Strategy.prepare(self, weight).swapaxes(1, 2)
+
+    def input_gradient(self, g: np.ndarray, prepared: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def weight_gradient(self, x: np.ndarray, g: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Empty(Strategy):
+    """Nothing to add: no samples, no windows or no channels."""
+
+    name = "empty"
+
+    def why(self) -> str:
+        return f"there is nothing to add: x {self.geometry.x}, weight {self.geometry.weight}, y {self.geometry.y}"
+
+    def forward(self, x, prepared):
+        return np.zeros((len(x), *self.geometry.y[1:]), x.dtype)
+
+    def prepare(self, weight):
+        return weight
+
+    prepare_input = prepare
+
+    def input_gradient(self, g, prepared):
+        return np.zeros((len(g), *self.geometry.x[1:]), g.dtype)
+
+    def weight_gradient(self, x, g):
+        return np.zeros(self.geometry.weight, x.dtype)
+
+
+class Im2col(Strategy):
+    """Each window becomes a column of C * places values; the weight's rows times the columns is the result.
+
+    In what follows a unit is an array (C, *size) of one sample, or (C, *size, N) of many: the code is the same, as the
+    windows of all its samples stand side by side.
+    """
+
+    name = "im2col"
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        self.batch_last = g.windows < SMALL_MAP and g.x[0] >= LEAST_BATCH or self.multiplications() < TINY
+        self.values = g.x[1] * g.places                          # in a window, over all groups
+        exact = all((b, a) == (0, 0) for b, a in g.pads)
+        self.whole = self.batch_last and exact and g.kernel == g.size      # the window is the map: it is its own column
+
+    def why(self) -> str:
+        g = self.geometry
+        layout = (f"maps have {g.windows} windows and the batch {g.x[0]} samples: batch last, one product for all"
+                  if self.batch_last else f"maps have {g.windows} windows: sample by sample, columns stay in the cache")
+        return f"a product ({g.weight[0]} x {self.values // g.groups}) @ columns; {layout}"
+
+    def _rows(self, samples: int) -> list[tuple[int, int]]:
+        """Ranges of the first output coordinate whose columns fit into the cache together."""
+        g = self.geometry
+        row = self.values * g.windows // max(g.out[0], 1) * samples
+        return _parts(g.out[0], max(1, BLOCK_VALUES // max(row, 1)))
+
+    def columns(self, unit: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """The windows with first coordinate in start .. stop - 1, as columns: (groups, values, windows * samples)."""
+        g = self.geometry
+        if self.whole:
+            return unit.reshape(g.groups, self.values // g.groups, -1)
+        rest = unit.shape[1 + len(g.size):]
+        columns = scratch("columns", (g.x[1], g.places, stop - start, *g.out[1:], *rest), unit.dtype)
+        for number, windows, seen, whole in g.inside(start, stop):
+            at = columns[:, number]
+            if not whole:
+                at[...] = 0
+            at[windows] = unit[seen]
+        return columns.reshape(g.groups, self.values // g.groups, -1)
+
+    def scatter(self, columns: np.ndarray, unit: np.ndarray, start: int, stop: int) -> None:
+        """The adjoint of `columns`: each value added to the place that it came from."""
+        g = self.geometry
+        if self.whole:
+            unit[...] = columns.reshape(unit.shape)
+            return
+        rest = unit.shape[1 + len(g.size):]
+        columns = columns.reshape(g.x[1], g.places, stop - start, *g.out[1:], *rest)
+        for number, windows, seen, _ in g.inside(start, stop):
+            unit[seen] += columns[:, number][windows]
+
+    def _units(self, n: int) -> list[tuple[int, int]]:
+        return _parts(n, MOST_BATCH if self.batch_last else 1)
+
+    def forward(self, x, prepared):
+        g, n = self.geometry, len(x)
+
+        def unit_product(unit, y):
+            flat = y.reshape(g.groups, g.weight[0] // g.groups, -1)
+            each = flat.shape[2] // g.out[0]
+            for start, stop in self._rows(unit.shape[-1] if self.batch_last else 1):
+                np.matmul(prepared, self.columns(unit, start, stop), out=flat[:, :, start * each:stop * each])
+        if not self.batch_last:
+            y = np.empty((n, *g.y[1:]), x.dtype)
+            parallel(lambda at: unit_product(x[at[0]], y[at[0]]), self._units(n))
+            return y
+        if n <= MOST_BATCH:
+            y = np.empty((*g.y[1:], n), x.dtype)
+            unit_product(batch_last(x), y)
+        else:
+            y = np.empty((*g.y[1:], n), x.dtype)
+            for start, stop in self._units(n):
+                part = scratch("product", (*g.y[1:], stop - start), x.dtype)
+                unit_product(batch_last(x[start:stop]), part)
+                y[..., start:stop] = part
+        return batch_first(y)
+
+    def input_gradient(self, g, prepared):
+        shape, out, n = self.geometry, self.geometry.out, len(g)
+
+        def unit_product(part, unit):
+            flat = part.reshape(shape.groups, shape.weight[0] // shape.groups, -1)
+            each = flat.shape[2] // out[0]
+            unit[...] = 0
+            for start, stop in self._rows(part.shape[-1] if self.batch_last else 1):
+                columns = scratch("columns", (shape.groups, self.values // shape.groups, (stop - start) * each), g.dtype)
+                np.matmul(prepared, flat[:, :, start * each:stop * each], out=columns)
+                self.scatter(columns, unit, start, stop)
+        if not self.batch_last:
+            x = np.empty((n, *shape.x[1:]), g.dtype)
+            parallel(lambda at: unit_product(g[at[0]], x[at[0]]), self._units(n))
+            return x
+        x = np.empty((*shape.x[1:], n), g.dtype)
+        for start, stop in self._units(n):
+            unit_product(batch_last(g[start:stop]), x[..., start:stop])
+        return batch_first(x)
+
+    def weight_gradient(self, x, g):
+        shape = self.geometry
+        total = np.zeros((shape.groups, shape.weight[0] // shape.groups, self.values // shape.groups), x.dtype)
+        for at, to in self._units(len(x)):
+            unit, part = (batch_last(x[at:to]), batch_last(g[at:to], "gradient")) if self.batch_last else (x[at], g[at])
+            flat = part.reshape(*total.shape[:2], -1)
+            each = flat.shape[2] // shape.out[0]
+            for start, stop in self._rows(to - at):
+                columns = self.columns(unit, start, stop)
+                total += np.matmul(flat[:, :, start * each:stop * each], columns.swapaxes(1, 2))
+        return total.reshape(shape.weight)
+
+
+class Pointwise(Im2col):
+    """A kernel of one place: what the windows see is the map, or a slice of it."""
+
+    name = "pointwise"
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        self.seen = tuple(slice(-b, -b + (m - 1) * s + 1, s) for (b, _), s, m in zip(g.pads, g.stride, g.out, strict=True))
+        self.all = g.out == g.size
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        return g.places == 1 and all(b <= 0 and a <= 0 for b, a in g.pads)
+
+    def why(self) -> str:
+        g = self.geometry
+        sliced = "" if self.all else f", of every {'x'.join(map(str, g.stride))}th place"
+        return f"a window is one place: a product ({g.weight[0]} x {g.weight[1]}) @ the map itself{sliced}"
+
+    def _rows(self, samples):
+        return [(0, self.geometry.out[0] if self.geometry.out else 1)]
+
+    def columns(self, unit, start, stop):
+        g = self.geometry
+        seen = unit if self.all else unit[(slice(None), *self.seen)]
+        return seen.reshape(g.groups, self.values // g.groups, -1)
+
+    def scatter(self, columns, unit, start, stop):
+        at = unit if self.all else unit[(slice(None), *self.seen)]
+        at[...] = columns.reshape(at.shape)
+
+
+class Depthwise(Strategy):
+    """One input channel an output: y = sum over places of (what the windows see there) * (one weight a channel)."""
+
+    name = "depthwise"
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        return g.weight[1] == 1 and g.groups > 1
+
+    def why(self) -> str:
+        g = self.geometry
+        return f"each of {g.weight[0]} outputs reads one channel: {g.places} scaled maps are added, no matrix product"
+
+    def _units(self, n: int):
+        """Samples one by one: with the scratch of one they stay in the cache."""
+        return range(n)
+
+    def _scaled(self, weight: np.ndarray, number: int) -> np.ndarray:
+        """The weights of a place, (C, O / C, 1, ...), to be multiplied with maps (C, 1, *out)."""
+        g = self.geometry
+        return weight.reshape(g.groups, -1, g.places)[:, :, number].reshape(g.groups, -1, *(1,) * len(g.out))
+
+    def prepare(self, weight):
+        return weight
+
+    prepare_input = prepare
+
+    def forward(self, x, prepared):
+        g = self.geometry
+        y = np.zeros((len(x), *g.y[1:]), x.dtype)
+
+        def one(i):
+            maps, product = y[i].reshape(g.groups, -1, *g.out), scratch("product", (g.weight[0], *g.out), x.dtype)
+            product = product.reshape(maps.shape)
+            for number, windows, seen, _ in g.inside(0, g.out[0]):
+                at = (windows[0], slice(None), *windows[1:])
+                np.multiply(x[i][seen][:, None], self._scaled(prepared, number), out=product[at])
+                maps[at] += product[at]
+        parallel(one, self._units(len(x)))
+        return y
+
+    def input_gradient(self, g, prepared):
+        shape = self.geometry
+        x = np.zeros((len(g), *shape.x[1:]), g.dtype)
+
+        def one(i):
+            maps = g[i].reshape(shape.groups, -1, *shape.out)
+            for number, windows, seen, _ in shape.inside(0, shape.out[0]):
+                part = maps[(windows[0], slice(None), *windows[1:])] * self._scaled(prepared, number)
+                x[i][seen] += part[:, 0] if part.shape[1] == 1 else part.sum(1)
+        parallel(one, self._units(len(g)))
+        return x
+
+    def weight_gradient(self, x, g):
+        shape = self.geometry
+        total = np.zeros((shape.groups, shape.weight[0] // shape.groups, shape.places), x.dtype)
+        letters = "defghij"[:len(shape.out)]
+        for i in self._units(len(x)):
+            maps = g[i].reshape(*total.shape[:2], *shape.out)
+            for number, windows, seen, _ in shape.inside(0, shape.out[0]):
+                part = maps[(windows[0], slice(None), *windows[1:])]
+                total[:, :, number] += np.einsum(f"c{letters},co{letters}->co", x[i][seen], part)
+        return total.reshape(shape.weight)
