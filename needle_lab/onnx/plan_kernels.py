@@ -1,0 +1,185 @@
+"""Ops that write their result into given memory: numpy functions with `out`, no tensors, nothing allocated.
+
+A kernel is `(out, *inputs, **attrs)`. An op that has none computes as always, and its result is copied.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..ops.conv import convolution, convolution_input
+from ..tensor import Tensor
+from .plan_lower import HERE, Call, Value
+
+Kernel = Callable[..., object]
+
+
+def _ufunc(function: np.ufunc) -> Kernel:
+    def kernel(out, *inputs):
+        function(*inputs, out=out)
+    return kernel
+
+
+def _relu(out, x):
+    np.maximum(x, 0, out=out)
+
+
+def _sigmoid(out, x):
+    np.multiply(x, 0.5, out=out)
+    np.tanh(out, out=out)
+    np.multiply(out, 0.5, out=out)
+    np.add(out, 0.5, out=out)
+
+
+def _square(out, x):
+    np.multiply(x, x, out=out)
+
+
+# Kernels that may write over their inputs: value by value, each read before it is written.
+IN_PLACE: dict[str, Kernel] = {
+    "add": _ufunc(np.add), "sub": _ufunc(np.subtract), "mul": _ufunc(np.multiply), "div": _ufunc(np.divide),
+    "maximum": _ufunc(np.maximum), "minimum": _ufunc(np.minimum), "clip_low": _ufunc(np.maximum),
+    "clip_high": _ufunc(np.minimum), "pow": _ufunc(np.power), "neg": _ufunc(np.negative), "abs": _ufunc(np.abs),
+    "exp": _ufunc(np.exp), "log": _ufunc(np.log), "sqrt": _ufunc(np.sqrt), "tanh": _ufunc(np.tanh),
+    "relu": _relu, "sigmoid": _sigmoid, "square": _square,
+}
+
+
+def _matmul(out, a, b):
+    np.matmul(a, b, out=out)
+
+
+def _linear(out, x, weight, bias=None):
+    np.matmul(x.reshape(-1, x.shape[-1]), weight.T, out=out.reshape(-1, out.shape[-1]))
+    if bias is not None:
+        np.add(out, bias, out=out)
+
+
+def _convolution(out, x, weight, bias=None, **geometry):
+    out[...] = convolution.forward(x, weight, bias, **geometry)
+
+
+def _convolution_input(out, g, weight, bias=None, **geometry):
+    out[...] = convolution_input.forward(g, weight, **geometry)
+    if bias is not None:
+        np.add(out, bias.reshape(-1, *(1,) * (out.ndim - 2)), out=out)
+
+
+def _sum(out, x, *, axis=None, keepdims=False):
+    np.sum(x, axis=axis, keepdims=keepdims, out=out)
+
+
+def _mean(out, x, *, axis=None, keepdims=False):
+    np.sum(x, axis=axis, keepdims=keepdims, out=out)
+    np.divide(out, x.size / out.size if x.size else math.nan, out=out)
+
+
+def _softmax(out, x, *, axis=-1):
+    np.subtract(x, np.max(x, axis=axis, keepdims=True, initial=-np.inf), out=out)
+    np.exp(out, out=out)
+    np.divide(out, np.sum(out, axis=axis, keepdims=True), out=out)
+
+
+def _concatenate(out, *tensors, axis=0):
+    np.concatenate(tensors, axis, out=out)
+
+
+OTHERS: dict[str, Kernel] = {"matmul": _matmul, "linear": _linear, "sum": _sum, "mean": _mean, "softmax": _softmax,
+                             "concatenate": _concatenate, "convolution": _convolution,
+                             "convolution_input": _convolution_input}
+
+
+def is_direct(call: Call) -> bool:
+    """Whether inputs and output are floats of one dtype (and plain numbers): nothing is promoted or rounded."""
+    dtype = call.outputs[0].dtype
+    return dtype in (np.float32, np.float64) and all(
+        v.dtype == dtype if isinstance(v, Value) else v is None or isinstance(v, (int, float)) for v in call.inputs)
+
+
+def kernel_of(call: Call) -> Kernel | None:
+    """The kernel for a call, if it has one and needs no promotion."""
+    if not call.op or len(call.outputs) != 1 or not is_direct(call):
+        return None
+    return IN_PLACE.get(call.name) or OTHERS.get(call.name)
+
+# --- from a call to a function without arguments ------------------------------------------------------------------------
+
+
+def bound(call: Call, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
+    """The call with its arrays: run it and its outputs are written."""
+    inputs = [array_of(v, arrays) for v in call.inputs]
+    kernel = kernel_of(call)
+    run: Callable[[], object] = functools.partial(kernel, arrays[call.outputs[0]], *inputs, **call.attrs) if kernel \
+        else _copied(call, inputs, [arrays.get(v) for v in call.outputs])
+    if not call.after:
+        return run
+    out = arrays[call.outputs[0]]
+    parts = [part for rows in _parts(call, out, arrays) for part in rows]
+
+    def both() -> None:
+        run()
+        for part in parts:
+            part()
+    return both
+
+
+def array_of(value: Any, arrays: dict[Value, np.ndarray]) -> Any:
+    return value if not isinstance(value, Value) else value.data if value.known else arrays[value]
+
+
+def _copied(call: Call, inputs: list, outs: list[np.ndarray | None]) -> Callable[[], object]:
+    """The op as it always computes; its results are copied to where the plan wants them."""
+    op, attrs = call.op, call.attrs
+    wrapped = [Tensor(x) if isinstance(x, np.ndarray) and isinstance(v, Value) else x
+               for x, v in zip(inputs, call.inputs, strict=True)]
+    plain = is_direct(call) or not op.promote
+
+    def run() -> None:
+        results = op.forward(*inputs, **attrs) if plain else op(*wrapped, **attrs)
+        for out, result in zip(outs, results if isinstance(results, tuple) else (results,), strict=True):
+            if out is not None:
+                out[...] = result.data if isinstance(result, Tensor) else result
+    return run
+
+
+BLOCK = 2**15            # numbers of a part: 128 KB of float32, which stay in the second cache from one call to the next
+
+
+def _parts(call: Call, out: np.ndarray, arrays: dict[Value, np.ndarray]) -> list[list[Callable[[], object]]]:
+    """The calls after a call, part by part: all of them on some rows, then all on the next rows."""
+    lead = 2 if call.name.startswith("convolution") else out.ndim - 1
+    rows = out.reshape(math.prod(out.shape[:lead]), -1)
+    stages = []
+    for after in call.after:
+        operands = [rows if v is HERE else _as_rows(array_of(v, arrays), v, out, lead) for v in after.inputs]
+        if any(x is None for x in operands):
+            whole = [[out if v is HERE else array_of(v, arrays) for v in a.inputs] for a in call.after]
+            return [[functools.partial(IN_PLACE[a.name], out, *w, **a.attrs)
+                     for a, w in zip(call.after, whole, strict=True)]]
+        stages.append((IN_PLACE[after.name], operands, after.attrs))
+    step = max(1, BLOCK // max(rows.shape[1], 1))
+
+    def cut(x: Any, i: int) -> Any:
+        return x[i:i + step] if isinstance(x, np.ndarray) and x.ndim == 2 else x
+    return [[functools.partial(kernel, rows[i:i + step], *(cut(x, i) for x in operands), **attrs)
+             for kernel, operands, attrs in stages] for i in range(0, len(rows), step)]
+
+
+def _as_rows(x: Any, value: Any, out: np.ndarray, lead: int) -> Any:
+    """An operand as rows that fit those of the output; None where that would need a copy in every run."""
+    if not isinstance(x, np.ndarray) or x.ndim == 0 or x.size == 1:
+        return x if not isinstance(x, np.ndarray) else x.reshape(())
+    count = math.prod(out.shape[:lead])
+    if x.shape == out.shape:
+        return x.reshape(count, -1) if x.flags.c_contiguous else None
+    if x.ndim <= out.ndim - lead:                                # along the last axes: for every row the same
+        return np.broadcast_to(x, out.shape[lead:]).reshape(1, -1)[0]
+    full = (1,) * (out.ndim - x.ndim) + x.shape
+    if value.known and all(n == 1 for n in full[lead:]):         # one number a row
+        return np.broadcast_to(x.reshape(full[:lead]), out.shape[:lead]).reshape(count, 1)
+    return None
