@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from .backend.device import Device, cpu, host_fallback, to_device
+from .backend.fast import use_fast
 from .dtypes import float32, float64, is_floating, promote
 from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
-from .backend.fast import use_fast
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
 
@@ -379,8 +379,9 @@ def grad(outputs, inputs, gradients=None, create_graph: bool = False, retain_gra
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    gradients = [gradients] if gradients is None or isinstance(gradients, Tensor) else list(gradients)
-    gradients = gradients * len(outputs) if gradients == [None] else gradients
+    if gradients is None:
+        gradients = [None] * len(outputs)
+    gradients = [gradients] if isinstance(gradients, Tensor) else list(gradients)
     seeds = [_seed(y, g) for y, g in zip(outputs, gradients, strict=True)]
     for x in inputs:
         if not x.requires_grad:

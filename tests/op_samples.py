@@ -429,6 +429,13 @@ for _name in ("softmax", "log_softmax"):
         yield case(rng.normal(size=(0, 4)))
 
 
+@samples("class_losses", lambda x, target: (F.cross_entropy(x, target, reduction="none"), torch.logsumexp(x, 1)))
+def _(rng):
+    yield case(rng.normal(scale=5, size=(4, 6)), rng.integers(0, 6, 4))
+    yield case(rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, (2, 4, 5)))
+    yield case(rng.normal(size=(5, 3)).T, rng.integers(0, 5, 3))
+
+
 def _torch_lstm_cell(gates, c):
     i, f_, g, o = gates.chunk(4, -1)
     new = torch.sigmoid(f_) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -447,6 +454,33 @@ def _(rng):
     yield case(rng.normal(size=(2, 3, 4)), rng.normal(size=(5, 4)))
     yield case(rng.normal(size=4), rng.normal(size=(5, 4)), rng.normal(size=5))
     yield case(rng.normal(size=(0, 4)), rng.normal(size=(5, 4)), rng.normal(size=5))
+
+
+def _torch_batch_norm(x, weight=None, bias=None, eps=0):
+    axes = (0, *range(2, x.ndim))
+    return F.batch_norm(x, None, None, weight, bias, True, eps=eps), x.mean(axes), x.var(axes, correction=0)
+
+
+@samples("batch_norm", _torch_batch_norm)
+def _(rng):
+    yield case(rng.normal(2.0, 3.0, (4, 3, 5)), rng.normal(size=3), rng.normal(size=3), eps=1e-5)
+    yield case(rng.normal(size=(3, 2, 2, 7)), rng.normal(size=2), eps=1e-3)
+    yield case(rng.normal(size=(6, 4)), eps=1e-5)
+    yield case(rng.normal(size=(4, 6, 3)).transpose(0, 2, 1), rng.normal(size=3), rng.normal(size=3), eps=1e-5)
+
+
+def _torch_layer_norm(x, weight=None, bias=None, axes=1, eps=0):
+    last = tuple(range(-axes, 0))
+    y = F.layer_norm(x, x.shape[-axes:], weight, bias, eps)
+    return y, x.mean(last, keepdim=True), torch.rsqrt(x.var(last, correction=0, keepdim=True) + eps)
+
+
+@samples("layer_norm", _torch_layer_norm)
+def _(rng):
+    yield case(rng.normal(2.0, 3.0, (4, 3, 5)), rng.normal(size=5), rng.normal(size=5), axes=1, eps=1e-5)
+    yield case(rng.normal(size=(3, 2, 4)), rng.normal(size=(2, 4)), rng.normal(size=(2, 4)), axes=2, eps=1e-3)
+    yield case(rng.normal(size=(6, 4)), axes=1, eps=1e-5)
+    yield case(rng.normal(size=(5, 6, 3)).transpose(0, 2, 1), rng.normal(size=6), axes=1, eps=1e-5)
 
 
 @samples("apply_batch_norm", lambda x, mean, var, weight=None, bias=None, eps=0: (

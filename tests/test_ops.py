@@ -103,6 +103,31 @@ def test_second_order_in_a_random_direction(name, rng):
         check_direction(slope, sample.inputs, rng, 2e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if "numpy" in OPS[name].backward_kernels])
+def test_the_gradient_as_one_function_equals_the_rule(name, rng, monkeypatch):
+    """Through each output alone, and to each input alone: what is not needed may be left out, nothing else changes."""
+    calls = []
+    kernel = OPS[name].backward_kernels["numpy"]
+    monkeypatch.setitem(OPS[name].backward_kernels, "numpy",
+                        lambda *args, **attrs: calls.append(r := kernel(*args, **attrs)) or r)
+    for sample in cases(name):
+        for i in range(len(floating_outputs(OPS[name](*as_tensors(sample.inputs, np.float64, False), **sample.attrs)))):
+            tensors = as_tensors(sample.inputs, np.float64)
+            y = floating_outputs(OPS[name](*tensors, **sample.attrs))[i]
+            if not y.requires_grad:
+                continue
+            seed = ndl.tensor(rng.normal(size=y.shape))
+            leaves = [x for x in tensors if isinstance(x, ndl.Tensor) and x.requires_grad]
+            for wanted in (leaves, *([x] for x in leaves)):
+                options = dict(gradients=seed, retain_graph=True, allow_unused=True)
+                fused = ndl.grad(y, wanted, **options)
+                for a, b in zip(fused, ndl.grad(y, wanted, create_graph=True, **options), strict=True):
+                    assert (a is None) == (b is None)
+                    if a is not None:
+                        assert_close(a, b, 1e-12, f"{name} {sample}")
+    assert any(r is not NotImplemented for r in calls)
+
+
 @needs_torch
 @pytest.mark.parametrize("name", sorted(name for name, (_, oracle) in SAMPLES.items() if oracle is not None))
 def test_value_and_gradient_agree_with_torch(name, rng):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..graph import backward_kernel, op
 from .elementwise import abs, clip, exp, log, maximum, relu, softplus, where
 from .reduce import mean
 from .reduce import sum as sum_
@@ -70,6 +71,40 @@ def nll_loss(log_probs, target, weight=None, ignore_index=-100, reduction="mean"
     return _pick(log_probs, target, weight, ignore_index, reduction)
 
 
+@op(promote="float", index_inputs=(1,), onnx="SoftmaxCrossEntropyLoss")
+def class_losses(x, target):
+    """-> (-log softmax(x) at the target class, log of the sum of exp(x)), one each for every target.
+
+    x (N, C, *size) of logits, target (N, *size) of classes 0..C-1. Softmax and its logarithm are never written down.
+    """
+    top = x.max(axis=1, keepdims=True, initial=-np.inf)
+    total = np.log(np.exp(x - top).sum(axis=1)) + top[:, 0]
+    return total - np.take_along_axis(x, np.expand_dims(target, 1), 1)[:, 0], total
+
+
+@class_losses.gradient
+def _(g, y, x, target):
+    (g, gtotal), (_, total) = g, y
+    probabilities = exp(x - unsqueeze(total, 1))
+    hit = np.expand_dims(target.numpy(), 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
+    if g is None:
+        return probabilities * unsqueeze(gtotal, 1), None
+    both = g if gtotal is None else g + gtotal
+    return probabilities * unsqueeze(both, 1) - where(hit, unsqueeze(g, 1), 0.0), None
+
+
+@backward_kernel(class_losses)
+def _(needs, g, y, x, target):
+    (g, gtotal), (_, total) = g, y
+    if g is None or gtotal is not None:
+        return NotImplemented
+    dx = np.exp(x - np.expand_dims(total, 1))
+    dx *= np.expand_dims(g, 1)
+    at = np.expand_dims(target, 1)
+    np.put_along_axis(dx, at, np.take_along_axis(dx, at, 1) - np.expand_dims(g, 1), 1)
+    return dx, None
+
+
 def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
     """-log softmax(x) at the target class.  x (N, C, *size) of logits.
 
@@ -78,6 +113,8 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", l
     """
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)
+    if weight is None and not label_smoothing and target.dtype.kind in "iu" and _all_count(x, target, ignore_index):
+        return _reduce(class_losses(x, target)[0], reduction)
     log_probs = log_softmax(x, axis=1)
     if target.dtype.kind not in "iu":
         _same_shape("cross_entropy with probabilities as target", x, target)
@@ -95,6 +132,13 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", l
     elif reduction == "sum":
         spread = sum_(spread)
     return (1.0 - label_smoothing) * loss + (label_smoothing / x.shape[1]) * spread
+
+
+def _all_count(x, target, ignore_index) -> bool:
+    """Whether every target is a class of x: none is to be ignored, and none is wrong."""
+    values = target.numpy()
+    return (target.shape == x.shape[:1] + x.shape[2:] and values.size > 0 and values.min() >= 0
+            and values.max() < x.shape[1] and (ignore_index < 0 or ignore_index not in values))
 
 
 def _weights(log_probs, target, weight, ignore_index):

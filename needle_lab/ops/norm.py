@@ -5,12 +5,18 @@
     group norm      over places and the channels of a group, for each sample
     instance norm   over places, for each sample and channel
     RMS norm        over the last axes, without subtracting the mean
+
+Batch norm and layer norm, which stand in every other layer, are ops of their own: as one function, with its gradient as
+another, each value is read twice and written once, a block that fits the cache at a time. Their rules in ops, beside
+them, say what they compute.
 """
+
+import math
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import op
+from ..graph import backward_kernel, op
 from .elementwise import rsqrt
 from .reduce import mean
 from .reduce import sum as sum_
@@ -46,7 +52,185 @@ def _(g, y, x, axes, eps):
         dx = dx + gmu * (1.0 / n)
     if gvar is not None:
         dx = dx + gvar * (y / inverse) * (2.0 / n)
-    return dx
+    return dx.expand(x.shape)
+
+
+# --- batch norm with the statistics of the batch -----------------------------------------------------------------------
+#
+# x as rows: one sample, all its channels and places side by side, (N, C * P). What belongs to a channel is repeated
+# for its P places, so that every step is one long loop, however small the maps are; sums over samples are products with
+# a row of ones.
+
+BLOCK = 1 << 16                  # values in a block of samples or rows: with its temporaries it stays in the cache
+
+
+def _blocks(rows):
+    """Slices of so many rows that they hold about BLOCK values."""
+    step = max(1, BLOCK // max(rows.shape[1], 1))
+    return [slice(i, i + step) for i in range(0, len(rows), step)]
+
+
+def _sum_rows(rows):
+    return np.ones(len(rows), rows.dtype) @ rows
+
+
+def _by_channel(row, channels: int):
+    """(C * P) -> (C): the sum over the places of each channel."""
+    return row.reshape(channels, -1).sum(axis=1)
+
+
+@op(promote="float", onnx="BatchNormalization")
+def batch_norm_(x, weight=None, bias=None, *, eps):
+    """-> (standardized by channel, times weight, plus bias; mean; var), with the statistics of this batch.
+
+    x (N, C, *size); weight, bias, mean, var (C); var divides by the number of values.
+    """
+    n, channels, places = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    rows = x.reshape(n, channels * places)
+    count = x.dtype.type(n * places)
+    mean = _by_channel(_sum_rows(rows), channels) / count
+    center, squares = np.repeat(mean, places), np.zeros(rows.shape[1], x.dtype)
+    for block in _blocks(rows):
+        centered = rows[block] - center
+        squares += np.einsum("nk,nk->k", centered, centered)
+    var = _by_channel(squares, channels) / count
+    scale = _inverse(var, eps) if weight is None else _inverse(var, eps) * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift, y = np.repeat(scale, places), np.repeat(shift, places), np.empty_like(rows)
+    for block in _blocks(rows):
+        np.multiply(rows[block], scale, out=y[block])
+        y[block] += shift
+    return y.reshape(x.shape), mean, var
+
+
+def _inverse(var, eps):
+    return 1 / np.sqrt(var + var.dtype.type(eps))
+
+
+@batch_norm_.gradient
+def _(g, y, x, weight=None, bias=None, eps=1e-5):
+    (gy, gmean, gvar), (_, mu, var) = g, y
+    axes, shape = (0, *range(2, x.ndim)), _along_channels(x)
+    inverse = rsqrt(var + eps).reshape(shape)
+    centered = x - mu.reshape(shape)
+
+    def to_x():
+        n, dx = x.size // x.shape[1], 0.0
+        if gy is not None:            # what changes the mean or the length of x changes nothing in y
+            g = gy if weight is None else gy * weight.reshape(shape)
+            along = mean(g * centered, axis=axes, keepdims=True) * inverse * inverse
+            dx = inverse * (g - mean(g, axis=axes, keepdims=True) - centered * along)
+        if gmean is not None:
+            dx = dx + gmean.reshape(shape) * (1.0 / n)
+        if gvar is not None:
+            dx = dx + gvar.reshape(shape) * centered * (2.0 / n)
+        return dx.expand(x.shape)
+    if gy is None:
+        return to_x, None, None
+    return to_x, lambda: sum_(gy * centered * inverse, axis=axes), lambda: sum_(gy, axis=axes)
+
+
+@backward_kernel(batch_norm_)
+def _(needs, g, y, x, weight=None, bias=None, *, eps):
+    (gy, gmean, gvar), (_, mu, var) = g, y
+    if gmean is not None or gvar is not None or not x.size:
+        return NotImplemented
+    n, channels, places = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    rows, g = x.reshape(n, channels * places), gy.reshape(n, channels * places)
+    count, inverse, center = x.dtype.type(n * places), _inverse(var, eps), np.repeat(mu, places)
+    products = np.zeros(rows.shape[1], x.dtype)
+    for block in _blocks(rows):
+        products += np.einsum("nk,nk->k", rows[block] - center, g[block])
+    total, along = _by_channel(_sum_rows(g), channels), _by_channel(products, channels) * inverse
+    if not needs[0]:
+        return None, along, total
+    scale = inverse if weight is None else inverse * weight
+    slope = -scale * along * inverse / count                     # dx = scale * g + slope * (x - mean) - scale * mean(g)
+    offset = np.repeat(-scale * total / count - slope * mu, places)
+    scale, slope, dx = np.repeat(scale, places), np.repeat(slope, places), np.empty_like(rows)
+    for block in _blocks(rows):
+        part = dx[block]
+        np.multiply(rows[block], slope, out=part)
+        part += g[block] * scale
+        part += offset
+    return dx.reshape(x.shape), along, total
+
+# --- layer norm ---------------------------------------------------------------------------------------------------------
+
+
+@op(promote="float", onnx="LayerNormalization")
+def layer_norm_(x, weight=None, bias=None, *, axes, eps):
+    """-> (standardized over the last axes, times weight, plus bias; mean; 1 / sqrt(var + eps)).
+
+    axes: how many of the last axes; weight, bias: their shape. mean and the last result keep them with length 1.
+    """
+    shape, rows = x.shape[:x.ndim - axes] + (1,) * axes, _rows_of(x, axes)
+    mean, inverse, y = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype), np.empty_like(rows)
+    ones = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), x.dtype)
+    for block in _blocks(rows):
+        mean[block] = rows[block] @ ones
+        part = np.subtract(rows[block], mean[block, None], out=y[block])
+        inverse[block] = 1 / np.sqrt((part * part) @ ones + x.dtype.type(eps))
+        part *= inverse[block, None]
+        if weight is not None:
+            part *= weight.reshape(-1)
+        if bias is not None:
+            part += bias.reshape(-1)
+    return y.reshape(x.shape), mean.reshape(shape), inverse.reshape(shape)
+
+
+def _rows_of(x, axes: int):
+    """(..., last axes) -> (rows, values of a row)."""
+    width = math.prod(x.shape[x.ndim - axes:])
+    return x.reshape(x.size // width if width else math.prod(x.shape[:x.ndim - axes]), width)
+
+
+@layer_norm_.gradient
+def _(g, y, x, weight=None, bias=None, axes=1, eps=1e-5):
+    (gy, gmean, ginverse), (_, mu, inverse) = g, y
+    last = tuple(range(x.ndim - axes, x.ndim))
+    centered = x - mu
+
+    def to_x():
+        n, dx = math.prod(x.shape[x.ndim - axes:]) or 1, 0.0
+        if gy is not None:
+            g = gy if weight is None else gy * weight
+            along = mean(g * centered, axis=last, keepdims=True) * inverse * inverse
+            dx = inverse * (g - mean(g, axis=last, keepdims=True) - centered * along)
+        if gmean is not None:
+            dx = dx + gmean * (1.0 / n)
+        if ginverse is not None:
+            dx = dx - ginverse * inverse * inverse * inverse * centered * (1.0 / n)
+        return dx.expand(x.shape)
+    if gy is None:
+        return to_x, None, None
+    return to_x, lambda: gy * centered * inverse, lambda: gy          # the engine sums over the rows
+
+
+@backward_kernel(layer_norm_)
+def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
+    (gy, gmean, ginverse), (_, mu, inverse) = g, y
+    if gmean is not None or ginverse is not None or not x.size:
+        return NotImplemented
+    rows, g, mu, inverse = _rows_of(x, axes), _rows_of(gy, axes), mu.reshape(-1, 1), inverse.reshape(-1, 1)
+    ones, dx = np.full(rows.shape[1], 1 / rows.shape[1], x.dtype), np.empty_like(rows)
+    dweight, dbias = np.zeros(rows.shape[1], x.dtype), _sum_rows(g)
+    for block in _blocks(rows):
+        part = np.subtract(rows[block], mu[block], out=dx[block])      # the standardized values
+        part *= inverse[block]
+        scaled = g[block]
+        if weight is not None:
+            dweight += np.einsum("nk,nk->k", scaled, part)
+            scaled = scaled * weight.reshape(-1)
+        along = np.einsum("nk,nk->n", scaled, part) * ones[0]
+        part *= -along[:, None]
+        part += scaled
+        part -= (scaled @ ones)[:, None]
+        part *= inverse[block]
+    shape = x.shape[x.ndim - axes:]
+    return dx.reshape(x.shape), dweight.reshape(shape), dbias.reshape(shape)
+
+# --- batch norm with given statistics -----------------------------------------------------------------------------------
 
 
 @op(promote="float", onnx="BatchNormalization")
@@ -73,6 +257,8 @@ def _(g, _y, x, mean, var, weight=None, bias=None, eps=1e-5):
             lambda: sum_(g * (x - along(mean)), axis=others) * inverse,
             lambda: sum_(g, axis=others))
 
+# --- the functions that people call ---------------------------------------------------------------------------------
+
 
 def _scale_and_shift(y, weight, bias, shape):
     y = y if weight is None else y * (weight if weight.shape == shape else weight.reshape(shape))
@@ -92,25 +278,23 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     if x.ndim < 2 or any(t is not None and t.shape != (x.shape[1],) for t in (running_mean, running_var, weight, bias)):
         raise ShapeError(f"batch_norm: input {x.shape} needs statistics and parameters of shape "
                          f"({x.shape[1] if x.ndim > 1 else 'C'},)")
-    shape = _along_channels(x)
     if not training:
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: training=False needs running_mean and running_var")
         return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
-    axes = (0, *range(2, x.ndim))
     n = x.size // max(x.shape[1], 1)
     if n < 2:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
-    y, mu, var = standardize(x, axes=axes, eps=eps)
+    y, mu, var = batch_norm_(x, weight, bias, eps=eps)
     if running_mean is not None:
         _move(running_mean, mu, momentum)
         _move(running_var, var.detach() * (n / (n - 1)), momentum)
-    return _scale_and_shift(y, weight, bias, shape)
+    return y
 
 
 def _move(running, batch, momentum: float) -> None:
     """running <- (1 - momentum) running + momentum batch, outside the graph."""
-    running.detach().copy_(running.detach() * (1 - momentum) + batch.detach().reshape(running.shape) * momentum)
+    running.detach().copy_(running.detach() * (1 - momentum) + batch.detach() * momentum)
 
 
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
@@ -118,8 +302,9 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
         raise ShapeError(f"layer_norm: the last axes of {x.shape} are not {normalized_shape}")
-    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    return _scale_and_shift(standardize(x, axes=axes, eps=eps)[0], weight, bias, normalized_shape)
+    if any(t is not None and t.shape != normalized_shape for t in (weight, bias)):
+        raise ShapeError(f"layer_norm: weight and bias must have shape {normalized_shape}")
+    return layer_norm_(x, weight, bias, axes=len(normalized_shape), eps=eps)[0]
 
 
 def rms_norm(x, normalized_shape, weight=None, eps=1e-5):
