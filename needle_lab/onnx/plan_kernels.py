@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.conv import convolution, convolution_input
+from ..ops.convolve import Choice, choose
 from ..tensor import Tensor
 from .plan_lower import HERE, Call, Value
 
@@ -60,16 +60,6 @@ def _linear(out, x, weight, bias=None):
         np.add(out, bias, out=out)
 
 
-def _convolution(out, x, weight, bias=None, **geometry):
-    out[...] = convolution.forward(x, weight, bias, **geometry)
-
-
-def _convolution_input(out, g, weight, bias=None, **geometry):
-    out[...] = convolution_input.forward(g, weight, **geometry)
-    if bias is not None:
-        np.add(out, bias.reshape(-1, *(1,) * (out.ndim - 2)), out=out)
-
-
 def _sum(out, x, *, axis=None, keepdims=False):
     np.sum(x, axis=axis, keepdims=keepdims, out=out)
 
@@ -90,8 +80,32 @@ def _concatenate(out, *tensors, axis=0):
 
 
 OTHERS: dict[str, Kernel] = {"matmul": _matmul, "linear": _linear, "sum": _sum, "mean": _mean, "softmax": _softmax,
-                             "concatenate": _concatenate, "convolution": _convolution,
-                             "convolution_input": _convolution_input}
+                             "concatenate": _concatenate}
+
+
+def _convolution(x, weight, bias=None, *, stride, pads, dilation, groups) -> Kernel:
+    way = choose(x.shape, weight.shape, stride, pads, dilation, groups, x.dtype, reuse=True)
+    return _with_bias(way, way.prepare(weight), bias)
+
+
+def _convolution_input(g, weight, bias=None, *, size, stride, pads, dilation, groups) -> Kernel:
+    shape = (len(g), weight.shape[1] * groups, *size)
+    way = choose(shape, weight.shape, stride, pads, dilation, groups, g.dtype, what="input", reuse=True)
+    return _with_bias(way, way.prepare(weight), bias)
+
+
+def _with_bias(way: Choice, prepared: Any, bias: np.ndarray | None) -> Kernel:
+    def kernel(out, x, *_weights, **_geometry):
+        if bias is None:
+            way.run(x, prepared, out)
+        else:                                                    # the copy into the plan's memory adds it
+            np.add(way.run(x, prepared), along, out=out)
+    along = None if bias is None else bias.reshape(-1, *(1,) * len(way.kernel))
+    return kernel
+
+
+# Ops whose weights are brought into another form first, once: a function of the inputs that makes the kernel.
+PREPARED: dict[str, Callable[..., Kernel]] = {"convolution": _convolution, "convolution_input": _convolution_input}
 
 
 def is_direct(call: Call) -> bool:
@@ -114,6 +128,8 @@ def bound(call: Call, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
     """The call with its arrays: run it and its outputs are written."""
     inputs = [array_of(v, arrays) for v in call.inputs]
     kernel = kernel_of(call)
+    if call.name in PREPARED and is_direct(call) and call.inputs[1].known:
+        kernel = PREPARED[call.name](*inputs, **call.attrs)
     run: Callable[[], object] = functools.partial(kernel, arrays[call.outputs[0]], *inputs, **call.attrs) if kernel \
         else _copied(call, inputs, [arrays.get(v) for v in call.outputs])
     if not call.after:
