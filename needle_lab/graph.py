@@ -254,10 +254,15 @@ def backward_kernel(target: Op, backend: str = "numpy"):
 
     needs: which inputs want a gradient; None may stand for the others. g and y are as for the rule, as arrays. It is
     used where the gradient itself will not be differentiated; the rule, written in ops, stays the definition, and is
-    what tests compare this with. `return NotImplemented` declines a case.
+    what tests compare this with. A name with an underscore promises, as in the rule, that the value is not read.
+    `return NotImplemented` declines a case.
     """
     def attach(function: Callable) -> Callable:
         target.backward_kernels[backend] = function
+        names = list(inspect.signature(function).parameters)
+        target.reads_output |= not names[2].startswith("_")
+        target.reads_inputs = tuple(before or not name.startswith("_")
+                                    for before, name in zip(target.reads_inputs, names[3:], strict=False))
         return function
     return attach
 
@@ -394,6 +399,19 @@ def grad(outputs, inputs, gradients=None, create_graph: bool = False, retain_gra
         raise GraphError(f"grad: the outputs do not depend on input {unused[0]}; "
                          "pass allow_unused=True to get None for it")
     return results
+
+
+def by_parts(function: Callable, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple:
+    """The gradients of function(*inputs), a composition of ops: the rule of an op that computes the same in one go.
+
+    gradients: of the function's outputs; None where none came. The answer can be differentiated again where gradients
+    are recorded.
+    """
+    again = is_grad_enabled()
+    with enable_grad():
+        ends = [ops.clone(x) if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
+        found = [(y, g) for y, g in zip(function(*ends), gradients, strict=True) if g is not None]
+    return grad([y for y, _ in found], ends, [g for _, g in found], create_graph=again, allow_unused=True)
 
 
 def key_of(x: Tensor):

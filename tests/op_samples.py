@@ -448,6 +448,33 @@ def _(rng):
     yield case(rng.normal(size=(1, 4)), rng.normal(size=(1, 1)))
 
 
+def _torch_sequence(kind, x_part, weight_hh, states, bias_hh, reverse):
+    """PyTorch's own layer; x_part goes in through an input weight of ones and zeros."""
+    gates = weight_hh.shape[0]
+    x_part, eye = x_part.flip(0) if reverse else x_part, torch.eye(gates)
+    bias = torch.zeros(gates) if bias_hh is None else bias_hh
+    batches = states if kind == "lstm" else states[0]
+    layer = torch._VF.lstm if kind == "lstm" else torch._VF.gru
+    y, *last = layer(x_part, tuple(s[None] for s in batches) if kind == "lstm" else batches[None],
+                     [eye, weight_hh, torch.zeros(gates), bias], True, 1, 0.0, False, False, False)
+    return (y.flip(0) if reverse else y), last[-1][0]
+
+
+@samples("lstm_sequence", lambda x, w, h, c, reverse=False: _torch_sequence("lstm", x, w, (h, c), None, reverse))
+def _(rng):
+    for length, n, size, reverse in ((4, 3, 2, False), (3, 1, 5, True), (1, 2, 1, False)):
+        yield case(rng.normal(size=(length, n, 4 * size)), rng.normal(size=(4 * size, size)), rng.normal(size=(n, size)),
+                   rng.normal(size=(n, size)), reverse=reverse)
+
+
+@samples("gru_sequence", lambda x, w, h, b=None, reverse=False: _torch_sequence("gru", x, w, (h,), b, reverse)[:1])
+def _(rng):
+    for length, n, size, reverse in ((4, 3, 2, False), (3, 1, 5, True), (1, 2, 1, False)):
+        given = [rng.normal(size=(length, n, 3 * size)), rng.normal(size=(3 * size, size)), rng.normal(size=(n, size))]
+        yield case(*given, rng.normal(size=3 * size), reverse=reverse)
+        yield case(*given, reverse=reverse)
+
+
 @samples("linear", lambda x, w, b=None: F.linear(x, w, b))
 def _(rng):
     yield case(rng.normal(size=(3, 4)), rng.normal(size=(5, 4)), rng.normal(size=5))

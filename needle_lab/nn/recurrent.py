@@ -1,7 +1,8 @@
 """Recurrent layers: RNN, LSTM and GRU over whole sequences, in several layers and both directions.
 
 The input's share of the gates is computed for all steps in one matrix product; the loop over time adds the hidden
-state's share and calls the cell (`needle_lab.ops.recurrent`). Weights have PyTorch's names, gate order and layout:
+state's share and calls the cell (`needle_lab.ops.recurrent`). On the CPU the loops of LSTM and GRU are one op each
+(`needle_lab.ops.sequence`). Weights have PyTorch's names, gate order and layout:
 weight_ih_l0 (gates * H, input), weight_hh_l0 (gates * H, H), bias_ih_l0, bias_hh_l0, and _reverse for the way back.
 """
 
@@ -74,11 +75,10 @@ class _Recurrent(Module):
             passes = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 weights = self._weights(suffix)
-                steps = range(x.shape[0]) if direction == 0 else range(x.shape[0] - 1, -1, -1)
-                outputs, last = self._run(x, tuple(s[len(final)] for s in start), weights, steps)
-                passes.append(outputs if direction == 0 else outputs[::-1])
+                outputs, last = self._run(x, tuple(s[len(final)] for s in start), weights, reverse=direction == 1)
+                passes.append(outputs)
                 final.append(last)
-            x = ops.stack(passes[0]) if len(passes) == 1 else ops.concat([ops.stack(p) for p in passes], axis=-1)
+            x = passes[0] if len(passes) == 1 else ops.concat(passes, axis=-1)
             if self.dropout and layer < self.num_layers - 1:
                 x = ops.dropout(x, self.dropout, self.training)
         states = tuple(ops.stack([s[k] for s in final]) for k in range(self.states))
@@ -99,14 +99,22 @@ class _Recurrent(Module):
                 raise ShapeError(f"{type(self).__name__}: the initial state needs shape {shape}, got {s.shape}")
         return given
 
-    def _run(self, x: Tensor, state: tuple, weights: tuple, steps) -> tuple[list[Tensor], tuple]:
+    def _run(self, x: Tensor, state: tuple, weights: tuple, reverse: bool) -> tuple[Tensor, tuple]:
+        """One layer in one direction: outputs (T, N, H), and the state after the last step."""
         weight_ih, weight_hh, bias_ih, bias_hh = weights
         x_part = self._input_part(x, weight_ih, bias_ih, bias_hh)
-        outputs = []
-        for t in steps:
-            state = self._step(x_part[t], state, weight_hh, bias_hh)
+        if x.device.backend == "numpy" and len(x_part):
+            return self._sequence(x_part, state, weight_hh, bias_hh, reverse)
+        return self._unrolled(x_part, state, weight_hh, bias_hh, reverse)
+
+    def _unrolled(self, x_part: Tensor, state: tuple, weight_hh, bias_hh, reverse: bool) -> tuple[Tensor, tuple]:
+        parts, outputs = ops.unbind(x_part, 0), []
+        for part in reversed(parts) if reverse else parts:
+            state = self._step(part, state, weight_hh, bias_hh)
             outputs.append(state[0])
-        return outputs, state
+        return ops.stack(outputs[::-1] if reverse else outputs), state
+
+    _sequence = _unrolled              # LSTM and GRU have an op for it
 
 
 class RNN(_Recurrent):
@@ -135,6 +143,10 @@ class LSTM(_Recurrent):
         h, c = state
         return ops.lstm_cell(x_part + ops.linear(h, weight_hh), c)[:2]
 
+    def _sequence(self, x_part, state, weight_hh, bias_hh, reverse):
+        outputs, c = ops.lstm_sequence(x_part, weight_hh, *state, reverse=reverse)[:2]
+        return outputs, (outputs[0 if reverse else -1], c)
+
 
 class GRU(_Recurrent):
     """Gated recurrent unit (Cho et al., 2014), reset after the product.  torch.nn.GRU, ONNX GRU."""
@@ -146,3 +158,7 @@ class GRU(_Recurrent):
 
     def _step(self, x_part, state, weight_hh, bias_hh):
         return (ops.gru_cell(x_part, ops.linear(state[0], weight_hh, bias_hh), state[0]),)
+
+    def _sequence(self, x_part, state, weight_hh, bias_hh, reverse):
+        outputs = ops.gru_sequence(x_part, weight_hh, state[0], bias_hh, reverse=reverse)[0]
+        return outputs, (outputs[0 if reverse else -1],)

@@ -191,6 +191,7 @@ from .reduce import (
     topk,
     var,
 )
+from .sequence import gru_sequence, lstm_sequence
 from .shape import (
     cast,
     cat,

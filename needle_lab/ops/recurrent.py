@@ -55,11 +55,16 @@ def gru_cell(x_part, h_part, h):
 
     r, z = sigmoid(x + h parts);  n = tanh(x_n + r h_n);  h' = (1 - z) n + z h
     """
+    _, z, n = gru_gates(x_part, h_part)
+    return n + z * (h - n)
+
+
+def gru_gates(x_part, h_part):
+    """-> r, z, n of `gru_cell`."""
     x_r, x_z, x_n = chunk(x_part, 3, axis=-1)
     h_r, h_z, h_n = chunk(h_part, 3, axis=-1)
-    z = sigmoid(x_z + h_z)
-    n = tanh(x_n + sigmoid(x_r + h_r) * h_n)
-    return n + z * (h - n)
+    r = sigmoid(x_r + h_r)
+    return r, sigmoid(x_z + h_z), tanh(x_n + r * h_n)
 
 
 def rnn_cell(x_part, h_part, nonlinearity="tanh"):
