@@ -85,6 +85,11 @@ def is_grad_enabled() -> bool:
     return _mode.enabled
 
 
+def is_tracing() -> bool:
+    """Whether a `trace` is active, so that ops should show the parts they are made of."""
+    return _mode.tracing
+
+
 # --- ops ------------------------------------------------------------------------------------------------------------
 
 class Op:

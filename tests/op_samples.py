@@ -72,6 +72,13 @@ for _name in "asin acos atanh".split():
     unary(_name, t(_name), -0.9, 0.9)
 for _name in "isnan isinf isfinite logical_not".split():
     unary(_name, t(_name))
+@samples("gelu_tanh", lambda x: F.gelu(x, approximate="tanh"))
+def _(rng):
+    yield case(rng.normal(scale=3, size=(4, 5)))
+    yield case(rng.normal(size=(6, 4)).T)
+    yield case(rng.normal(size=(0, 3)))
+
+
 for _name in "softplus softsign leaky_relu elu selu celu silu gelu".split():
     unary(_name, f(_name))
 unary("atan", t("atan"))
@@ -427,6 +434,22 @@ for _name in ("softmax", "log_softmax"):
         yield case(rng.normal(size=(3, 4)))
         yield case(rng.normal(scale=30, size=(2, 5, 3)), axis=1)
         yield case(rng.normal(size=(0, 4)))
+
+
+def _torch_attention(q, k, v, scale, causal):
+    scores = q @ k.mT * scale
+    if causal:
+        scores = scores.masked_fill(~torch.ones(scores.shape[-2:], dtype=torch.bool).tril(), -torch.inf)
+    return torch.softmax(scores, -1) @ v, torch.logsumexp(scores, -1)
+
+
+@samples("attention", _torch_attention)
+def _(rng):
+    for lead, length, source, causal in (((2, 3), 4, 4, True), ((), 3, 5, False), ((2,), 5, 3, True), ((1, 2), 70, 70, True)):
+        shapes = (*lead, length, 3), (*lead, source, 3), (*lead, source, 2)
+        yield case(*(rng.normal(size=shape) for shape in shapes), scale=0.7, causal=causal)
+    q = rng.normal(size=(2, 4, 3, 5)).transpose(0, 2, 1, 3)                      # heads of one projection
+    yield case(q, q[..., ::-1, :], q, scale=0.5, causal=False)
 
 
 @samples("class_losses", lambda x, target: (F.cross_entropy(x, target, reduction="none"), torch.logsumexp(x, 1)))

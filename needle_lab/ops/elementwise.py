@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..graph import op
+from ..graph import backward_kernel, op
 from .special import erf as _erf
 
 elementwise = functools.partial(op, elementwise=True)                      # +, *: integers stay integers
@@ -317,9 +317,33 @@ def normal_cdf(x):
     return 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
 
 
+@real(onnx=None)
 def gelu_tanh(x):
     """The tanh approximation of GELU, as GPT-2 uses it.  torch.nn.functional.gelu(approximate="tanh")."""
-    return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))        # sqrt(2 / pi)
+
+
+@gelu_tanh.gradient
+def _(g, _y, x):
+    t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+    slope = 0.7978845608028654 * (1.0 + 3 * 0.044715 * x * x)
+    return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
+
+
+@backward_kernel(gelu_tanh)
+def _(_needs, g, _y, x):
+    t = np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+    slope = x * x
+    slope *= 3 * 0.044715
+    slope += 1
+    slope *= x
+    slope *= 0.7978845608028654
+    slope *= 1 - t * t
+    slope += 1
+    slope += t
+    slope *= g
+    slope *= 0.5
+    return slope
 
 
 @real(onnx=None)

@@ -5,7 +5,7 @@ import string
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import op
+from ..graph import backward_kernel, op
 from .elementwise import clip
 from .reduce import norm
 from .reduce import sum as sum_
@@ -37,7 +37,7 @@ def linear(x, weight, bias=None):
     """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
     if not x.ndim or x.shape[-1] != weight.shape[-1]:
         raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
-    y = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
+    y = x @ weight.T if x.ndim < 3 else (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
     if bias is not None:
         y += bias
     return y
@@ -48,6 +48,14 @@ def _(g, _y, x, weight, bias=None):
     return (lambda: g @ weight,
             lambda: g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1]),
             lambda: g)            # the engine sums the bias over all other axes
+
+
+@backward_kernel(linear)
+def _(needs, g, _y, x, weight, bias=None):
+    g, flat = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+    return ((g @ weight).reshape(x.shape) if needs[0] else None,
+            g.T @ flat if needs[1] else None,
+            np.ones(len(g), g.dtype) @ g if len(needs) > 2 and needs[2] else None)
 
 
 def trace(x):
