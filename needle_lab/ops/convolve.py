@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -67,14 +66,10 @@ def _choose(geometry: Geometry, what: str, reuse: bool, allowed: bool) -> Choice
         strategy: Strategy = Empty(geometry)
     else:
         trimmed, kept = geometry.trimmed()
-        make: Callable[[Geometry], Strategy]
         if Depthwise.fits(trimmed):
-            make = Depthwise
+            strategy = Depthwise(trimmed)
         elif Pointwise.fits(trimmed):
-            make = Pointwise
-        elif allowed and Winograd.pays(trimmed, what, reuse):
-            make = Winograd
+            strategy = Pointwise(trimmed)
         else:
-            make = Im2col
-        strategy = make(trimmed)
+            strategy = (allowed and Winograd.best(trimmed, what, reuse)) or Im2col(trimmed)
     return Choice(strategy.name, strategy.why(), what, strategy.multiplications(), strategy, kept, geometry.kernel)

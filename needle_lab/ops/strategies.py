@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from ..threads import parallel
+from ..threads import get_num_threads, parallel
 from .scratch import scratch
 from .windows import Geometry
 
 SMALL_MAP = 256              # maps with fewer windows are computed batch last where the batch has ...
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
 MOST_BATCH = 256             # samples in one matrix of columns
+LEAST_COLUMNS = 256          # of the product of one thread
 TINY = 1 << 14               # multiplications below which the number of numpy calls decides
-BLOCK_VALUES = 1 << 18       # numbers in a block of columns: 1 MiB of float32, what the L2 cache of a core holds
+BLOCK_VALUES = 1 << 21       # numbers in a block of columns: 8 MiB of float32, a share of the L3 cache (measured)
 
 # --- layouts --------------------------------------------------------------------------------------------------------
 
@@ -37,10 +38,11 @@ def batch_last(x: np.ndarray, name: str = "batch last") -> np.ndarray:
     if view.flags.c_contiguous:
         return view
     copy = scratch(name, view.shape, x.dtype)
-    if x.flags.c_contiguous and x.size > BLOCK_VALUES // 8:      # numpy walks the target: in tiles, both sides stay in cache
-        rows, flat = x.reshape(len(x), -1), copy.reshape(-1, len(x))
-        for start in range(0, rows.shape[1], 64):
-            flat[start:start + 64] = rows[:, start:start + 64].T
+    if x.flags.c_contiguous and x.strides[0] % 1024 == 0 and len(x) > 8:
+        # Rows a multiple of 1 KiB apart compete for the same few cache lines: they are moved apart first.
+        apart = scratch("apart", (len(x), x[0].size + 16), x.dtype)[:, :-16]
+        apart[...] = x.reshape(len(x), -1)
+        copy.reshape(-1, len(x))[...] = apart.T
     else:
         copy[...] = view
     return copy
@@ -53,6 +55,11 @@ def batch_first(y: np.ndarray) -> np.ndarray:
 
 def _parts(n: int, step: int) -> list[tuple[int, int]]:
     return [(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def shares(items: list) -> list[list]:
+    """The items in one share for each thread, for sums: each thread adds up its own, and the sums are added in order."""
+    return [items[start:stop] for start, stop in _parts(len(items), -(-len(items) // get_num_threads()))]
 
 # --- strategies -----------------------------------------------------------------------------------------------------
 
@@ -140,11 +147,17 @@ class Im2col(Strategy):
                   if self.batch_last else f"maps have {g.windows} windows: sample by sample, columns stay in the cache")
         return f"a product ({g.weight[0]} x {self.values // g.groups}) @ columns; {layout}"
 
-    def _rows(self, samples: int) -> list[tuple[int, int]]:
-        """Ranges of the first output coordinate whose columns fit into the cache together."""
+    def _rows(self, samples: int, alone: bool) -> list[tuple[int, int]]:
+        """Ranges of the first output coordinate whose columns fit into the cache together.
+
+        alone: nothing else is there to be shared among the threads, so each gets a part, if its product is large enough
+        (smaller ones are left to BLAS).
+        """
         g = self.geometry
-        row = self.values * g.windows // max(g.out[0], 1) * samples
-        return _parts(g.out[0], max(1, BLOCK_VALUES // max(row, 1)))
+        row, step = g.windows // g.out[0] * samples, g.out[0]
+        if alone and g.windows * samples >= LEAST_COLUMNS * get_num_threads():
+            step = -(-g.out[0] // get_num_threads())
+        return _parts(g.out[0], max(1, min(step, BLOCK_VALUES // (row * self.values))))
 
     def columns(self, unit: np.ndarray, start: int, stop: int) -> np.ndarray:
         """The windows with first coordinate in start .. stop - 1, as columns: (groups, values, windows * samples)."""
@@ -167,7 +180,7 @@ class Im2col(Strategy):
             unit[...] = columns.reshape(unit.shape)
             return
         rest = unit.shape[1 + len(g.size):]
-        columns = columns.reshape(g.x[1], g.places, stop - start, *g.out[1:], *rest)
+        columns = columns.reshape(len(unit), g.places, stop - start, *g.out[1:], *rest)
         for number, windows, seen, _ in g.inside(start, stop):
             unit[seen] += columns[:, number][windows]
 
@@ -180,8 +193,11 @@ class Im2col(Strategy):
         def unit_product(unit, y):
             flat = y.reshape(g.groups, g.weight[0] // g.groups, -1)
             each = flat.shape[2] // g.out[0]
-            for start, stop in self._rows(unit.shape[-1] if self.batch_last else 1):
+
+            def block(at):
+                start, stop = at
                 np.matmul(prepared, self.columns(unit, start, stop), out=flat[:, :, start * each:stop * each])
+            parallel(block, self._rows(unit.shape[-1] if self.batch_last else 1, self.batch_last or n == 1))
         if not self.batch_last:
             y = np.empty((n, *g.y[1:]), x.dtype)
             parallel(lambda at: unit_product(x[at[0]], y[at[0]]), self._units(n))
@@ -200,33 +216,48 @@ class Im2col(Strategy):
     def input_gradient(self, g, prepared):
         shape, out, n = self.geometry, self.geometry.out, len(g)
 
-        def unit_product(part, unit):
+        def unit_product(part, unit, first, last):             # for channels first .. last - 1
             flat = part.reshape(shape.groups, shape.weight[0] // shape.groups, -1)
-            each = flat.shape[2] // out[0]
+            each, places = flat.shape[2] // out[0], shape.places
+            rows = prepared if last - first == shape.x[1] else prepared[:, first * places:last * places]
             unit[...] = 0
-            for start, stop in self._rows(part.shape[-1] if self.batch_last else 1):
-                columns = scratch("columns", (shape.groups, self.values // shape.groups, (stop - start) * each), g.dtype)
-                np.matmul(prepared, flat[:, :, start * each:stop * each], out=columns)
+            for start, stop in self._rows(part.shape[-1] if self.batch_last else 1, False):
+                columns = scratch("columns", (*rows.shape[:2], (stop - start) * each), g.dtype)
+                np.matmul(rows, flat[:, :, start * each:stop * each], out=columns)
                 self.scatter(columns, unit, start, stop)
+        channels = shape.x[1]
         if not self.batch_last:
             x = np.empty((n, *shape.x[1:]), g.dtype)
-            parallel(lambda at: unit_product(g[at[0]], x[at[0]]), self._units(n))
+            parallel(lambda at: unit_product(g[at[0]], x[at[0]], 0, channels), self._units(n))
             return x
         x = np.empty((*shape.x[1:], n), g.dtype)
+        step = -(-channels // get_num_threads()) if shape.groups == 1 and shape.places > 1 else channels
         for start, stop in self._units(n):
-            unit_product(batch_last(g[start:stop]), x[..., start:stop])
+            part = batch_last(g[start:stop])
+            parallel(lambda at, part=part, samples=slice(start, stop): unit_product(part, x[at[0]:at[1], ..., samples], *at),
+                     _parts(channels, step))
         return batch_first(x)
 
     def weight_gradient(self, x, g):
         shape = self.geometry
-        total = np.zeros((shape.groups, shape.weight[0] // shape.groups, self.values // shape.groups), x.dtype)
-        for at, to in self._units(len(x)):
-            unit, part = (batch_last(x[at:to]), batch_last(g[at:to], "gradient")) if self.batch_last else (x[at], g[at])
-            flat = part.reshape(*total.shape[:2], -1)
+        rows = (shape.groups, shape.weight[0] // shape.groups, self.values // shape.groups)
+
+        def unit_product(unit, part, some):
+            flat, total = part.reshape(*rows[:2], -1), np.zeros(rows, x.dtype)
             each = flat.shape[2] // shape.out[0]
-            for start, stop in self._rows(to - at):
-                columns = self.columns(unit, start, stop)
-                total += np.matmul(flat[:, :, start * each:stop * each], columns.swapaxes(1, 2))
+            for start, stop in some:
+                total += np.matmul(flat[:, :, start * each:stop * each], self.columns(unit, start, stop).swapaxes(1, 2))
+            return total
+        if not self.batch_last:
+            blocks = self._rows(1, False)
+            parts = shares(self._units(len(x)))
+            sums = parallel(lambda some: sum(unit_product(x[i], g[i], blocks) for i, _ in some), parts)
+            return sum(sums).reshape(shape.weight)
+        total = np.zeros(rows, x.dtype)
+        for start, stop in self._units(len(x)):
+            unit, part = batch_last(x[start:stop]), batch_last(g[start:stop], "gradient")
+            blocks = shares(self._rows(stop - start, True))
+            total += sum(parallel(lambda some, unit=unit, part=part: unit_product(unit, part, some), blocks))
         return total.reshape(shape.weight)
 
 
@@ -250,8 +281,8 @@ class Pointwise(Im2col):
         sliced = "" if self.all else f", of every {'x'.join(map(str, g.stride))}th place"
         return f"a window is one place: a product ({g.weight[0]} x {g.weight[1]}) @ the map itself{sliced}"
 
-    def _rows(self, samples):
-        return [(0, self.geometry.out[0] if self.geometry.out else 1)]
+    def _rows(self, samples, alone):
+        return [(0, self.geometry.out[0] if self.geometry.out else 1)]           # BLAS shares its product
 
     def columns(self, unit, start, stop):
         g = self.geometry
@@ -318,11 +349,15 @@ class Depthwise(Strategy):
 
     def weight_gradient(self, x, g):
         shape = self.geometry
-        total = np.zeros((shape.groups, shape.weight[0] // shape.groups, shape.places), x.dtype)
+        rows = (shape.groups, shape.weight[0] // shape.groups, shape.places)
         letters = "defghij"[:len(shape.out)]
-        for i in self._units(len(x)):
-            maps = g[i].reshape(*total.shape[:2], *shape.out)
-            for number, windows, seen, _ in shape.inside(0, shape.out[0]):
-                part = maps[(windows[0], slice(None), *windows[1:])]
-                total[:, :, number] += np.einsum(f"c{letters},co{letters}->co", x[i][seen], part)
-        return total.reshape(shape.weight)
+
+        def some_samples(some):
+            total = np.zeros(rows, x.dtype)
+            for i in some:
+                maps = g[i].reshape(*rows[:2], *shape.out)
+                for number, windows, seen, _ in shape.inside(0, shape.out[0]):
+                    part = maps[(windows[0], slice(None), *windows[1:])]
+                    total[:, :, number] += np.einsum(f"c{letters},co{letters}->co", x[i][seen], part)
+            return total
+        return sum(parallel(some_samples, shares(list(self._units(len(x)))))).reshape(shape.weight)

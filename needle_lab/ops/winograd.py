@@ -19,12 +19,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..threads import parallel
+from ..threads import get_num_threads, parallel
 from .scratch import scratch
-from .strategies import BLOCK_VALUES, LEAST_BATCH, SMALL_MAP, Strategy, batch_first
+from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, shares
 from .windows import Geometry
 
-TILE, PATCH = 4, 6                       # outputs and inputs of a tile along one side: 4 + 3 - 1
+BLOCK_VALUES = 1_500_000                 # numbers in the products of a block of tiles: 6 MB (measured)
 POINTS = (0, Fraction(2, 3), -Fraction(2, 3), Fraction(3, 2), -Fraction(3, 2))       # and infinity
 
 # --- matrices -------------------------------------------------------------------------------------------------------
@@ -60,6 +60,7 @@ def _from_roots(roots) -> list[Fraction]:
 
 
 F4 = toom_cook(4, 3, POINTS)
+F2 = toom_cook(2, 3, (0, 1, -1))
 # A map of two places padded by one: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1, by three multiplications instead of six:
 # g1 (d0 + d1) is in both sums, and (g2 - g1) d1, (g0 - g1) d0 put right what it has too much of.
 TWO = (np.array([[1.0, 1], [1, 0], [0, 1]]), np.array([[0.0, 1, 0], [0, -1, 1], [1, -1, 0]]),
@@ -70,7 +71,7 @@ def _line(size: int, out: int, before: int) -> tuple[np.ndarray, np.ndarray, np.
     """The matrices of a dimension whose map is covered by one tile, for its real inputs alone; None if it is longer."""
     if size == out == 2 and before == 1:
         return TWO
-    if out <= TILE and before >= 0 and before + size <= PATCH:
+    if out <= 4 and before >= 0 and before + size <= 6:
         a, g, b = F4
         return a[:, :out], g, b[:, before:before + size]
     return None
@@ -86,16 +87,16 @@ class Winograd(Strategy):
 
     name = "winograd"
 
-    def __init__(self, geometry: Geometry):
+    def __init__(self, geometry: Geometry, tile: int = 4):
         super().__init__(geometry)
-        g = geometry
+        g, self.tile = geometry, tile
         lines = [_line(n, m, b) for n, m, (b, _) in zip(g.size, g.out, g.pads, strict=True)]
         self.one_tile = None not in lines
-        (a0, g0, b0), (a1, g1, b1) = [line or F4 for line in lines] if self.one_tile else (F4, F4)
+        (a0, g0, b0), (a1, g1, b1) = [line or F4 for line in lines] if self.one_tile else [F4 if tile == 4 else F2] * 2
         self.inputs, self.kernel, self.outputs = (np.kron(p, q).astype(np.float32) for p, q in
                                                   ((b0, b1), (g0, g1), (a0.T, a1.T)))
         self.numbers = len(self.inputs)
-        self.tiles = (1, 1) if self.one_tile else tuple(-(-m // TILE) for m in g.out)
+        self.tiles = (1, 1) if self.one_tile else tuple(-(-m // tile) for m in g.out)
         self.batch_last = self.one_tile or (g.windows < SMALL_MAP and g.x[0] >= LEAST_BATCH)
 
     @staticmethod
@@ -104,9 +105,13 @@ class Winograd(Strategy):
                 and all(p <= 2 for pair in g.pads for p in pair))
 
     @classmethod
-    def pays(cls, g: Geometry, what: str, reuse: bool) -> bool:
-        """Whether its work, in units of a multiplication inside a large product, is under that of im2col."""
-        return cls.fits(g) and cls(g).work(what, reuse) < 0.9 * g.x[0] * g.windows * g.places * g.x[1] * (g.weight[0] + MOVED)
+    def best(cls, g: Geometry, what: str, reuse: bool) -> Winograd | None:
+        """With the better size of tiles, if its work, in multiplications, is clearly under that of im2col; else None."""
+        if not cls.fits(g):
+            return None
+        way = min((cls(g, tile) for tile in (4, 2)), key=lambda way: way.work(what, reuse))
+        direct = g.x[0] * g.windows * g.places * g.x[1] * (g.weight[0] * (1 + FEW_COLUMNS / (g.x[0] * g.windows)) + MOVED)
+        return way if way.work(what, reuse) < 0.9 * direct else None
 
     def work(self, what: str, reuse: bool) -> float:
         """Products, transforms and values moved, in multiplications."""
@@ -114,8 +119,8 @@ class Winograd(Strategy):
         tiles = g.x[0] * self.tiles[0] * self.tiles[1]
         channels, outputs = g.x[1], g.weight[0]
         moved = (len(self.inputs[0]) * channels + len(self.outputs) * outputs) * tiles
-        weights = self.numbers * WEIGHT_MOVED * channels * outputs * (not reuse)
-        return self.multiplications() * (1 + FEW_TILES / tiles) + moved * (self.numbers + MOVED) + weights
+        weights = self.numbers * channels * outputs * (READ if reuse else WEIGHT_MOVED)
+        return self.multiplications() * (1 + FEW_COLUMNS / tiles) + moved * (self.numbers + MOVED) + weights
 
     def multiplications(self) -> int:
         g = self.geometry
@@ -124,8 +129,9 @@ class Winograd(Strategy):
     def why(self) -> str:
         g = self.geometry
         less = Strategy.multiplications(self) / self.multiplications()
-        unit = "the map is one tile" if self.one_tile else f"{self.tiles[0]}x{self.tiles[1]} tiles of 4x4 outputs"
-        return f"{unit}, {self.numbers} products each: {less:.1f} times fewer multiplications than the sum of {g.places} places"
+        side = self.tile
+        unit = "the map is one tile" if self.one_tile else f"{self.tiles[0]}x{self.tiles[1]} tiles of {side}x{side} outputs"
+        return f"{unit}, {self.numbers} products each: {less:.1f} times fewer multiplications than summing {g.places} places"
 
     def prepare(self, weight):
         outputs, channels = weight.shape[:2]
@@ -141,7 +147,7 @@ class Winograd(Strategy):
         """The input gradient is a convolution too: of g, with the kernel turned round, inputs and outputs swapped."""
         g = self.geometry
         return Winograd(Geometry(g.y, (g.x[1], g.weight[0], 3, 3), g.stride, tuple((2 - b, 2 - a) for b, a in g.pads),
-                                 g.dilation, 1, g.dtype))
+                                 g.dilation, 1, g.dtype), self.tile)
 
     def forward(self, x, prepared):
         shape = (*self.geometry.y[1:], len(x))
@@ -161,17 +167,25 @@ class Winograd(Strategy):
     def weight_gradient(self, x, g):
         """The adjoint: gradients of the 36 products, times the 36 numbers of the inputs, summed over all tiles."""
         shape = self.geometry.weight
-        total = np.zeros((self.numbers, *shape[:2]), x.dtype)
-        for at in self._blocks(len(x)):
-            total += np.matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
+        blocks = self._blocks(len(x))
+
+        def part(some):
+            total = np.zeros((self.numbers, *shape[:2]), x.dtype)
+            for at in some:
+                total += np.matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
+            return total
+        total = sum(parallel(part, shares(blocks)))
         return (total.reshape(self.numbers, -1).T @ self.kernel).reshape(shape)
 
     def _blocks(self, n: int):
         """(first sample, last, first row of tiles, last), so that a block's numbers stay in the cache."""
         g, (down, across) = self.geometry, self.tiles
-        most = max(1, 6 * BLOCK_VALUES // (self.numbers * (g.x[1] + g.weight[0])))            # tiles
+        most = max(1, BLOCK_VALUES // (self.numbers * (g.x[1] + g.weight[0])))            # tiles
         samples = n if self.batch_last and not self.one_tile else min(n, max(1, most // (down * across)))
-        rows = max(1, most // (samples * across))
+        rows = min(max(1, most // (samples * across)), down)
+        threads = get_num_threads()
+        if samples == n and rows == down and threads > 1:          # one block: a part for each thread
+            samples, rows = (-(-n // threads), rows) if self.one_tile else (samples, -(-down // threads))
         return [(i, min(i + samples, n), r, min(r + rows, down)) for i in range(0, n, samples) for r in range(0, down, rows)]
 
     def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
@@ -181,15 +195,15 @@ class Winograd(Strategy):
             patches = scratch("patches", (*x.shape[2:], channels, n), x.dtype)
             patches[...] = x[start:stop].transpose(2, 3, 1, 0)
         else:
-            height, width = TILE * (bottom - top) + 2, TILE * self.tiles[1] + 2
+            height, width = self.tile * (bottom - top) + 2, self.tile * self.tiles[1] + 2
             padded = self._map("padded", n, channels, height, width, x.dtype)
             padded[...] = 0
             (above, _), (left, _) = self.geometry.pads
-            rows, columns = _overlap(TILE * top - above, height, x.shape[2]), _overlap(-left, width, x.shape[3])
+            rows, columns = _overlap(self.tile * top - above, height, x.shape[2]), _overlap(-left, width, x.shape[3])
             padded[:, :, rows[1], columns[1]] = x[start:stop, :, rows[0], columns[0]]
             s0, s1, s2, s3 = padded.strides
-            tiles, steps = self._order(n, bottom - top, self.tiles[1]), self._order(s0, TILE * s2, TILE * s3)
-            patches = scratch("patches", (PATCH, PATCH, channels, *tiles), x.dtype)
+            tiles, steps = self._order(n, bottom - top, self.tiles[1]), self._order(s0, self.tile * s2, self.tile * s3)
+            patches = scratch("patches", (self.tile + 2, self.tile + 2, channels, *tiles), x.dtype)
             patches[...] = as_strided(padded, patches.shape, (s2, s3, s1, *steps))
         flat = patches.reshape(self.inputs.shape[1], -1)
         spread = np.matmul(self.inputs, flat, out=scratch("spread", (self.numbers, flat.shape[1]), x.dtype))
@@ -206,7 +220,7 @@ class Winograd(Strategy):
         """The adjoint of `_gather`: (numbers, O, tiles)."""
         count = (stop - start) * (bottom - top) * self.tiles[1]
         tiles = scratch("patches", (len(self.outputs), g.shape[1] * count), g.dtype)
-        if any(m % TILE for m in self.geometry.out) and not self.one_tile:
+        if any(m % self.tile for m in self.geometry.out) and not self.one_tile:
             tiles[...] = 0
         for source, target in self._pieces(tiles, g, start, stop, top, bottom):
             target[...] = source
@@ -220,11 +234,11 @@ class Winograd(Strategy):
             yield y[start:stop], tiles.reshape(*self.geometry.out, outputs, n).transpose(3, 2, 0, 1)
             return
         order = self._order(n, bottom - top, self.tiles[1])
-        tiles = tiles.reshape(TILE, TILE, outputs, *order)
+        tiles = tiles.reshape(self.tile, self.tile, outputs, *order)
         tiles = tiles.transpose(0, 1, 5, 2, 3, 4) if self.batch_last else tiles.swapaxes(2, 3)     # 4, 4, n, O, down, across
-        for i in range(TILE):
-            for j in range(TILE):
-                part = y[start:stop, :, TILE * top + i:TILE * bottom:TILE, j::TILE]
+        for i in range(self.tile):
+            for j in range(self.tile):
+                part = y[start:stop, :, self.tile * top + i:self.tile * bottom:self.tile, j::self.tile]
                 yield part, tiles[i, j, :, :, :part.shape[2], :part.shape[3]]
 
     def _order(self, samples: int, down: int, across: int) -> tuple[int, int, int]:
@@ -245,8 +259,9 @@ def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
 
 # What else costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core):
 MOVED = 15                               # to copy one value into or out of a tile or a column
-WEIGHT_MOVED = 34                        # to bring one number of a kernel into the space of products
-FEW_TILES = 8                            # a product over this many columns runs at half its speed
+WEIGHT_MOVED = 45                        # to bring one number of a kernel into the space of products
+READ = 13                                # to read it from there, where weights are prepared
+FEW_COLUMNS = 8                          # a product over this many columns runs at half its speed
 
 # --- the switch -----------------------------------------------------------------------------------------------------
 
