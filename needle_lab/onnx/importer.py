@@ -264,7 +264,8 @@ class Importer:
         """Fill the layer from the initialisers and hang it into the tree; -> its path."""
         sources = {name: inputs[fill.source] for name, fill in layer.fills.items()}
         keys = {name: self._key(weights[sources[name]], fill.layout) for name, fill in layer.fills.items()}
-        place = naming.scope_of(node) if self.names.listed and keys else sources or node.name
+        scope = naming.scope_of(node)
+        place = scope if scope[0] is not None and keys else sources or node.name
         description = repr((place, node.op_type, sorted((k, str(v)) for k, v in attrs.items()), keys))
         if description in self.made:
             return self.made[description]
@@ -276,9 +277,8 @@ class Importer:
                 setattr(layer.module, name, self.parameters[keys[name]][0])
             else:
                 setattr(layer.module, name, Parameter(np.ascontiguousarray(fill.convert(array)).copy()))
-        written = list(sources.values())
-        if self.names.listed:                                # a tied weight, known by the name of what it copies
-            written += [self.original[id(weights[n])][0] for n in written if id(weights[n]) in self.original]
+        written = list(sources.values())                     # a tied weight is known by the name of what it copies, too
+        written += [self.original[id(weights[n])][0] for n in written if id(weights[n]) in self.original]
         path = self.names.layer_path(node, written, type(layer.module).__name__.lower(), self.stored)
         path = self.made[description] = self._hang(self._unique(path), layer.module)
         for name in layer.fills:

@@ -71,11 +71,14 @@ class Names:
             layers = self._stacks[base]
             return base if len(layers) == 1 else f"{base}.l{layers.index(node.input[1])}"
         scope, of = scope_of(node)
+        if scope and of.rpartition(".")[2].lower() == kind:                 # the node was made in a layer of its class
+            return clean(scope)
         folded = "BatchNorm" in of and not kind.startswith("batchnorm")      # into a convolution, which got its scope
         if scope is not None and self.listed and not folded:
             own = self._listed_name(scope, sources) or self._next_weight(scope, of.startswith("torch.nn."), stored)
             return clean((stem(own) if own else scope and f"{scope}.{kind}") or kind)
-        if scope is None and self._crowded[folders := _folders(node)] < 2:      # the folder of this layer alone
+        folders = _folders(node)
+        if scope is None and self._crowded[folders] < 2:                        # the folder of this layer alone
             return _from_weights(sources) or clean(folders or kind)
         return _from_weights(sources) or clean(f"{scope or folders}.{kind}")
 

@@ -209,6 +209,12 @@ def reorder_gates(weight: np.ndarray, kind: str) -> np.ndarray:
     return np.concatenate([parts[i] for i in GATE_ORDER[kind]])
 
 
+def onnx_gates(weight: np.ndarray, kind: str) -> np.ndarray:
+    """Rows of (gates * H, ...) from PyTorch's order of gates to ONNX's."""
+    parts = np.split(weight, len(GATE_ORDER[kind]))
+    return np.concatenate([parts[GATE_ORDER[kind].index(i)] for i in range(len(parts))])
+
+
 def run_recurrent(layer, x, sequence_lens=None, initial_h=None, initial_c=None, *, layout=0, outputs=1):
     """Call nn.RNN, LSTM or GRU as the ONNX operator: -> Y (T, directions, N, H), Y_h, Y_c."""
     if sequence_lens is not None and set(sequence_lens.tolist()) != {x.shape[1] if layout else x.shape[0]}:

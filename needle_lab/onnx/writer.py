@@ -1,0 +1,321 @@
+"""What is written of a model so far: names of values, nodes, initialisers, and lengths that follow from the inputs.
+
+`EMIT` says for each op which ONNX nodes mean the same (`emit.py` fills it). A rule is `(writer, *inputs, **attrs)` and
+returns the name of the result, or a tuple of names; it reads shapes from the writer, where a length may be a `Length`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .. import graph
+from ..dtypes import result_type
+from ..errors import UnsupportedOnnxError
+from ..nn import Module
+from ..tensor import Tensor
+from .lengths import Length, Runs, Various
+from .tracing import Scope
+
+EMIT: dict[str, Callable] = {}
+
+# ops that are one ONNX operator without attributes: their `onnx` name is enough
+_PLAIN = set("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh "
+             "Acosh Atanh Erf Relu Sigmoid Softplus Softsign IsNaN IsInf Not Identity Sub Mul Add Div Pow Equal Less "
+             "LessOrEqual Greater GreaterOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where MatMul Max "
+             "Min".split())
+
+
+def emits(*names: str) -> Callable[[Callable], Callable]:
+    """Enter a rule for the ops of these names."""
+    def enter(function: Callable) -> Callable:
+        EMIT.update(dict.fromkeys(names, function))
+        return function
+    return enter
+
+
+class Writer:
+    """Names for values, and the nodes and initialisers written so far."""
+
+    def __init__(self, module: Module | Callable, opset: int, reserved: set[str] | None = None, prefix: str = "",
+                 training: bool = False):
+        self.opset, self.prefix, self.training = opset, prefix, training
+        self.names: dict[Any, str] = {}                        # of a value, by its key in the graph
+        self.reserved = reserved if reserved is not None else set()      # names of inputs and outputs
+        self.nodes: list[onnx.NodeProto] = []
+        self.made_in: list[tuple[onnx.NodeProto, Scope]] = []  # every node ever written, and the modules around it
+        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.origins: dict[str, tuple[Tensor, ...]] = {}       # an initialiser -> the parameters in it
+        self.updates: dict[Tensor, str] = {}                   # a buffer -> its new value
+        self.reshaped: dict[str, tuple[str, tuple[int, ...]]] = {}       # a value -> what it was before, and its shape
+        self.permuted: dict[str, tuple[str, list[int]]] = {}   # a value -> what it was before, and the permutation
+        self.paths: dict[Tensor, str] = {}
+        if isinstance(module, Module):
+            self.paths = {x: path for path, x in (*module.named_parameters(), *module.named_buffers())}
+        self.memory = {id(x.data): x for x in self.paths}      # a detached twin shares the array
+        self.runs: Runs
+        self._inputs: list[Tensor] = []
+        self._values: dict[int, Any] = {}                      # an array -> the value of the graph that it is
+        self._scope: Scope = ()
+
+    def write(self, runs: Runs) -> None:
+        """All nodes of the first run; the names of its inputs are known already."""
+        self.runs, trace = runs, runs.traces[0]
+        self._inputs = trace.inputs
+        for x in [*trace.inputs, *(x for node in trace.nodes for x in node.inputs if isinstance(x, Tensor))]:
+            if x.node is not None or x in self.names:
+                self._values.setdefault(id(x.data), graph.key_of(x))
+        for node in trace.nodes:
+            self._scope = trace.scope_of(node)
+            inputs, attrs = runs.calls[node]
+            if node.op.name in EMIT:
+                written = EMIT[node.op.name](self, *inputs, **attrs)
+            elif node.op.onnx in _PLAIN and not attrs:
+                written = self.emit(node.op.onnx, self.operands(inputs, node.op.promote))
+            else:
+                raise UnsupportedOnnxError(f"export: the op {node.op.name!r} has no ONNX form yet; "
+                                           "see EMIT in needle_lab/onnx/emit.py")
+            for i, name in enumerate(written if isinstance(written, tuple) else (written,)):
+                if name:
+                    self.names[node, i] = name
+        self._scope = ()
+
+    # --- nodes --------------------------------------------------------------------------------------------------------
+
+    def emit(self, op: str, inputs: Sequence[str], output: str | None = None, outputs: int = 1, domain: str = "",
+             **attrs) -> Any:
+        """Write one node; -> the name of its output, or a tuple of names.  An attribute that is None is left out."""
+        attrs = {name: value for name, value in attrs.items() if value is not None}
+        if not domain:
+            self._check(op, attrs)
+        number = len(self.nodes)
+        suffixes = [f"_{i}" for i in range(outputs)] if outputs > 1 else [""]
+        made = [output] if output else [self.fresh(f"{op.lower()}_{number}{suffix}") for suffix in suffixes]
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
+        node = helper.make_node(op, list(inputs), made, domain=domain, **attrs)
+        self.nodes.append(node)
+        self.made_in.append((node, self._scope))
+        return made[0] if outputs == 1 else tuple(made)
+
+    def _check(self, op: str, attrs: dict[str, Any]) -> None:
+        """Whether the opset has this operator with these attributes; what is the least that has."""
+        schema = _schemas(op)
+        now = [s for s in schema if s.since_version <= self.opset]
+        if not now or set(attrs) - set(now[-1].attributes):
+            least = min(s.since_version for s in schema if not set(attrs) - set(s.attributes))
+            absent = sorted(set(attrs) - set(now[-1].attributes))[0] if now else ""
+            what = f"{op} with {absent}={attrs[absent]!r}" if now else op
+            raise UnsupportedOnnxError(f"export: opset {self.opset} has no {what}, which this model needs; "
+                                       f"export with opset={least} or more")
+        for name, value in attrs.items():
+            if any(isinstance(v, Length) for v in (value if isinstance(value, (list, tuple)) else [value])):
+                raise UnsupportedOnnxError(f"export: {op} fixes {name}={value!r}, which follows from a dynamic axis; "
+                                           "leave that axis out of dynamic_axes")
+
+    def fresh(self, name: str) -> str:
+        """A name that no input, output or initialiser has."""
+        name = self.prefix + name
+        while name in self.reserved or name in self.initializers:
+            name += "_"
+        return name
+
+    # --- values -------------------------------------------------------------------------------------------------------
+
+    def shape(self, x: Any) -> tuple[int, ...]:
+        """The shape of an input of a rule; lengths that vary are of type Length."""
+        return self.runs.shape(x) if isinstance(x, Tensor) else tuple(np.shape(x))
+
+    def operands(self, inputs: Sequence, promote: str | None = "all") -> list[str]:
+        """Names of an elementwise op's inputs, brought to one dtype as the op does."""
+        dtype = None
+        for x in inputs:
+            if hasattr(x, "dtype") and x.dtype != np.bool_:
+                dtype = x.dtype if dtype is None else result_type(dtype, x.dtype)
+        if promote == "float" and dtype is not None and dtype.kind in "iu":
+            dtype = np.dtype(np.float32)
+        names = []
+        for x in inputs:
+            if isinstance(x, Tensor) and dtype is not None and x.dtype not in (dtype, np.bool_):
+                names.append(self.cast(self.name(x), dtype))
+            else:
+                names.append(self.name(x, dtype))
+        return names
+
+    def cast(self, name: str, dtype: Any) -> str:
+        return self.emit("Cast", [name], to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def name(self, x: Any, dtype: Any = None) -> str:
+        """The name of a value; constants and numbers (of this dtype) become initialisers."""
+        if x is None:
+            return ""
+        if isinstance(x, Length):
+            return self.cast(self._scalar(x), dtype or np.int64)
+        if isinstance(x, Various):
+            return self._various(x, dtype or np.float32)
+        if not isinstance(x, Tensor):
+            kind = dtype if not hasattr(x, "dtype") and dtype is not None else None
+            array = np.asarray(x, kind)
+            return self.constant(array.astype(np.float32) if array.dtype == np.float64 and kind is None else array)
+        key = graph.key_of(x)
+        if key not in self.names:
+            twin = self._values.get(id(x.data)) if x.node is None else None       # a detached value of the graph
+            if twin is not None and twin is not key:
+                return self.names[twin]
+            if x.node is not None:
+                raise UnsupportedOnnxError(f"export: a result of {x.node.op.name!r} was computed before the export began")
+            self.names[key] = self._leaf(x)
+        return self.names[key]
+
+    def _leaf(self, x: Tensor) -> str:
+        """A parameter, a buffer, or a tensor made during the run."""
+        x = self.memory.get(id(x.data), x)
+        if x in self.paths:
+            return self.weight(self.path(x), (x,), x.numpy)
+        return self._various(self.runs.constants[x], x.dtype) if x in self.runs.constants else self.constant(x.numpy())
+
+    def path(self, x: Tensor) -> str:
+        """Where a parameter stands in the model; "" if it is none of the model's."""
+        return self.paths.get(self.memory.get(id(x.data), x), "")
+
+    def weight(self, name: str, parameters: tuple[Tensor, ...], make: Callable[[], np.ndarray], layout: str = "") -> str:
+        """An initialiser made of parameters of the model, in some layout, under a name of the model's."""
+        key = "weight", layout, parameters
+        if key not in self.names:
+            while not name or name in self.initializers or name in self.reserved:
+                name = f"{name}_" if name else f"constant_{len(self.initializers)}"
+            self.names[key], self.origins[name] = name, parameters
+            self._store(name, make())
+        return self.names[key]
+
+    def constant(self, array: Any) -> str:
+        """An initialiser without a name of its own; equal small ones are written once."""
+        array = np.asarray(array)
+        text = f"{array.dtype}{array.shape}{array.tobytes().hex()}" if array.size <= 16 else ""
+        name = self.names.get(("constant", text)) if text else None
+        if name is None:
+            name = self.fresh(f"constant_{len(self.initializers)}")
+            self._store(name, array)
+            if text:
+                self.names["constant", text] = name
+        return name
+
+    def _store(self, name: str, array: np.ndarray) -> None:
+        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+    def floats(self, shape: tuple[int, ...], value: float, dtype: Any) -> str:
+        """A constant tensor of one number."""
+        if any(isinstance(n, Length) for n in shape):
+            return self.emit("Expand", [self.constant(np.array(value, dtype)), self.ints(*shape)])
+        return self.constant(np.full(shape, value, dtype))
+
+    # --- lengths ------------------------------------------------------------------------------------------------------
+
+    def ints(self, *values: int) -> str:
+        """An int64 vector; a Length in it is measured when the file runs."""
+        if not any(isinstance(v, Length) for v in values):
+            return self.constant(np.array(values, np.int64).reshape(-1))
+        parts = [self.length(v) if isinstance(v, Length) else self.ints(v) for v in values]
+        return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
+
+    def length(self, wanted: Length) -> str:
+        """An int64 vector of one number: a length of an input, a product of two, or the length of another value."""
+        key = "length", wanted.values
+        if key not in self.names:
+            self.names[key] = self._measured(wanted)
+        return self.names[key]
+
+    def _measured(self, wanted: Length) -> str:
+        given = [(self.names[graph.key_of(x)], axis, n) for x in self._inputs
+                 for axis, n in enumerate(self.shape(x)) if isinstance(n, Length)]
+        for name, axis, n in given:
+            if n == wanted:
+                return self._axis(name, axis)
+        for name, axis, n in given:
+            if wanted % n == 0 and not isinstance(wanted // n, Length):
+                return self.emit("Mul", [self._axis(name, axis), self.ints(wanted // n)])
+        for i, (name, axis, n) in enumerate(given):
+            for other, at, m in given[i + 1:]:
+                if wanted % (n * m) == 0 and not isinstance(wanted // (n * m), Length):
+                    product = self.emit("Mul", [self._axis(name, axis), self._axis(other, at)])
+                    factor = wanted // (n * m)
+                    return product if factor == 1 else self.emit("Mul", [product, self.ints(factor)])
+        for value, shape in self.runs.shapes.items():
+            if value in self.names and wanted in [n for n in shape if isinstance(n, Length)]:
+                return self._axis(self.names[value], next(i for i, n in enumerate(shape) if n == wanted))
+        raise UnsupportedOnnxError(f"export: the model uses a length that is {' or '.join(map(str, wanted.values))} at "
+                                   "different sizes, which is no length of any of its values; leave that axis out of "
+                                   "dynamic_axes")
+
+    def _axis(self, name: str, axis: int) -> str:
+        shape = self.names.get(("shape", name))
+        if shape is None:
+            shape = self.names["shape", name] = self.emit("Shape", [name])
+        return self.emit("Gather", [shape, self.ints(axis)], axis=0)
+
+    def _scalar(self, n: int) -> str:
+        """A length as an int64 without axes."""
+        return self.emit("Squeeze", [self.length(n), self.ints(0)]) if isinstance(n, Length) \
+            else self.constant(np.array(n, np.int64))
+
+    def _range(self, n: int) -> str:
+        """0, 1, ..., n - 1"""
+        return self.emit("Range", [self._scalar(0), self._scalar(n), self._scalar(1)])
+
+    def _various(self, x: Various, dtype: Any) -> str:
+        """A constant that depends on lengths: a number, one number everywhere, a range, or a triangle."""
+        found = self._various_number(x, dtype) if isinstance(x.values[0], (float, np.floating)) or not x.values[0].ndim \
+            else self._various_array(x)
+        if found is None:
+            shapes = " or ".join(str(np.shape(v)) for v in x.values)
+            raise UnsupportedOnnxError(f"export: a constant of shape {shapes} was made while the model ran and depends on a "
+                                       "dynamic axis; numbers that fill it, ranges and triangles can be written, others "
+                                       "not: leave that axis out of dynamic_axes, or make it an input")
+        return found
+
+    def _various_number(self, x: Various, dtype: Any) -> str | None:
+        values = [float(v) for v in x.values]
+        if all(v == round(v) for v in values):
+            return self.name(Length([round(v) for v in values]), dtype)
+        if all(v and abs(1 / v - round(1 / v)) < 1e-6 * abs(1 / v) for v in values):       # a mean's 1 / n
+            return self.emit("Reciprocal", [self.name(Length([round(1 / v) for v in values]), dtype)])
+        return None
+
+    def _various_array(self, x: Various) -> str | None:
+        if len({a.ndim for a in x.values}) > 1:
+            return None
+        shape = tuple(n if len(set(lengths)) == 1 else Length(lengths)
+                      for lengths in zip(*(a.shape for a in x.values), strict=True) for n in lengths[:1])
+        filled = {a.reshape(-1)[0].item() for a in x.values if a.size}
+        if len(filled) == 1 and all((a == a.reshape(-1)[:1]).all() for a in x.values):
+            return self.floats(shape, filled.pop(), x.dtype)
+        long = [i for i, n in enumerate(shape) if n != 1]
+        if len(long) == 1 and all(np.array_equal(a.reshape(-1), np.arange(a.size)) for a in x.values):
+            y = self._range(shape[long[0]])
+            y = y if x.dtype == np.int64 else self.cast(y, x.dtype)
+            rest = [i for i in range(len(shape)) if i != long[0]]
+            return self.emit("Unsqueeze", [y, self.ints(*rest)]) if rest else y
+        return self._triangle(x, shape) if len(shape) == 2 else None
+
+    def _triangle(self, x: Various, shape: tuple[int, ...]) -> str | None:
+        """Ones on and below a diagonal, or above it."""
+        for below, op in ((True, "LessOrEqual"), (False, "Greater")):
+            ks = [k for k in range(-2, 3) if all(np.array_equal(a, (np.tri(*a.shape, k) > 0) == below) for a in x.values)]
+            if ks:
+                rows = self.emit("Unsqueeze", [self._range(shape[0]), self.ints(1)])
+                rows = self.emit("Add", [rows, self.constant(np.array(ks[0]))]) if ks[0] else rows
+                triangle = self.emit(op, [self._range(shape[1]), rows])
+                return triangle if x.dtype == np.bool_ else self.cast(triangle, x.dtype)
+        return None
+
+
+@functools.cache
+def _schemas(op: str) -> list[Any]:
+    """All versions of one of ONNX's own operators, the oldest first."""
+    found = [s for s in onnx.defs.get_all_schemas_with_history() if s.name == op and s.domain == ""]
+    return sorted(found, key=lambda s: s.since_version)
