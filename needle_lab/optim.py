@@ -3,6 +3,9 @@
 An optimizer holds parameters, or groups of them with settings of their own:
     SGD(model.parameters(), lr=0.1)        Adam([{"params": head, "lr": 1e-3}, {"params": body, "lr": 1e-4}])
 Its state (momentum, moments, step count) is saved by `state_dict()` under each parameter's number.
+
+A rule (`_update`) is written once, with in-place operators. On the CPU it runs on numpy arrays, a block of values that
+fits the cache at a time, so that a step reads and writes each number once; elsewhere on the device's tensors.
 """
 
 from __future__ import annotations
@@ -11,10 +14,15 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from . import ops
 from .errors import ArgumentError, StateKeyError
 from .graph import no_grad
 from .tensor import Tensor
+
+
+BLOCK = 1 << 14              # values that are updated at a time: with all moments within the second-level cache
 
 
 class Optimizer:
@@ -63,9 +71,35 @@ class Optimizer:
             for group in self.groups:
                 for p in group["params"]:
                     if p.grad is not None:
-                        p.copy_(self._update(p.detach(), p.grad, self.state.setdefault(p, {}), group))
+                        self._step(p, p.grad, group)
 
-    def _update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+    def _step(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
+        state = self.state.setdefault(p, {"step": 0})
+        state["step"] = state.get("step", 1) + 1
+        moments = self._moments(group)
+        for name in moments:
+            if name not in state:
+                state[name] = ops.zeros_like(p)
+        values = (p, g, *[state[name] for name in moments])
+        arrays = [x.data for x in values]
+        alike = all(type(x) is np.ndarray and x.dtype is arrays[0].dtype and x.flags.c_contiguous for x in arrays)
+        if not alike or arrays[0].dtype not in (np.float32, np.float64):
+            self._update(p.detach(), g, *values[2:], step=state["step"], group=group)     # shares p's memory and version
+            return
+        if arrays[0].size <= BLOCK:
+            self._update(*arrays, step=state["step"], group=group)
+        else:
+            flat = [x.reshape(-1) for x in arrays]
+            for start in range(0, arrays[0].size, BLOCK):
+                self._update(*[x[start:start + BLOCK] for x in flat], step=state["step"], group=group)
+        p._version[0] += 1
+
+    def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The names of what is kept for each parameter, in its shape; zeros before the first step."""
+        return ()
+
+    def _update(self, p, g, *moments, step: int, group: dict[str, Any]) -> None:
+        """Change p and its moments in place, in the given step (from 1); g must not change. Arrays or tensors."""
         raise NotImplementedError(f"{type(self).__name__} must define _update")
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,15 +153,18 @@ class SGD(Optimizer):
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                                       nesterov=nesterov))
 
-    def _update(self, p, g, state, group):
+    def _moments(self, group):
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def _update(self, p, g, *moments, step, group):
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p
-        if group["momentum"]:
-            v = state.get("momentum_buffer")
-            v = g.clone() if v is None else group["momentum"] * v + (1 - group["dampening"]) * g
-            state["momentum_buffer"] = v
+        if moments:
+            (v,) = moments
+            v *= group["momentum"]
+            v += g if step == 1 else (1 - group["dampening"]) * g        # the first gradient counts whole, as in PyTorch
             g = g + group["momentum"] * v if group["nesterov"] else v
-        return p - group["lr"] * g
+        p -= group["lr"] * g
 
 
 class Adam(Optimizer):
@@ -142,17 +179,24 @@ class Adam(Optimizer):
                  weight_decay: float = 0.0):
         super().__init__(params, dict(lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay))
 
-    def _update(self, p, g, state, group):
+    def _moments(self, group):
+        return "exp_avg", "exp_avg_sq"
+
+    def _update(self, p, g, *moments, step, group):
+        (m, v), (beta1, beta2) = moments, group["betas"]
         if group["weight_decay"]:
             if self.decoupled:
-                p = p * (1 - group["lr"] * group["weight_decay"])
+                p *= 1 - group["lr"] * group["weight_decay"]
             else:
                 g = g + group["weight_decay"] * p
-        beta1, beta2 = group["betas"]
-        t = state["step"] = state.get("step", 0) + 1
-        m = state["exp_avg"] = beta1 * state["exp_avg"] + (1 - beta1) * g if t > 1 else (1 - beta1) * g
-        v = state["exp_avg_sq"] = beta2 * state["exp_avg_sq"] + (1 - beta2) * g * g if t > 1 else (1 - beta2) * g * g
-        return p - (group["lr"] / (1 - beta1**t)) * m / (ops.sqrt(v) / math.sqrt(1 - beta2**t) + group["eps"])
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
+        length = v ** 0.5
+        length /= math.sqrt(1 - beta2**step)
+        length += group["eps"]
+        p -= group["lr"] / (1 - beta1**step) * m / length
 
 
 class AdamW(Adam):
