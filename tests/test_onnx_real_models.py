@@ -73,9 +73,10 @@ def float_weights(graph) -> int:
 def test_a_real_model_equals_onnxruntime(path, rng):
     model = ndl.onnx.load(path)
     inputs = {i.name: drawn(i, path.stem, rng) for i in ort.InferenceSession(path).get_inputs()}
-    found = model(**inputs)
-    for ours, theirs in zip(found if isinstance(found, tuple) else (found,), runtime(path, inputs), strict=True):
-        assert_close(ours, theirs, 1e-4)
+    expected = runtime(path, inputs)
+    for found in (model(**inputs), model.plan(**inputs)(**inputs)):
+        for ours, theirs in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
+            assert_close(ours, theirs, 1e-4)
     held = sum(v.size for v in model.state_dict().values() if np.issubdtype(v.dtype, np.floating))
     assert held >= 0.99 * float_weights(onnx.load(path).graph), "its weights are parameters and buffers, not constants"
     assert any(isinstance(m, (nn.Conv1d, nn.Conv2d)) for m in model.modules())
@@ -91,3 +92,46 @@ def test_a_real_model_trains(path, rng):
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(gradients) >= 0.4 * len(list(model.parameters()))
     assert all(np.isfinite(g.numpy()).all() for g in gradients)
+
+
+# --- the light models of the onnx wheel ---------------------------------------------------------------------------------
+#
+# Nine classic networks whose weights ConstantOfShape nodes make when they run: all equal, and so are all outputs. Here
+# each such node becomes an initialiser with numbers drawn for its place, or two different bugs could look the same.
+
+LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
+
+PERIOD = 65537               # numbers drawn for a weight, then repeated: a prime, so that no two rows are equal
+
+
+def with_weights(model, rng):
+    """The model with initialisers in the place of ConstantOfShape: variances positive, products kept near unit scale."""
+    shapes = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    variances = {n.input[4] for n in model.graph.node if n.op_type == "BatchNormalization"}
+    made = [n for n in model.graph.node if n.op_type == "ConstantOfShape" and n.input[0] in shapes]
+    for node in made:
+        shape, name = shapes[node.input[0]], node.output[0]
+        scale = (2 / max(np.prod(shape[1:]), 1)) ** 0.5 if len(shape) > 1 else 0.1
+        some = rng.uniform(0.5, 1.5, PERIOD) if name in variances else scale * rng.standard_normal(PERIOD)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.resize(some.astype("f"), shape), name))
+        model.graph.node.remove(node)
+    return model
+
+
+def test_there_are_nine_light_models():
+    assert len(LIGHT) == 9
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_a_light_model_equals_onnxruntime(path, rng):
+    """Through the module and through the plan."""
+    file = with_weights(onnx.load(path), rng).SerializeToString()
+    model = ndl.onnx.load(file)
+    x = rng.standard_normal((1, 3, 224, 224), "f")
+    expected, = runtime(file, {model.input_names[0]: x})
+    with ndl.no_grad():
+        assert_close(model(x).numpy() / np.abs(expected).max(), expected / np.abs(expected).max(), 1e-4)
+    plan = model.plan(x)
+    assert_close(plan(x).numpy() / np.abs(expected).max(), expected / np.abs(expected).max(), 1e-4)
+    assert not plan.report().ordinary
+    assert expected.std() > 1e-3 * np.abs(expected).max(), "the outputs differ from one another"

@@ -6,10 +6,12 @@ Nodes with weights are layers in a tree built from the model's own names; all ot
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +20,14 @@ import onnx
 from ..dtypes import is_floating
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..nn import Module
-from ..tensor import Tensor
+from ..tensor import HookHandle, Tensor
 from . import check, reader
 from .importer import Importer, with_functions_inlined
 from .plan import InferencePlan, bind_names
-from .program import Step
+from .program import Program, Step
+
+
+_serial = itertools.count()
 
 
 class OnnxModule(Module):
@@ -40,8 +45,10 @@ class OnnxModule(Module):
         self.opset = reader.opsets_of(proto).get("", 0)
         self._input_types = {i.name: i.type for i in proto.graph.input}
         self._import_notes: list[str] = []
+        self.value_hooks: dict[str, dict[int, Callable]] = {}
         with check.refusing("this model"):
             self._program = Importer(self, proto).build()
+            _note_types(self._program, proto.graph)
         self.input_names = list(self._program.inputs)
         self.output_names = list(self._program.outputs)
         self.graph_digest = hashlib.sha256(json.dumps(
@@ -76,6 +83,25 @@ class OnnxModule(Module):
     def value_names(self) -> list[str]:
         """Names of all values that `outputs=` can ask for, in order of computation."""
         return self.input_names + [name for step in self.steps for name in step.outputs if name]
+
+    def register_value_hook(self, name: str, hook: Callable[[Any], Any]) -> HookHandle:
+        """Call `hook(value)` whenever the forward pass has computed a value; what it returns (not None) replaces it.
+
+        name: of a value (an input included), or of a node, whose first output is meant; also inside of an If or Loop.
+        The handle has `.remove()` and is a context manager.  ArgumentError for an unknown name, with those like it.
+        """
+        if not callable(hook):
+            raise ArgumentError(f"a hook is a function, got {type(hook).__name__}")
+        known, nodes = set(self._program.names()), self._program.named_steps()
+        if name not in known and name not in nodes:
+            near = ", ".join(map(repr, difflib.get_close_matches(name, [*known, *nodes], 5, 0.4)))
+            raise ArgumentError(f"register_value_hook: the graph has no value or node {name!r}"
+                                f"{f'; there are {near}' if near else ''}; `model.value_names` lists the values")
+        if name not in known:
+            name = next(o for o in nodes[name].outputs if o)
+        hooks = self.value_hooks.setdefault(name, {})
+        hooks[key := next(_serial)] = hook
+        return HookHandle(hooks, key)
 
     def plan(self, *examples: Tensor | np.ndarray, batch: int | None = None, **named: Tensor | np.ndarray) -> InferencePlan:
         """The model's function for inputs of one shape: faster, in less memory, without gradients.
@@ -146,3 +172,19 @@ class OnnxModule(Module):
         names = f"{', '.join(self.input_names)} -> {', '.join(self.output_names)}"
         notes = f", {len(self.import_notes)} import notes" if self.import_notes else ""
         return f"{names}, opset {self.opset}, {len(self.steps)} nodes{notes}"
+
+
+def _note_types(program: Program, graph: onnx.GraphProto) -> None:
+    """What inner graphs declare of their outputs: a Loop that runs no iteration has nothing else to go by."""
+    nodes = {tuple(node.output): node for node in graph.node}
+    for step in program.steps:
+        for name, inner in step.graphs.items():
+            body = next(a.g for a in nodes[tuple(step.outputs)].attribute if a.name == name)
+            inner.output_types = [_declared(o.type.tensor_type) for o in body.output]
+            _note_types(inner, body)
+
+
+def _declared(kind: onnx.TypeProto.Tensor) -> tuple | None:
+    if not kind.elem_type or not kind.HasField("shape"):
+        return None
+    return reader.numpy_dtype(kind.elem_type), tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)

@@ -88,6 +88,7 @@ class InferencePlan:
         snapshot = copy.deepcopy(model).eval()
         for module in snapshot.modules():
             vars(module).pop("_hooks", None)
+        snapshot.value_hooks = {}
         if snapshot._program.differentiated:
             raise UnsupportedOnnxError("plan: this model computes gradients itself (Gradient nodes); run it as it is")
         self.input_names, self.output_names = model.input_names, model.output_names

@@ -22,6 +22,7 @@ from .. import nn
 from ..graph import no_grad, topological_order, trace
 from ..tensor import Tensor
 from . import convert
+from .importer import Scope
 from .program import Program, Step
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class _Lowering:
         if any(v is not None and v.shape is None for v in inputs) or step.graphs:
             return False
         if step.layer:
-            return all(type(m).__module__.startswith(nn.__name__ + ".") for m in self.module.get(step.layer).modules())
+            return all(type(m).__module__.startswith(nn.__name__ + ".") or isinstance(m, Scope)
+                       for m in self.module.get(step.layer).modules())
         data = [i for i, v in enumerate(inputs) if v is not None and not v.known]
         trains = step.op == "Dropout" and len(inputs) > 2 and inputs[2] is not None and bool(inputs[2].data)
         return bool(data) and all(i in DATA_INPUTS.get(step.op, ()) for i in data) and not trains

@@ -45,6 +45,17 @@ class Program:
     constants: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)      # value name -> path of a parameter that no layer holds
     differentiated: set[str] = field(default_factory=set)         # inputs by which a Gradient node differentiates
+    output_types: list[tuple | None] = field(default_factory=list)      # declared: (dtype, shape with None for free lengths)
+
+    def names(self) -> list[str]:
+        """All values that are computed or given, in order, those of inner graphs included."""
+        inner = [name for s in self.steps for g in s.graphs.values() for name in g.names()]
+        return [*self.inputs, *(name for s in self.steps for name in s.outputs if name), *inner]
+
+    def named_steps(self) -> dict[str, Step]:
+        """Steps by the names of their nodes, those of inner graphs included."""
+        inner = [g.named_steps() for s in self.steps for g in s.graphs.values()]
+        return {name: s for steps in inner for name, s in steps.items()} | {s.name: s for s in self.steps if s.name}
 
     def captured(self) -> set[str]:
         """The values of the surrounding graph that this one reads."""
@@ -65,6 +76,9 @@ class Program:
     def _steps_run(self, module: OnnxModule, values: dict[str, Any], wanted: Iterable[str] | None) -> tuple:
         names = list(self.outputs if wanted is None else wanted)
         values = {**values, **self.constants, **{name: module.get(path) for name, path in self.parameters.items()}}
+        hooks = module.value_hooks
+        for name in hooks.keys() & set(self.inputs):
+            values[name] = _hooked(hooks, name, values[name])
         missing = set(names) - set(values)
         for step in self.steps:
             if wanted is not None and not missing:
@@ -75,7 +89,7 @@ class Program:
                                     f"it has {len(results)} here")
             for name, value in zip(step.outputs, results, strict=False):
                 if name:
-                    values[name] = value
+                    values[name] = _hooked(hooks, name, value) if name in hooks else value
                     missing.discard(name)
             for name in step.release:
                 if name not in names:
@@ -111,6 +125,14 @@ class Program:
                 step.release.append(name)
 
 
+def _hooked(hooks: dict[str, dict[int, Callable]], name: str, value: Any) -> Any:
+    """The value, or what the functions registered for it put in its place."""
+    for hook in list(hooks[name].values()):
+        changed = hook(value)
+        value = value if changed is None else changed
+    return value
+
+
 def _described(value: Any) -> str:
     return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else type(value).__name__
 
@@ -119,4 +141,5 @@ def _body(graph: Program, module: OnnxModule, values: dict[str, Any]) -> Callabl
     """A function of the inner graph's inputs that also sees the values around it."""
     def body(*inputs) -> tuple:
         return graph.run(module, {**values, **dict(zip(graph.inputs, inputs, strict=False))})
+    vars(body)["output_types"] = graph.output_types
     return body

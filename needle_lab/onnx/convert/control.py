@@ -21,7 +21,10 @@ def If(condition, *, then_branch, else_branch):
 
 @since(1)
 def Loop(trip_count, condition, *state, body):
-    """Runs body(iteration, condition, *state) -> (condition, *state, *scanned); scanned outputs are stacked."""
+    """Runs body(iteration, condition, *state) -> (condition, *state, *scanned); scanned outputs are stacked.
+
+    Where it does not run at all, a scanned output has a first length of 0 and else the shape that the body declares.
+    """
     count = None if trip_count is None else int(scalar(trip_count))
     going, scans = condition is None or bool(scalar(condition)), []
     i = 0
@@ -34,8 +37,18 @@ def Loop(trip_count, condition, *state, body):
         state, scanned = results[:len(state)], results[len(state):]
         scans.append(scanned)
         i += 1
-    stacked = [ops.stack(list(column)) for column in zip(*scans, strict=True)]
-    return (*state, *stacked)
+    if not scans:
+        return (*state, *_no_rows(body, state))
+    return (*state, *(ops.stack(list(column)) for column in zip(*scans, strict=True)))
+
+
+def _no_rows(body, state) -> list[Tensor]:
+    """The scanned outputs of a body that did not run: in the dtypes and shapes that it declares, or else would have."""
+    declared = body.output_types[1 + len(state):]
+    if any(kind is None or None in kind[1] for kind in declared):
+        results = body(Tensor(np.array(0)), Tensor(np.array(True)), *state)[1 + len(state):]
+        declared = [(r.dtype, r.shape) for r in results]
+    return [Tensor(np.zeros((0, *shape), dtype)) for dtype, shape in declared]
 
 
 @since(9)
