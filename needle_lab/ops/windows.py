@@ -59,6 +59,14 @@ def window_slices(kernel, stride, dilation, out):
                       for p, d, s, n in zip(place, dilation, stride, out, strict=True)))
 
 
+def overlap(p: int, n: int, s: int, b: int, d: int, start: int, stop: int) -> tuple[int, int]:
+    """Of windows start .. stop - 1 along one dimension: the first and one past the last whose place p is in the map.
+
+    n: size of the map, s: stride, b: padding before, d: dilation.
+    """
+    return max(start, -((p * d - b) // s)), min(stop, (n - 1 + b - p * d) // s + 1)
+
+
 def pad_map(x, pads, value=0.0):
     """Spatial padding of a numpy map (..., *size); negative pads crop."""
     if not any(b or a for b, a in pads):
@@ -125,7 +133,8 @@ class Geometry:
         kept, pads, stride, dilation = [], [], [], []
         for n, k, s, (b, _), d, m in zip(self.size, self.kernel, self.stride, self.pads, self.dilation, self.out,
                                          strict=True):
-            seen = [p for p in range(k) if self._overlap(p, n, s, b, d, 0, m)[0] < self._overlap(p, n, s, b, d, 0, m)[1]]
+            ranges = [overlap(p, n, s, b, d, 0, m) for p in range(k)]
+            seen = [p for p, (first, last) in enumerate(ranges) if first < last]
             first, last = (seen[0], seen[-1]) if seen else (0, k - 1)
             kept.append(slice(first, last + 1))
             s, d = 1 if m == 1 else s, 1 if first == last else d
@@ -135,11 +144,6 @@ class Geometry:
         weight = (*self.weight[:2], *(at.stop - at.start for at in kept))
         small = replace(self, weight=weight, pads=tuple(pads), stride=tuple(stride), dilation=tuple(dilation))
         return small, tuple(kept)
-
-    @staticmethod
-    def _overlap(p, n, s, b, d, start, stop) -> tuple[int, int]:
-        """Of windows start .. stop - 1: the first and one past the last whose place p lies inside the map."""
-        return max(start, -((p * d - b) // s)), min(stop, (n - 1 + b - p * d) // s + 1)
 
     def inside(self, start: int, stop: int):
         """What the kernel's places see of the map, for the windows whose first coordinate is in start .. stop - 1.
@@ -152,7 +156,7 @@ class Geometry:
             windows, seen, whole = [slice(None)], [slice(None)], True
             for p, n, s, (b, _), d, (lo, hi) in zip(place, self.size, self.stride, self.pads, self.dilation, ranges,
                                                     strict=True):
-                first, last = self._overlap(p, n, s, b, d, lo, hi)
+                first, last = overlap(p, n, s, b, d, lo, hi)
                 last = max(first, last)
                 at = first * s - b + p * d
                 windows.append(slice(first - lo, last - lo))
