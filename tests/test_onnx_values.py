@@ -1,5 +1,7 @@
 """Looking at the values of a graph, and three places where a file could ask for too much or too little."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import assert_close
@@ -98,7 +100,8 @@ def test_hooks_change_neither_signature_nor_state(digits, images):
 
 @pytest.mark.parametrize(("declared", "times"), [("2, 3", 0), ("2, 3", 2), ("2, M", 0)])
 def test_a_loop_may_run_no_iteration(declared, times, rng):
-    model, runtime = parsed(f"""agraph (float[2, 3] x, int64 times) => (float[2, 3] y, float[T, {declared}] rows, int64[S] n) {{
+    model, runtime = parsed(f"""
+    agraph (float[2, 3] x, int64 times) => (float[2, 3] y, float[T, {declared}] rows, int64[S] n) {{
         go = Constant<value = bool {{1}}>()
         y, rows, n = Loop(times, go, x) <body = body (int64 i, bool c, float[2, 3] h)
                                           => (bool d, float[2, 3] k, float[{declared}] row, int64 j) {{
@@ -114,3 +117,68 @@ def test_a_loop_may_run_no_iteration(declared, times, rng):
         for ours, expected in zip(run(**inputs), theirs, strict=True):
             assert_close(ours, expected)
             assert ours.dtype == expected.dtype
+
+# --- regular expressions ------------------------------------------------------------------------------------------------
+
+PATTERNS = ["a*b", "(ab|a)(bc|c)?", "[^a-c]+", r"\d{2,4}-\w+", "(a|b)*abb", "", "x?", "(?i)hello.*", "(a+)+b", "((a*)*)*",
+            r"[\w.+-]+@[\w-]+\.[a-z]+", "^ab$", "a{0,3}?b", r"[^\d]+\s\D", "a.c"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_regular_expression_matches_as_in_python_and_onnxruntime(pattern, rng):
+    node, info = onnx.helper.make_node("RegexFullMatch", ["x"], ["y"], pattern=pattern), onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph([node], "regex", [info("x", 8, ["n"])], [info("y", 9, ["n"])])
+    file = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 20)]).SerializeToString()
+    texts = ["", "ab", "abc", "aab", "abb", "babb", "12-x", "12345-x", "Hello there", "me.x@site.org", "x", "a c", "y z"]
+    texts += ["".join(letters) for letters in rng.choice(list("abc"), (20, 4))]
+    x = np.array(texts, dtype=object)
+    expected = [re.fullmatch(pattern, text) is not None for text in texts]
+    assert ndl.onnx.load(file)(x).tolist() == expected == ort.InferenceSession(file).run(None, {"x": x})[0].tolist()
+
+
+def test_a_hostile_regular_expression_ends():
+    """Python's own matcher would need 2^40 steps for the first."""
+    def matches(pattern: str, text: str):
+        return ndl.onnx.convert.text.RegexFullMatch(np.array([text], dtype=object), pattern=pattern).tolist()[0]
+    assert not matches("(a+)+b", 40 * "a")
+    assert not matches("(a|aa)*b", 2000 * "a")
+    assert not matches("(((b){1000}){1000}){1000}", 900 * "a")
+    with pytest.raises(ArgumentError, match="takes more than 5,000,000 tests"):
+        matches("(((a?){1000}){1000}){1000}b", 900 * "a")
+    with pytest.raises(UnsupportedOnnxError, match="groupref"):
+        matches(r"(a)\1", "aa")
+    with pytest.raises(ArgumentError, match="no regular expression"):
+        matches("(a", "aa")
+
+# --- the report -------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_tells_what_an_import_would_say():
+    """Two products with one matrix share a Parameter; the ranges of lists are given place by place."""
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+    agraph (float[1, 1, 8, 8] x) => (float[1, 1, 1, 1] z) <float[1, 1, 3, 3] w, float[1, 1, 2, 2] v> {
+        y = Conv <kernel_shape = [3, 3], pads = [1, 0, 1, 0]> (x, w)
+        u = Conv <kernel_shape = [2, 2], pads = [0, 0, 0, 0]> (y, v)
+        z = GlobalAveragePool(u)
+    }""")
+    for name, shape in (("w", (1, 1, 3, 3)), ("v", (1, 1, 2, 2))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, "float32"), name))
+    del proto.graph.initializer[:-2]
+    text = str(ndl.onnx.inspect(proto))
+    assert "kernel_shape [2, 2]..[3, 3]; pads [0, 0, 0, 0]..[1, 0, 1, 0]" in text and "13 numbers in 2 tensors" in text
+    proto.graph.node[2].input[0] = "nowhere"
+    report = ndl.onnx.inspect(proto)
+    assert "nowhere" in report.problem and "cannot be imported" in str(report)
+
+
+def test_notes_of_the_import_stand_in_the_report():
+    weight = onnx.numpy_helper.from_array(np.ones((3, 3), "float32"), "shared.weight")
+    nodes = [onnx.helper.make_node("MatMul", ["x", "shared.weight"], ["y"]),
+             onnx.helper.make_node("Gather", ["shared.weight", "i"], ["e"]),
+             onnx.helper.make_node("Add", ["y", "e"], ["z"])]
+    info = onnx.helper.make_tensor_value_info
+    inputs, outputs = [info("x", 1, [2, 3]), info("i", 7, [2])], [info("z", 1, [2, 3])]
+    graph = onnx.helper.make_graph(nodes, "tied", inputs, outputs, [weight])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    assert ndl.onnx.inspect(proto).notes == list(ndl.onnx.load(proto.SerializeToString()).import_notes)
+    assert not ndl.onnx.inspect(proto, try_import=False).notes

@@ -26,7 +26,6 @@ from .importer import Importer, with_functions_inlined
 from .plan import InferencePlan, bind_names
 from .program import Program, Step
 
-
 _serial = itertools.count()
 
 
@@ -125,7 +124,7 @@ class OnnxModule(Module):
         """Zeros in the shape that the file declares for an input."""
         kind = self._input_types[name].tensor_type
         dims = list(kind.shape.dim)
-        free = [i for i, d in enumerate(dims) if not d.HasField("dim_value")]
+        free = [i for i, d in enumerate(dims) if not d.HasField("dim_value") or d.dim_value < 0]
         if not kind.HasField("shape") or any(i > 0 for i in free):
             shape = ", ".join(str(d.dim_param or d.dim_value or "?") for d in dims)
             raise ArgumentError(f"plan: the input {name!r} has more free lengths than the first: ({shape}); give an example "
@@ -187,4 +186,5 @@ def _note_types(program: Program, graph: onnx.GraphProto) -> None:
 def _declared(kind: onnx.TypeProto.Tensor) -> tuple | None:
     if not kind.elem_type or not kind.HasField("shape"):
         return None
-    return reader.numpy_dtype(kind.elem_type), tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    lengths = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    return reader.numpy_dtype(kind.elem_type), lengths

@@ -2,12 +2,11 @@
 
 # ruff: noqa: N802    functions are named after ONNX operators
 
-import re
-
 import numpy as np
 
 from ... import Tensor
 from ..limits import limits
+from .regex import FullMatch
 from .registry import since
 
 
@@ -37,7 +36,8 @@ def StringSplit(x, *, delimiter=None, maxsplit=None):
 
 @since(20)
 def RegexFullMatch(x, *, pattern):
-    return Tensor(_each(lambda text: re.fullmatch(pattern, text) is not None, x).astype(bool))
+    """Whether the pattern matches the whole of each text; the time is bounded whatever the pattern, see `regex`."""
+    return Tensor(_each(FullMatch(pattern), x).astype(bool))
 
 
 @since(10)
