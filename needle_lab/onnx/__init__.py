@@ -17,6 +17,8 @@ from .export import export
 from .limits import limits
 from .model import OnnxModule
 from .report import inspect
+from .trainer import Trainer
+from .training_export import export_training
 
 
 def load(path: str | os.PathLike | bytes) -> OnnxModule:
@@ -28,4 +30,4 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["Backend", "OnnxModule", "convert", "export", "inspect", "limits", "load"]
+__all__ = ["Backend", "OnnxModule", "Trainer", "convert", "export", "export_training", "inspect", "limits", "load"]

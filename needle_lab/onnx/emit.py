@@ -106,8 +106,8 @@ def standardized(w: Writer, x: str, axes, eps: float, dtype) -> tuple[str, str, 
 
 
 @emits("class_losses")
-def _class_losses(w, x, target):
-    return w.emit("SoftmaxCrossEntropyLoss", [w.name(x), w.name(target)], reduction="none"), ""
+def _class_losses(w, x, target, *, reduction):
+    return w.emit("SoftmaxCrossEntropyLoss", [w.name(x), w.name(target)], reduction=reduction), ""
 
 
 EMIT["softmax"] = lambda w, x, *, axis=-1: w.emit("Softmax", [w.name(x)], axis=axis)
@@ -303,17 +303,6 @@ def _getitem(w, x, *, index):
     return y
 
 # --- elementwise --------------------------------------------------------------------------------------------------------
-
-
-@emits("gelu_tanh")
-def _gelu_tanh(w, x):
-    if w.opset >= 20:
-        return w.emit("Gelu", [w.name(x)], approximate="tanh")
-    cube = w.emit("Mul", [w.emit("Mul", [w.name(x), w.name(x)]), w.name(x)])
-    inner = w.emit("Add", [w.name(x), w.emit("Mul", [cube, w.name(0.044715, x.dtype)])])
-    t = w.emit("Tanh", [w.emit("Mul", [inner, w.name(math.sqrt(2 / math.pi), x.dtype)])])
-    half = w.emit("Mul", [w.name(x), w.name(0.5, x.dtype)])
-    return w.emit("Mul", [half, w.emit("Add", [t, w.name(1.0, x.dtype)])])
 
 
 @emits("gelu")

@@ -64,21 +64,25 @@ def export(model: Module | Callable, example_inputs: Tensor | np.ndarray | Seque
     """
     inputs = as_tensors(example_inputs, "example_inputs")
     check_opset(opset)
-    named, results = _names(model, len(inputs), names, input_names, output_names)
+    named, results = names_of(model, len(inputs), names, input_names, output_names)
     axes = dynamic(dynamic_axes or {}, named, inputs, results)
-    base = traced(model, inputs)
+    modules = tracing.modules_of(model)
+
+    def run(examples: Sequence[Tensor]) -> Trace:
+        return tracing.run(model, modules, examples, is_one_operator)
+    base = run(inputs)
     unread = base.unread()
     if unread:
         raise UnsupportedOnnxError(f"export: the result does not depend on {named[unread[0]]!r} through recorded ops; "
                                    "was its value taken out as a number or a numpy array?")
-    results = _numbered(results, len(base.outputs), named)
-    refuse_values_taken_out(model, base)
-    runs = Runs([base, *_at_other_sizes(model, inputs, named, axes)])
+    results = numbered(results, len(base.outputs), named)
+    refuse_values_taken_out(run, base)
+    runs = Runs([base, *at_other_sizes(run, inputs, named, axes)])
     writer = Writer(model, opset, {*named, *results})
     g = graph_of(writer, runs, named, results, axes)
-    proto = model_of(g, opset)
+    proto = saving.model_of(g, opset)
     for trace in runs.traces[1:]:
-        _check_size(proto, named, trace)
+        check_size(proto, named, trace)
     if path is not None:
         saving.write(proto, path, external_data)
     elif external_data:
@@ -100,12 +104,6 @@ def graph_of(writer: Writer, runs: Runs, names: list[str], results: list[str], a
     declared = [_declared(name, x, runs, symbols, axes) for name, x in zip(names, trace.inputs, strict=True)]
     made = [_declared(name, y, runs, symbols, axes) for name, y in zip(results, trace.outputs, strict=True)]
     return helper.make_graph(writer.nodes, "needle_lab", declared, made, list(writer.initializers.values()))
-
-
-def model_of(g: onnx.GraphProto, opset: int, *more: onnx.OperatorSetIdProto) -> onnx.ModelProto:
-    return saving.checked(helper.make_model_gen_version(
-        g, opset_imports=[helper.make_opsetid("", opset), *more], producer_name="needle_lab",
-        ir_version=saving.IR_VERSIONS[opset]))
 
 
 def _declared(name: str, x: Tensor, runs: Runs, symbols: dict[int, str], axes: Axes) -> onnx.ValueInfoProto:
@@ -134,7 +132,7 @@ def check_opset(opset: int) -> None:
         raise ArgumentError(f"export: opset={opset!r}; {OLDEST} to {newest} can be written (onnx {onnx.__version__})")
 
 
-def _names(model: Any, count: int, names: dict | None, inputs: Sequence[str] | None,
+def names_of(model: Any, count: int, names: dict | None, inputs: Sequence[str] | None,
            outputs: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Names of the inputs, and those given for the outputs."""
     names = {} if names is None else names
@@ -164,7 +162,7 @@ def _texts(kind: str, names: Any) -> list[str]:
     return list(names)
 
 
-def _numbered(results: list[str], count: int, taken: list[str]) -> list[str]:
+def numbered(results: list[str], count: int, taken: list[str]) -> list[str]:
     """Names for all outputs: the given ones, then "output", or "output_1" where there are several."""
     if len(results) > count:
         raise ArgumentError(f"export: the model has {count} outputs, {len(results)} are named: {', '.join(results)}")
@@ -204,11 +202,10 @@ def dynamic(given: dict[str, Any], names: list[str], inputs: list[Tensor], resul
 # --- runs ---------------------------------------------------------------------------------------------------------------
 
 
-def traced(model: Module | Callable, inputs: Sequence[Tensor], training: bool = False) -> Trace:
-    return tracing.run(model, inputs, is_one_operator, training)
+Run = Callable[[Sequence[Tensor]], Trace]
 
 
-def refuse_values_taken_out(model: Module | Callable, base: Trace, training: bool = False) -> None:
+def refuse_values_taken_out(run: Run, base: Trace) -> None:
     """The model runs once more on other values: a constant that changed with them was computed from the inputs.
 
     A model that does other things then, or refuses them, has control flow that depends on values: it is written as it
@@ -220,7 +217,7 @@ def refuse_values_taken_out(model: Module | Callable, base: Trace, training: boo
         others.append(Tensor(values + np.ones((), x.dtype) if is_floating(x.dtype) and
                              np.array_equal(values, x.numpy()) else values))
     try:
-        runs = Runs([base, traced(model, others, training)])
+        runs = Runs([base, run(others)])
     except (NeedleError, *FAULTS):
         return
     if runs.differ:
@@ -228,14 +225,14 @@ def refuse_values_taken_out(model: Module | Callable, base: Trace, training: boo
                                    "numpy array (.item(), .numpy(), .tolist()); the file would repeat that of the example")
 
 
-def _at_other_sizes(model: Module | Callable, inputs: list[Tensor], names: list[str], axes: Axes) -> list[Trace]:
+def at_other_sizes(run: Run, inputs: list[Tensor], names: list[str], axes: Axes) -> list[Trace]:
     """A run for each dynamic length with that length changed, and one with all of them changed."""
     symbols = sorted({symbol for name in names for symbol in axes.get(name, {}).values()})
     traces, works = [], {}
     for symbol in symbols:
         for change in (1, -1):
             try:
-                traces.append(traced(model, _resized(inputs, names, axes, {symbol: change})))
+                traces.append(run(_resized(inputs, names, axes, {symbol: change})))
             except (NeedleError, *FAULTS) as error:
                 if change == -1 or isinstance(error, UnsupportedOnnxError):
                     raise UnsupportedOnnxError(f"export: the model does not run with {symbol!r} one more or less than in "
@@ -244,7 +241,7 @@ def _at_other_sizes(model: Module | Callable, inputs: list[Tensor], names: list[
             works[symbol] = change
             break
     if len(symbols) > 1:
-        traces.append(traced(model, _resized(inputs, names, axes, works)))
+        traces.append(run(_resized(inputs, names, axes, works)))
     return traces
 
 
@@ -260,7 +257,7 @@ def _resized(inputs: list[Tensor], names: list[str], axes: Axes, changes: dict[s
     return made
 
 
-def _check_size(proto: onnx.ModelProto, names: list[str], trace: Trace) -> None:
+def check_size(proto: onnx.ModelProto, names: list[str], trace: Trace) -> None:
     """The file, at another size than the example's, gives what the model gave there."""
     shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(names, trace.inputs, strict=True))
     with graph.no_grad():

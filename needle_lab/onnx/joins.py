@@ -76,7 +76,7 @@ def _group_norm(node, scaled, bias, before, weights, constants, gone, producers)
     if not split:
         return None
     scale, shift = weight(weights, scaled.input[1]), weight(weights, bias)
-    ones, zeros = weight(weights, unit.input[1], 1), weight(weights, unit.input[2], 1)
+    ones, zeros = weights.get(unit.input[1]), weights.get(unit.input[2])
     shape, target = constants.get(split.input[1]), constants.get(back.input[1])
     if any(v is None for v in (scale, shift, ones, zeros, shape)) or (ones != 1).any() or (zeros != 0).any():
         return None

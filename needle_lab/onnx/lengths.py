@@ -139,7 +139,7 @@ def _places(trace: Trace) -> dict[int, tuple[int, int]]:
     """Array -> the value of the graph that it is: a detached tensor has the array of the value that it was."""
     number = {node: i for i, node in enumerate(trace.nodes)}
     values = [*trace.outputs, *(x for node in trace.nodes for x in node.inputs if isinstance(x, Tensor))]
-    found = {id(x.data): (number[x.node], x.output_index) for x in values if x.node is not None}
+    found = {id(x.data): (number[x.node], x.output_index) for x in values if x.node in number}
     return found | {id(x.data): (-1, i) for i, x in enumerate(trace.inputs)}
 
 

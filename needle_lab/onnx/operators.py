@@ -6,19 +6,22 @@ A rule is `(writer, layer, *inputs)`; it falls back on the parts where the opset
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .. import nn
 from ..errors import UnsupportedOnnxError
 from ..nn.norm import machine_epsilon
+from ..ops.conv import pad_pairs, spread
 from ..tensor import Tensor
 from .convert.nn import onnx_gates
 from .emit import reduced, transposed
 from .writer import EMIT, Writer
 
-LAYERS: dict[type, Callable] = {}
+LAYERS: dict[type[nn.Module], Callable] = {}
 _LOSSES = (nn.NLLLoss, nn.CrossEntropyLoss)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def is_one_operator(module: nn.Module, arguments: list) -> bool:
@@ -26,12 +29,15 @@ def is_one_operator(module: nn.Module, arguments: list) -> bool:
     kind = _kind(module)
     if kind in _LOSSES:                        # of class numbers; probabilities as target are ordinary arithmetic
         return len(arguments) == 2 and isinstance(arguments[1], Tensor) and arguments[1].dtype.kind in "iu"
+    if kind in _TRANSPOSED:                    # one sample without a batch axis gets one in the parts
+        return arguments[0].ndim == module.weight.ndim
     return kind in LAYERS
 
 
-def _kind(module: nn.Module) -> type | None:
-    """The layer whose forward the module has: a subclass that writes its own is another layer."""
-    return next((kind for kind in type(module).__mro__ if kind in LAYERS and kind.forward is type(module).forward), None)
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """The layer whose forward the module has; a subclass that writes its own is another layer, of its own kind."""
+    found = (kind for kind in type(module).__mro__ if kind in LAYERS and kind.forward is type(module).forward)
+    return next(found, type(module))
 
 
 def _writes(*kinds: type) -> Callable[[Callable], Callable]:
@@ -42,6 +48,18 @@ def _writes(*kinds: type) -> Callable[[Callable], Callable]:
 
 
 EMIT["_layer"] = lambda w, *inputs, layer: LAYERS[_kind(layer)](w, layer, *inputs)
+
+# --- convolution --------------------------------------------------------------------------------------------------------
+
+
+@_writes(*_TRANSPOSED)
+def _conv_transpose(w, layer, x):
+    shape, dims = layer.weight.shape, layer.weight.ndim - 2
+    stride, dilation = spread(layer.stride, dims, "stride"), spread(layer.dilation, dims, "dilation")
+    pads = pad_pairs(layer.padding, dims, shape[2:], dilation)
+    return w.emit("ConvTranspose", [w.name(x), w.name(layer.weight), w.name(layer.bias)], kernel_shape=list(shape[2:]),
+                  strides=list(stride), pads=[b for b, _ in pads] + [a for _, a in pads], dilations=list(dilation),
+                  group=layer.groups, output_padding=list(layer.output_padding))
 
 # --- normalisation ------------------------------------------------------------------------------------------------------
 
@@ -117,7 +135,7 @@ def _group_norm(w, layer, x):
         return y
     shape = (size, *(1,) * (x.ndim - 2))
     for op, p in (("Mul", layer.weight), ("Add", layer.bias)):
-        y = w.emit(op, [y, w.weight(w.path(p), (p,), lambda p=p: p.numpy().reshape(shape), "by channel")])
+        y = w.emit(op, [y, w.weight(w.path(p), (p,), lambda a: a.reshape(shape), "by channel")])
     return y
 
 # --- recurrence ---------------------------------------------------------------------------------------------------------
@@ -156,14 +174,15 @@ def _one_layer(w, layer, k: int, x: str, state: list[str]) -> tuple[str, ...]:
     def stacked(letter: str, *names: str) -> str:
         """ONNX has the weights of both directions in one tensor, and the two biases one behind the other."""
         parts = tuple(getattr(layer, name + suffix) for suffix in suffixes for name in names)
-        folder = w.path(parts[0]).rpartition(".")[0]
-        return w.weight(f"{folder}.{letter}_l{k}".removeprefix("."), parts, lambda: np.stack([
-            np.concatenate([onnx_gates(getattr(layer, name + suffix).numpy(), kind) for name in names])
-            for suffix in suffixes]), letter)
+        path, n = w.path(parts[0]), len(names)
+        name = f"{path.rpartition('.')[0]}.{letter}_l{k}".removeprefix(".") if path else ""
+        return w.weight(name, parts, lambda *arrays: np.stack([
+            np.concatenate([onnx_gates(a, kind) for a in arrays[i:i + n]]) for i in range(0, len(arrays), n)]), letter)
     weights = [stacked("W", "weight_ih"), stacked("R", "weight_hh"),
                stacked("B", "bias_ih", "bias_hh") if layer.use_bias else ""]
-    special = {"RNN": {"activations": [layer.nonlinearity.title()] * layer.directions} if kind == "RNN" else {},
-               "GRU": {"linear_before_reset": 1}}.get(kind, {})
+    special: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
+    if kind == "RNN":
+        special["activations"] = [layer.nonlinearity.title()] * layer.directions
     return w.emit(kind, [x, *weights, "", *state], outputs=1 + layer.states, hidden_size=layer.hidden_size,
                   direction="bidirectional" if layer.bidirectional else "forward", **special)
 

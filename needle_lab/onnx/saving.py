@@ -17,8 +17,14 @@ ALIGNMENT = 4096               # bytes: a page, so that a reader can map a weigh
 
 # opset -> IR version: of the first release of ONNX with that opset, so that as many readers as possible take the file
 IR_VERSIONS: dict[int, int] = {}
-for _, _ir, _opset, *_ in helper.VERSION_TABLE:
-    IR_VERSIONS.setdefault(_opset, _ir)
+for _row in helper.VERSION_TABLE:
+    IR_VERSIONS.setdefault(int(_row[2]), int(_row[1]))
+
+
+def model_of(g: onnx.GraphProto, opset: int, *more: onnx.OperatorSetIdProto) -> onnx.ModelProto:
+    """The graph as a checked model.  more: versions of other domains than ONNX's own."""
+    return checked(helper.make_model(g, opset_imports=[helper.make_opsetid("", opset), *more], producer_name="needle_lab",
+                                     ir_version=IR_VERSIONS[opset]))
 
 
 def checked(model: onnx.ModelProto) -> onnx.ModelProto:

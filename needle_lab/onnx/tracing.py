@@ -30,6 +30,10 @@ def _layer(*inputs, layer):
 WHOLE = graph.Op(_layer, vjp=None, onnx=None, promote=None, index_inputs=(), view=False, elementwise=False)
 
 
+def modules_of(model: Module | Callable) -> dict[str, Module]:
+    return dict(model.named_modules()) if isinstance(model, Module) else {}
+
+
 @dataclass
 class Trace:
     """One run.  nodes: oldest first."""
@@ -44,6 +48,18 @@ class Trace:
         at = bisect.bisect(self.scopes, node.number, key=lambda entry: entry[0])
         return self.scopes[at - 1][1] if at else ()
 
+    def part(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Trace:
+        """What lies between these values of the run."""
+        given = {graph.key_of(x) for x in inputs}
+        needed: set[graph.Node] = set()
+        stack = [y for y in outputs if graph.key_of(y) not in given]
+        while stack:
+            node = stack.pop().node
+            if node is not None and node not in needed:
+                needed.add(node)
+                stack.extend(x for x in node.inputs if isinstance(x, Tensor) and graph.key_of(x) not in given)
+        return Trace(list(inputs), list(outputs), [n for n in self.nodes if n in needed], self.scopes)
+
     def unread(self) -> list[int]:
         """The inputs on which no output depends."""
         read = {id(x.data) for node in self.nodes for x in node.inputs if isinstance(x, Tensor)}
@@ -51,15 +67,15 @@ class Trace:
         return [i for i, x in enumerate(self.inputs) if id(x.data) not in read]
 
 
-def run(model: Module | Callable, inputs: Sequence[Tensor], whole: Whole, training: bool = False) -> Trace:
-    """Call model(*inputs) and keep what it did.  whole: which layers leave one node each.
+def run(call: Callable, modules: dict[str, Module], inputs: Sequence[Tensor], whole: Whole, training: bool = False) -> Trace:
+    """Call call(*inputs) and keep what it did.  modules: those it uses, by path; whole: which leave one node each.
 
-    training=False switches modules to evaluation for the run.
+    training=False switches modules to evaluation for the run, True lets each have its own mode.
     """
     scopes: list[tuple[int, Scope]] = []
     before = get_rng_state()
-    with _modes(model, training), _wrapped(model, whole, scopes), graph.trace():
-        result = model(*inputs)
+    with _modes(list(modules.values()), training), _wrapped(modules, whole, scopes), graph.trace():
+        result = call(*inputs)
     if get_rng_state() != before:
         raise UnsupportedOnnxError("export: the model drew random numbers (dropout in training mode?), which a file would "
                                    "repeat for ever; call model.eval(), or draw them outside and pass them as an input")
@@ -82,9 +98,8 @@ def _tensors_in(result: Any) -> Iterator[Tensor]:
 
 
 @contextlib.contextmanager
-def _modes(model: Module | Callable, training: bool) -> Iterator[None]:
+def _modes(modules: list[Module], training: bool) -> Iterator[None]:
     """Evaluation mode (or each module's own mode, if training) for a while."""
-    modules = list(model.modules()) if isinstance(model, Module) else []
     modes = [m.training for m in modules]
     try:
         for m, mode in zip(modules, modes, strict=True):
@@ -96,10 +111,9 @@ def _modes(model: Module | Callable, training: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _wrapped(model: Module | Callable, whole: Whole, scopes: list[tuple[int, Scope]]) -> Iterator[None]:
+def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, Scope]]) -> Iterator[None]:
     """Every module's forward notes when it begins and ends."""
-    modules = list(model.named_modules()) if isinstance(model, Module) else []
-    own = {id(m): vars(m).get("forward") for _, m in modules}
+    own = {id(m): vars(m).get("forward") for m in modules.values()}
     stack: list[tuple[str, str]] = []
 
     def noting(path: str, module: Module, forward: Callable) -> Callable:
@@ -107,22 +121,37 @@ def _wrapped(model: Module | Callable, whole: Whole, scopes: list[tuple[int, Sco
             stack.append((path, f"{type(module).__module__}.{type(module).__qualname__}"))
             scopes.append((next(graph._serial), tuple(stack)))
             try:
-                result, given = forward(*args, **kwargs), [*args, *kwargs.values()]
-                return _as_one(module, given, result) if whole(module, given) else result
+                given = [*args, *kwargs.values()]
+                if not whole(module, given):
+                    return forward(*args, **kwargs)
+                with _paused():
+                    result = forward(*args, **kwargs)
+                return _as_one(module, given, result)
             finally:
                 stack.pop()
                 scopes.append((next(graph._serial), tuple(stack)))
         return noted
 
     try:
-        for path, m in modules:
+        for path, m in modules.items():
             vars(m)["forward"] = noting(path, m, m.forward)
         yield
     finally:
-        for _, m in modules:
+        for m in modules.values():
             del vars(m)["forward"]
             if own[id(m)] is not None:
                 vars(m)["forward"] = own[id(m)]
+
+
+@contextlib.contextmanager
+def _paused() -> Iterator[None]:
+    """Nothing is recorded."""
+    graph._mode.tracing = False
+    try:
+        with graph.no_grad():
+            yield
+    finally:
+        graph._mode.tracing = True
 
 
 def _as_one(module: Module, arguments: list, result: Any) -> Any:

@@ -22,6 +22,8 @@ from ..tensor import Tensor
 from .lengths import Length, Runs, Various
 from .tracing import Scope
 
+Origin = tuple[tuple[Tensor, ...], Callable[..., np.ndarray]]      # parameters, and how their arrays were arranged
+
 EMIT: dict[str, Callable] = {}
 
 # ops that are one ONNX operator without attributes: their `onnx` name is enough
@@ -50,7 +52,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.made_in: list[tuple[onnx.NodeProto, Scope]] = []  # every node ever written, and the modules around it
         self.initializers: dict[str, onnx.TensorProto] = {}
-        self.origins: dict[str, tuple[Tensor, ...]] = {}       # an initialiser -> the parameters in it
+        self.origins: dict[str, Origin] = {}                   # an initialiser -> what it was made of
         self.updates: dict[Tensor, str] = {}                   # a buffer -> its new value
         self.reshaped: dict[str, tuple[str, tuple[int, ...]]] = {}       # a value -> what it was before, and its shape
         self.permuted: dict[str, tuple[str, list[int]]] = {}   # a value -> what it was before, and the permutation
@@ -176,21 +178,25 @@ class Writer:
         """A parameter, a buffer, or a tensor made during the run."""
         x = self.memory.get(id(x.data), x)
         if x in self.paths:
-            return self.weight(self.path(x), (x,), x.numpy)
+            return self.weight(self.path(x), (x,))
         return self._various(self.runs.constants[x], x.dtype) if x in self.runs.constants else self.constant(x.numpy())
 
     def path(self, x: Tensor) -> str:
         """Where a parameter stands in the model; "" if it is none of the model's."""
         return self.paths.get(self.memory.get(id(x.data), x), "")
 
-    def weight(self, name: str, parameters: tuple[Tensor, ...], make: Callable[[], np.ndarray], layout: str = "") -> str:
-        """An initialiser made of parameters of the model, in some layout, under a name of the model's."""
+    def weight(self, name: str, parameters: tuple[Tensor, ...], arranged: Callable[..., np.ndarray] = np.asarray,
+               layout: str = "") -> str:
+        """An initialiser made of parameters of the model, under a name of the model's.
+
+        arranged: (array of each parameter) -> the initialiser; layout: what tells this arrangement from others.
+        """
         key = "weight", layout, parameters
         if key not in self.names:
             while not name or name in self.initializers or name in self.reserved:
                 name = f"{name}_" if name else f"constant_{len(self.initializers)}"
-            self.names[key], self.origins[name] = name, parameters
-            self._store(name, make())
+            self.names[key], self.origins[name] = name, (parameters, arranged)
+            self._store(name, arranged(*(p.numpy() for p in parameters)))
         return self.names[key]
 
     def constant(self, array: Any) -> str:
@@ -305,7 +311,8 @@ class Writer:
     def _triangle(self, x: Various, shape: tuple[int, ...]) -> str | None:
         """Ones on and below a diagonal, or above it."""
         for below, op in ((True, "LessOrEqual"), (False, "Greater")):
-            ks = [k for k in range(-2, 3) if all(np.array_equal(a, (np.tri(*a.shape, k) > 0) == below) for a in x.values)]
+            ks = [k for k in range(-2, 3) if all(np.array_equal(a, (np.tri(a.shape[0], a.shape[1], k) > 0) == below)
+                                                 for a in x.values)]
             if ks:
                 rows = self.emit("Unsqueeze", [self._range(shape[0]), self.ints(1)])
                 rows = self.emit("Add", [rows, self.constant(np.array(ks[0]))]) if ks[0] else rows
