@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import operator
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -170,7 +171,10 @@ class Op:
             rounded = None
             if self.promote and not (alike and (dtype is float32 or dtype is float64)):
                 arrays, rounded = promote(arrays, self.promote, self.index_inputs, device.backend == "numpy")
-            result = self._run(device, arrays, attrs)
+            if device.backend == "numpy" and not (use_fast.enabled and "fast" in self.kernels):
+                result = self.forward(*arrays, **attrs)
+            else:
+                result = self._run(device, arrays, attrs)
         except NeedleError:
             raise
         except (ValueError, IndexError) as error:
@@ -203,13 +207,10 @@ class Op:
             raise ArgumentError(f"{self.name}{takes}: {error}{hint}") from error
 
     def _run(self, device: Device, arrays: list, attrs: dict):
-        """The device's kernel; without one (or where it declines) the forward on the host, which is reported."""
+        """The device's kernel; without one (or where it declines) the forward: on the host, which is reported."""
         if device.backend == "numpy":
-            if use_fast.enabled and "fast" in self.kernels:
-                result = self.kernels["fast"](*arrays, **attrs)
-                if result is not NotImplemented:
-                    return result
-            return self.forward(*arrays, **attrs)
+            result = self.kernels["fast"](*arrays, **attrs)
+            return self.forward(*arrays, **attrs) if result is NotImplemented else result
         kernel = self.kernels.get(device.backend)
         result = kernel(*arrays, **attrs) if kernel else NotImplemented
         return host_fallback(self.name, self._on_host, device, arrays, attrs) if result is NotImplemented else result
@@ -311,7 +312,10 @@ def topological_order(roots: Iterable[Node]) -> list[Node]:
             if isinstance(x, Tensor) and x.node is not None and x.node not in seen:
                 seen.add(x.node)
                 stack.append(x.node)
-    return sorted(seen, key=lambda node: node.number, reverse=True)
+    return sorted(seen, key=_number, reverse=True)
+
+
+_number = operator.attrgetter("number")
 
 
 def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Sequence[Tensor] | None = None,
@@ -340,15 +344,16 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
         for node in order:
             slots = pending.pop(node, None)
             if slots is not None:
-                _call_hooks(node, slots)
-                found.update({(node, i): g for i, g in enumerate(slots) if keys and g is not None and (node, i) in keys})
+                if node.hooks:
+                    _call_hooks(node, slots)
+                if keys:
+                    found.update({(node, i): g for i, g in enumerate(slots) if g is not None and (node, i) in keys})
                 if needs is None or node in needs:
-                    wanting = tuple([isinstance(x, Tensor) and _is_needed(x, needs, keys) for x in node.inputs])
-                    for x, wants, g in zip(node.inputs, wanting, _input_gradients(node, slots, wanting), strict=True):
-                        if wants:
-                            g = g() if callable(g) else g
-                            if g is not None:
-                                add(x, _fit(g, x, node.op))
+                    wanting = [isinstance(x, Tensor) and (x.requires_grad if needs is None else _is_needed(x, needs, keys))
+                               for x in node.inputs]
+                    gradients_of = _fused_gradients if node.op.backward_kernels and not create_graph else _rule_gradients
+                    for x, g in gradients_of(node, slots, wanting):
+                        add(x, _fit(g, x, node.op))
             if not retain_graph:
                 node.free()
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
@@ -366,8 +371,8 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
         if leaf.grad is not None:
             leaf.grad = leaf.grad + g
             continue
-        if _memory_of(g) in given:          # y = a + b hands one array to both: each gets its own, as .grad may be changed
-            g = g.clone()
+        if _memory_of(g) in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
+            g = g.clone()                   # y = a + b hands one array to both, y = x.sum() one number: .grad may be changed
         given.add(_memory_of(g))
         leaf.grad = g
 
@@ -431,7 +436,7 @@ def _seed(y: Tensor, gradient: Tensor | None) -> Tensor:
         if y.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
-        return ops.ones_like(y)
+        return ops.ones_like(y.detach())
     if not isinstance(gradient, Tensor):
         gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
     if gradient.shape != y.shape:
@@ -450,24 +455,13 @@ def _needs(order: list[Node], wanted: Sequence[Tensor] | None) -> set[Node] | No
     return needs
 
 
-def _is_needed(x: Tensor, needs: set[Node] | None, keys: set | None) -> bool:
-    if needs is None or keys is None:
-        return x.requires_grad
-    return x.node in needs or key_of(x) in keys
+def _is_needed(x: Tensor, needs: set[Node], keys: set | None) -> bool:
+    return x.node in needs or (keys is not None and key_of(x) in keys)
 
 
-def _input_gradients(node: Node, slots: list, wanting: tuple[bool, ...]) -> tuple:
-    """Run the op's rule on one node, or its fused form, and check that it answered once per input."""
-    rule_op = node.op
-    for i, (x, version) in enumerate(zip(node.inputs, node.versions, strict=True)):
-        if isinstance(x, Tensor) and x._version[0] != version and rule_op.reads(i):
-            raise GraphError(f"backward through {rule_op.name!r}: its input {i} of shape {x.shape} was changed in place "
-                             "after it was used; change a .clone(), or change it after backward")
-    device = next(x.device for x in node.inputs if isinstance(x, Tensor))
-    if rule_op.backward_kernels and not _mode.enabled:
-        fused = _fused_gradients(node, slots, wanting, device)
-        if fused is not None:
-            return fused
+def _rule_gradients(node: Node, slots: list, wanting: list[bool]) -> list[tuple[Tensor, Tensor]]:
+    """(input, gradient) for the wanted inputs, by the op's rule, which must answer once per input."""
+    rule_op, device = node.op, _checked_device(node)
     y: Any = None
     if node.outputs is not None:
         device = node.attrs.get("device", device)
@@ -480,34 +474,50 @@ def _input_gradients(node: Node, slots: list, wanting: tuple[bool, ...]) -> tupl
     if len(answer) != len(node.inputs):
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")
-    return answer
+    found = [(x, g() if callable(g) else g) for x, wants, g in zip(node.inputs, wanting, answer, strict=True) if wants]
+    return [(x, g) for x, g in found if g is not None]
 
 
-def _fused_gradients(node: Node, slots: list, wanting: tuple[bool, ...], device: Device) -> tuple | None:
-    """The answer of the op's backward kernel, or None where there is none for this device and these dtypes."""
-    kernels = node.op.backward_kernels
-    dtype = next(g.data.dtype for g in slots if g is not None)
-    if dtype is not float32 and dtype is not float64:
-        return None                                  # narrow floats: the rule widens and rounds where it must
-    arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
-    if any(wants and x.dtype is not dtype for wants, x in zip(wanting, arrays, strict=True)):
-        return None
+def _fused_gradients(node: Node, slots: list, wanting: list[bool]) -> list[tuple[Tensor, Tensor]]:
+    """The same from the op's backward kernel; by the rule where there is none for this device and these dtypes."""
+    device, kernels = _checked_device(node), node.op.backward_kernels
     gradients = [None if g is None else g.data for g in slots]
-    single = node.count == 1
-    given = (wanting, gradients[0] if single else tuple(gradients),
-             node.outputs[0] if single and node.outputs is not None else node.outputs)
-    for backend in ("fast", device.backend) if device.backend == "numpy" else (device.backend,):
-        if backend in kernels and (backend != "fast" or use_fast.enabled):
-            answer = kernels[backend](*given, *arrays, **node.attrs)
-            if answer is not NotImplemented:
-                answer = answer if type(answer) is tuple else (answer,)
-                return tuple([None if g is None else _wrap(g, device, None, 0) for g in answer[:len(arrays)]])
-    return None
+    arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
+    dtypes = {g.dtype for g in gradients if g is not None}
+    dtypes.update([x.dtype for wants, x in zip(wanting, arrays, strict=True) if wants])
+    answer: Any = NotImplemented
+    if len(dtypes) == 1 and not dtypes.isdisjoint(_COMPUTED):      # narrow and mixed floats: the rule widens and rounds
+        g, y = (gradients[0], node.outputs and node.outputs[0]) if node.count == 1 else (tuple(gradients), node.outputs)
+        for backend in _BACKENDS.get(device.backend, (device.backend,)):
+            if answer is NotImplemented and backend in kernels and (backend != "fast" or use_fast.enabled):
+                answer = kernels[backend](wanting, g, y, *arrays, **node.attrs)
+    if answer is NotImplemented:
+        return _rule_gradients(node, slots, wanting)
+    if type(answer) is not tuple:
+        answer = (answer,)
+    return [(x, _wrap(g, device, None, 0)) for x, wants, g in zip(node.inputs, wanting, answer, strict=False)
+            if wants and g is not None]
+
+
+_COMPUTED = {float32, float64}
+_BACKENDS = {"numpy": ("fast", "numpy")}              # where to look for a kernel, best first
+
+
+def _checked_device(node: Node) -> Device:
+    """The device of the node's inputs; GraphError if one that its gradient reads was changed since."""
+    device: Any = None
+    for i, x in enumerate(node.inputs):
+        if isinstance(x, Tensor):
+            device = device or x.device
+            if x._version[0] != node.versions[i] and node.op.reads(i):
+                raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
+                                 "after it was used; change a .clone(), or change it after backward")
+    return device
 
 
 def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:
     """Undo broadcasting: sum over the axes along which x was stretched, and round to x's dtype."""
-    if g.shape != x.shape:
+    if g.data.shape != x.data.shape:
         extra = g.ndim - x.ndim
         stretched = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(x.shape) if n == 1 != g.shape[i + extra])
         summed = g.sum(axis=stretched, keepdims=True) if stretched else g
@@ -515,7 +525,7 @@ def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:
             raise GraphError(f"the gradient rule of {rule_op.name!r} returned shape {g.shape} "
                              f"for an input of shape {x.shape}")
         g = summed.reshape(x.shape)
-    return g if g.dtype == x.dtype else g.astype(x.dtype)
+    return g if g.data.dtype is x.data.dtype or g.dtype == x.dtype else g.astype(x.dtype)
 
 
 def _call_hooks(node: Node, slots: list) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .dtypes import float32, float64
 from .errors import ArgumentError, StateKeyError
 from .graph import no_grad
 from .tensor import Tensor
@@ -82,8 +83,9 @@ class Optimizer:
                 state[name] = ops.zeros_like(p)
         values = (p, g, *[state[name] for name in moments])
         arrays = [x.data for x in values]
-        alike = all(type(x) is np.ndarray and x.dtype is arrays[0].dtype and x.flags.c_contiguous for x in arrays)
-        if not alike or arrays[0].dtype not in (np.float32, np.float64):
+        dtype = arrays[0].dtype
+        alike = all([type(x) is np.ndarray and x.dtype is dtype and x.flags.c_contiguous for x in arrays])
+        if not alike or (dtype is not float32 and dtype is not float64):
             self._update(p.detach(), g, *values[2:], step=state["step"], group=group)     # shares p's memory and version
             return
         if arrays[0].size <= BLOCK:

@@ -452,11 +452,12 @@ def _(rng):
     yield case(q, q[..., ::-1, :], q, scale=0.5, causal=False)
 
 
-@samples("class_losses", lambda x, target: (F.cross_entropy(x, target, reduction="none"), torch.logsumexp(x, 1)))
+@samples("class_losses", lambda x, target, reduction: (F.cross_entropy(x, target, reduction=reduction), torch.logsumexp(x, 1)))
 def _(rng):
-    yield case(rng.normal(scale=5, size=(4, 6)), rng.integers(0, 6, 4))
-    yield case(rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, (2, 4, 5)))
-    yield case(rng.normal(size=(5, 3)).T, rng.integers(0, 5, 3))
+    yield case(rng.normal(scale=5, size=(4, 6)), rng.integers(0, 6, 4), reduction="none")
+    yield case(rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 3, (2, 4, 5)), reduction="none")
+    yield case(rng.normal(size=(2, 3, 4)), rng.integers(0, 3, (2, 4)), reduction="mean")
+    yield case(rng.normal(size=(5, 3)).T, rng.integers(0, 5, 3), reduction="sum")
 
 
 def _torch_lstm_cell(gates, c):

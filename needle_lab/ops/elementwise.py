@@ -245,6 +245,11 @@ def relu(x):
     return np.maximum(x, 0)
 
 
+@backward_kernel(relu)
+def _(_needs, g, y, _x):
+    return g * (y > 0)
+
+
 @real(vjp=lambda g, y, _x: g * y * (1.0 - y), onnx="Sigmoid")
 def sigmoid(x):
     """1 / (1 + exp(-x)), by way of tanh, which does not overflow."""

@@ -12,11 +12,13 @@ from .softmax import log_softmax
 
 
 def _reduce(losses, reduction: str):
-    if reduction == "none":
-        return losses
-    if reduction not in ("mean", "sum"):
+    _check_reduction(reduction)
+    return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum_(losses)
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f"reduction {reduction!r} is none of 'mean', 'sum', 'none'")
-    return mean(losses) if reduction == "mean" else sum_(losses)
 
 
 def _same_shape(name: str, x, target) -> None:
@@ -72,36 +74,48 @@ def nll_loss(log_probs, target, weight=None, ignore_index=-100, reduction="mean"
 
 
 @op(promote="float", index_inputs=(1,), onnx="SoftmaxCrossEntropyLoss")
-def class_losses(x, target):
-    """-> (-log softmax(x) at the target class, log of the sum of exp(x)), one each for every target.
+def class_losses(x, target, *, reduction):
+    """-> (-log softmax(x) at the target class, reduced; log of the sum of exp(x), one for every target).
 
     x (N, C, *size) of logits, target (N, *size) of classes 0..C-1. Softmax and its logarithm are never written down.
     """
-    top = x.max(axis=1, keepdims=True, initial=-np.inf)
-    total = np.log(np.exp(x - top).sum(axis=1)) + top[:, 0]
-    return total - np.take_along_axis(x, np.expand_dims(target, 1), 1)[:, 0], total
+    top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
+    total = np.log(np.add.reduce(np.exp(x - top), axis=1)) + top[:, 0]
+    losses = total - x[_at_classes(target)]
+    if reduction != "none":
+        losses = losses.sum() / losses.dtype.type(losses.size if reduction == "mean" else 1)
+    return losses, total
+
+
+def _at_classes(target):
+    """The index that picks from (N, C, *size) the value at each target (N, *size)."""
+    places = [np.arange(n).reshape(-1, *(1,) * (target.ndim - i - 1)) for i, n in enumerate(target.shape)]
+    return (places[0], target, *places[1:])
 
 
 @class_losses.gradient
-def _(g, y, x, target):
+def _(g, y, x, target, reduction):
     (g, gtotal), (_, total) = g, y
     probabilities = exp(x - unsqueeze(total, 1))
-    hit = np.expand_dims(target.numpy(), 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
-    if g is None:
-        return probabilities * unsqueeze(gtotal, 1), None
-    both = g if gtotal is None else g + gtotal
-    return probabilities * unsqueeze(both, 1) - where(hit, unsqueeze(g, 1), 0.0), None
+    dx = 0.0
+    if g is not None:
+        g = g / target.size if reduction == "mean" else g
+        hit = np.expand_dims(target.numpy(), 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
+        dx = (probabilities - hit) * (unsqueeze(g, 1) if reduction == "none" else g)
+    if gtotal is not None:
+        dx = dx + probabilities * unsqueeze(gtotal, 1)
+    return dx, None
 
 
 @backward_kernel(class_losses)
-def _(needs, g, y, x, target):
+def _(_needs, g, y, x, target, *, reduction):
     (g, gtotal), (_, total) = g, y
     if g is None or gtotal is not None:
         return NotImplemented
-    dx = np.exp(x - np.expand_dims(total, 1))
-    dx *= np.expand_dims(g, 1)
-    at = np.expand_dims(target, 1)
-    np.put_along_axis(dx, at, np.take_along_axis(dx, at, 1) - np.expand_dims(g, 1), 1)
+    g = g / g.dtype.type(target.size) if reduction == "mean" else g
+    dx = np.exp(x - total[:, None])
+    dx *= g[:, None] if reduction == "none" else g
+    dx[_at_classes(target)] -= g                    # each place has one class: none is met twice
     return dx, None
 
 
@@ -114,7 +128,8 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", l
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)
     if weight is None and not label_smoothing and target.dtype.kind in "iu" and _all_count(x, target, ignore_index):
-        return _reduce(class_losses(x, target)[0], reduction)
+        _check_reduction(reduction)
+        return class_losses(x, target, reduction=reduction)[0]
     log_probs = log_softmax(x, axis=1)
     if target.dtype.kind not in "iu":
         _same_shape("cross_entropy with probabilities as target", x, target)
@@ -137,8 +152,9 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", l
 def _all_count(x, target, ignore_index) -> bool:
     """Whether every target is a class of x: none is to be ignored, and none is wrong."""
     values = target.numpy()
-    return (target.shape == x.shape[:1] + x.shape[2:] and values.size > 0 and values.min() >= 0
-            and values.max() < x.shape[1] and (ignore_index < 0 or ignore_index not in values))
+    return (values.size > 0 and values.shape == x.shape[:1] + x.shape[2:]
+            and np.minimum.reduce(values, axis=None) >= 0 and np.maximum.reduce(values, axis=None) < x.shape[1]
+            and (ignore_index < 0 or ignore_index not in values))
 
 
 def _weights(log_probs, target, weight, ignore_index):

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import op
+from ..graph import backward_kernel, op
 from .elementwise import abs, exp, sqrt, where
 
 # --- shapes of reductions -------------------------------------------------------------------------------------------
@@ -55,6 +55,11 @@ def _(g, _y, x, axis=None, keepdims=False):
     return restore(g, x, axis, keepdims).expand(x.shape)
 
 
+@backward_kernel(sum)
+def _(_needs, g, _y, x, *, axis=None, keepdims=False):
+    return np.full(x.shape, restore(g, x, axis, keepdims), x.dtype)
+
+
 @op(promote="float", onnx="ReduceMean")
 def mean(x, *, axis=None, keepdims=False):
     """Arithmetic mean; nan for an empty tensor."""
@@ -67,6 +72,12 @@ def mean(x, *, axis=None, keepdims=False):
 @mean.gradient
 def _(g, _y, x, axis=None, keepdims=False):
     return (restore(g, x, axis, keepdims) * (1.0 / (count(x, axis) or math.nan))).expand(x.shape)
+
+
+@backward_kernel(mean)
+def _(_needs, g, _y, x, *, axis=None, keepdims=False):
+    share = g * x.dtype.type(1 / (count(x, axis) or math.nan))
+    return np.full(x.shape, restore(np.asarray(share), x, axis, keepdims), x.dtype)
 
 
 @op(onnx="ReduceProd")
