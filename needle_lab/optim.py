@@ -22,7 +22,6 @@ from .errors import ArgumentError, StateKeyError
 from .graph import no_grad
 from .tensor import Tensor
 
-
 BLOCK = 1 << 14              # values that are updated at a time: with all moments within the second-level cache
 
 
