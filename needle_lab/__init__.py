@@ -27,6 +27,7 @@ from .dtypes import (
 )
 from .graph import enable_grad, grad, is_grad_enabled, no_grad
 from .ops import *  # noqa: F403    every op is a public name: ndl.exp, ndl.matmul, ...
+from .ops.convolve import explain_conv
 from .random import (
     Generator,
     bernoulli,

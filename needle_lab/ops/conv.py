@@ -9,9 +9,10 @@ and second derivatives need nothing new. Layouts are PyTorch's: x (N, C, *size),
 """
 
 from ..errors import ShapeError
-from ..graph import op
+from ..graph import backward_kernel, op
 from .convolve import choose
 from .reduce import sum as sum_
+from .strategies import batch_last
 from .windows import output_size, pad_pairs, spread
 
 # --- the three ops --------------------------------------------------------------------------------------------------
@@ -60,6 +61,15 @@ def _(g, _y, x, weight, bias=None, **geometry):
     return (lambda: convolution_input(g, weight, size=x.shape[2:], **geometry),
             lambda: convolution_weight(x, g, kernel=weight.shape[2:], **geometry),
             lambda: sum_(g, axis=channels))
+
+
+@backward_kernel(convolution)
+def _(needs, g, _y, x, weight, bias=None, **geometry):
+    """The same three gradients, without a tensor and an op for each."""
+    channels = g.reshape(*g.shape[:2], -1) if g.flags.c_contiguous else batch_last(g).reshape(g.shape[1], -1)
+    return (convolution_input.forward(g, weight, size=x.shape[2:], **geometry) if needs[0] else None,
+            convolution_weight.forward(x, g, kernel=weight.shape[2:], **geometry) if needs[1] else None,
+            channels.sum(-1).reshape(-1, g.shape[1]).sum(0) if bias is not None and needs[2] else None)
 
 
 @convolution_input.gradient

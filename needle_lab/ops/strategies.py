@@ -6,6 +6,7 @@
                    batch last    small maps: memory order (C, H, W, N), the whole batch in one product; what is copied
                                  are runs of N values or more, and the next layer finds its input in this order
     depthwise    one input channel an output: products are too thin for a matrix, so places are added one by one
+    dense        tiny convolutions: one matrix that holds every weight wherever it acts
     winograd     3x3 kernels with stride 1, fewer multiplications: in winograd.py
 
 All three are one sum of products  y[n, o, window] * w[o, c, place] * x[n, c, window + place],  seen from three sides.
@@ -14,6 +15,7 @@ All three are one sum of products  y[n, o, window] * w[o, c, place] * x[n, c, wi
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,8 @@ SMALL_MAP = 256              # maps with fewer windows are computed batch last w
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
 MOST_BATCH = 256             # samples in one matrix of columns
 LEAST_COLUMNS = 256          # of the product of one thread
-TINY = 1 << 14               # multiplications below which the number of numpy calls decides
+DENSE_ENTRIES = 1 << 13      # the largest matrix of a dense convolution, and ...
+DENSE_PRODUCTS = 1 << 18     # ... the most multiplications with it: beyond, calls cost less than its zeros (measured)
 BLOCK_VALUES = 1 << 21       # numbers in a block of columns: 8 MiB of float32, a share of the L3 cache (measured)
 
 # --- layouts --------------------------------------------------------------------------------------------------------
@@ -124,6 +127,64 @@ class Empty(Strategy):
         return np.zeros(self.geometry.weight, x.dtype)
 
 
+class Dense(Strategy):
+    """The convolution as one matrix (O * windows, C * places of the map), each weight written wherever it acts.
+
+    Most of it is zeros, so it is for the smallest convolutions, where the number of numpy calls decides: two a pass.
+    """
+
+    name = "dense"
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        self.rows, self.values = g.weight[0] * g.windows, g.x[1] * math.prod(g.size)
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        entries = math.prod(g.y[1:]) * math.prod(g.x[1:])
+        return entries <= DENSE_ENTRIES and entries * g.x[0] <= DENSE_PRODUCTS
+
+    def why(self) -> str:
+        return f"a matrix of {self.rows} x {self.values} holds every weight wherever it acts: fewest calls, as all is tiny"
+
+    def multiplications(self):
+        return self.rows * self.values * self.geometry.x[0]
+
+    @cached_property
+    def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(entries of the flat matrix that hold a weight, the number of that weight, the first entry of each weight)."""
+        g = self.geometry
+        which = np.full((g.windows, math.prod(g.size), g.groups, g.weight[0] // g.groups, g.groups, g.weight[1]), -1)
+        numbers = np.arange(math.prod(g.weight)).reshape(g.groups, -1, g.weight[1], g.places)
+        at_window, at_map = (np.arange(math.prod(shape)).reshape(1, *shape) for shape in (g.out, g.size))
+        for number, windows, seen, _ in g.inside(0, g.out[0]):
+            for group in range(g.groups):
+                which[at_window[windows].ravel(), at_map[seen].ravel(), group, :, group] = numbers[group, :, :, number]
+        flat = which.reshape(g.windows, -1, g.weight[0], g.x[1]).transpose(2, 0, 3, 1).ravel()
+        order = np.argsort(flat, kind="stable")[np.count_nonzero(flat < 0):]
+        return order, flat[order], np.searchsorted(flat[order], np.arange(numbers.size))
+
+    def prepare(self, weight):
+        at, numbers, _ = self.entries
+        matrix = np.zeros(self.rows * self.values, weight.dtype)
+        matrix[at] = weight.reshape(-1)[numbers]
+        return matrix.reshape(self.rows, self.values)
+
+    prepare_input = prepare
+
+    def forward(self, x, prepared):
+        return (x.reshape(len(x), -1) @ prepared.T).reshape(len(x), *self.geometry.y[1:])
+
+    def input_gradient(self, g, prepared):
+        return (g.reshape(len(g), -1) @ prepared).reshape(len(g), *self.geometry.x[1:])
+
+    def weight_gradient(self, x, g):
+        at, _, starts = self.entries                         # every weight of a trimmed kernel has at least one entry
+        products = g.reshape(len(g), -1).T @ x.reshape(len(x), -1)
+        return np.add.reduceat(products.reshape(-1)[at], starts).reshape(self.geometry.weight)
+
+
 class Im2col(Strategy):
     """Each window becomes a column of C * places values; the weight's rows times the columns is the result.
 
@@ -136,7 +197,7 @@ class Im2col(Strategy):
     def __init__(self, geometry: Geometry):
         super().__init__(geometry)
         g = geometry
-        self.batch_last = g.windows < SMALL_MAP and g.x[0] >= LEAST_BATCH or self.multiplications() < TINY
+        self.batch_last = g.windows < SMALL_MAP and g.x[0] >= LEAST_BATCH
         self.values = g.x[1] * g.places                          # in a window, over all groups
         exact = all((b, a) == (0, 0) for b, a in g.pads)
         self.whole = self.batch_last and exact and g.kernel == g.size      # the window is the map: it is its own column
