@@ -32,8 +32,10 @@ def drop_unread(w: Writer, results: list[str]) -> None:
 
 
 def _number(w: Writer) -> None:
-    """Nodes, their results and unnamed constants are numbered in order: a model always gets the same names."""
+    """Nodes, their results and unnamed constants are numbered in the order of use: a model always gets the same names."""
     made = {name for node in w.nodes for name in node.output} - w.reserved
+    read = dict.fromkeys(name for node in w.nodes for name in node.input if name in w.initializers)
+    w.initializers = {name: w.initializers[name] for name in {**read, **w.initializers}}
     unnamed = [name for name in w.initializers if name not in w.origins]
     taken = w.reserved | (set(w.initializers) - set(unnamed))
     new: dict[str, str] = {}
