@@ -8,6 +8,10 @@ One sum of products x * w * g stands behind all three, so the gradient of any of
 and second derivatives need nothing new. Layouts are PyTorch's: x (N, C, *size), w (O, C / groups, *kernel).
 """
 
+import math
+
+import numpy as np
+
 from ..errors import ShapeError
 from ..graph import backward_kernel, op
 from .convolve import choose
@@ -66,10 +70,17 @@ def _(g, _y, x, weight, bias=None, **geometry):
 @backward_kernel(convolution)
 def _(needs, g, _y, x, weight, bias=None, **geometry):
     """The same three gradients, without a tensor and an op for each."""
-    channels = g.reshape(*g.shape[:2], -1) if g.flags.c_contiguous else batch_last(g).reshape(g.shape[1], -1)
     return (convolution_input.forward(g, weight, size=x.shape[2:], **geometry) if needs[0] else None,
             convolution_weight.forward(x, g, kernel=weight.shape[2:], **geometry) if needs[1] else None,
-            channels.sum(-1).reshape(-1, g.shape[1]).sum(0) if bias is not None and needs[2] else None)
+            _channel_sums(g) if bias is not None and needs[2] else None)
+
+
+def _channel_sums(g):
+    """The sum of each channel, along the memory order: runs of a map, or of a channel where the batch lies last."""
+    channels, rest = g.shape[1], math.prod(g.shape[2:])
+    if g.flags.c_contiguous:
+        return g.reshape(-1, channels, rest).sum(2).sum(0) if g.size else np.zeros(channels, g.dtype)
+    return batch_last(g).reshape(channels, len(g) * rest).sum(1)
 
 
 @convolution_input.gradient
