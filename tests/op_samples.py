@@ -518,6 +518,7 @@ def _(rng):
     yield case(rng.normal(size=(3, 2, 2, 7)), rng.normal(size=2), eps=1e-3)
     yield case(rng.normal(size=(6, 4)), eps=1e-5)
     yield case(rng.normal(size=(4, 6, 3)).transpose(0, 2, 1), rng.normal(size=3), rng.normal(size=3), eps=1e-5)
+    yield case(rng.normal(size=(3, 2, 5, 4)).transpose(3, 0, 1, 2), rng.normal(size=3), rng.normal(size=3), eps=1e-5)
 
 
 def _torch_layer_norm(x, weight=None, bias=None, axes=1, eps=0):
@@ -541,6 +542,7 @@ def _(rng):
     x, mean, var = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=3), rng.uniform(0.5, 2.0, 3)
     yield case(x, mean, var, eps=1e-5)
     yield case(x, mean, var, rng.normal(size=3), rng.normal(size=3), eps=1e-3)
+    yield case(rng.normal(size=(3, 4, 5, 2)).transpose(3, 0, 1, 2), mean, var, rng.normal(size=3), eps=1e-3)
 
 
 def _torch_fourier(x, axis, inverse=False):

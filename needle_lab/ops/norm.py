@@ -7,8 +7,8 @@
     RMS norm        over the last axes, without subtracting the mean
 
 Batch norm and layer norm, which stand in every other layer, are ops of their own: as one function, with its gradient as
-another, each value is read twice and written once, a block that fits the cache at a time. Their rules in ops, beside
-them, say what they compute.
+another, they go over their input a block that fits the cache at a time. Their rules in ops, beside them, say what they
+compute.
 """
 
 import math
@@ -55,13 +55,9 @@ def _(g, y, x, axes, eps):
     return dx.expand(x.shape)
 
 
-# --- batch norm with the statistics of the batch -----------------------------------------------------------------------
-#
-# x as rows: one sample, all its channels and places side by side, (N, C * P). What belongs to a channel is repeated
-# for its P places, so that every step is one long loop, however small the maps are; sums over samples are products with
-# a row of ones.
+# --- the values of a channel -------------------------------------------------------------------------------------------
 
-BLOCK = 1 << 16                  # values in a block of samples or rows: with its temporaries it stays in the cache
+BLOCK = 1 << 16                  # values in a block of rows: with its temporaries it stays in the cache
 
 
 def _blocks(rows):
@@ -70,13 +66,65 @@ def _blocks(rows):
     return [slice(i, i + step) for i in range(0, len(rows), step)]
 
 
-def _sum_rows(rows):
-    return np.ones(len(rows), rows.dtype) @ rows
+class _Channels:
+    """x (N, C, *size) as a matrix with long rows, so that every step over it is one long loop, however small the maps.
 
+    A row is a sample, all its channels and places side by side, (N, C * P): what belongs to a channel is repeated for
+    its P places. Where the batch is last in memory, as convolutions of small maps leave it, a row is a channel,
+    (C, P * N). Sums along or over the rows are products with ones.
+    """
 
-def _by_channel(row, channels: int):
-    """(C * P) -> (C): the sum over the places of each channel."""
-    return row.reshape(channels, -1).sum(axis=1)
+    def __init__(self, x):
+        self.shape, self.places = x.shape, math.prod(x.shape[2:])
+        self.by_channel = not x.flags.c_contiguous and x.transpose(*range(1, x.ndim), 0).flags.c_contiguous
+
+    def rows(self, x):
+        """The matrix; a copy where x lies otherwise in memory."""
+        n, channels, *size = self.shape
+        if self.by_channel:
+            return x.transpose(*range(1, x.ndim), 0).reshape(channels, self.places * n)
+        return x.reshape(n, channels * self.places)
+
+    def back(self, rows):
+        """The matrix as (N, C, *size)."""
+        n, channels, *size = self.shape
+        if self.by_channel:
+            return rows.reshape(channels, *size, n).transpose(len(size) + 1, *range(len(size) + 1))
+        return rows.reshape(self.shape)
+
+    def along(self, vector):
+        """A vector with one value a channel, to be broadcast against the matrix: ((C, 1), or (1, C * P))."""
+        return vector[:, None] if self.by_channel else np.repeat(vector, self.places)[None]
+
+    def part(self, along, block):
+        """What of `along` belongs to a block of rows."""
+        return along[block] if self.by_channel else along
+
+    def sum(self, rows):
+        """(C): the sum of each channel."""
+        if self.by_channel:
+            return rows @ np.ones(rows.shape[1], rows.dtype)
+        return (np.ones(len(rows), rows.dtype) @ rows).reshape(self.shape[1], -1).sum(axis=1)
+
+    def sum_of_products(self, pairs, dtype):
+        """(C): for blocks (slice, a, b) of two matrices, the sum of a * b in each channel."""
+        total = np.zeros(self.shape[1] if self.by_channel else self.shape[1] * self.places, dtype)
+        for block, a, b in pairs:
+            if self.by_channel:
+                total[block] = np.einsum("nk,nk->n", a, b)
+            else:
+                total += np.einsum("nk,nk->k", a, b)
+        return total if self.by_channel else total.reshape(self.shape[1], -1).sum(axis=1)
+
+    def scaled(self, rows, scale, shift):
+        """rows * scale + shift by channel, as (N, C, *size)."""
+        scale, shift, y = self.along(scale), self.along(shift), np.empty_like(rows)
+        for block in _blocks(rows):
+            np.multiply(rows[block], self.part(scale, block), out=y[block])
+            y[block] += self.part(shift, block)
+        return self.back(y)
+
+# --- batch norm with the statistics of the batch -----------------------------------------------------------------------
 
 
 @op(promote="float", onnx="BatchNormalization")
@@ -85,22 +133,18 @@ def batch_norm_(x, weight=None, bias=None, *, eps):
 
     x (N, C, *size); weight, bias, mean, var (C); var divides by the number of values.
     """
-    n, channels, places = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    rows = x.reshape(n, channels * places)
-    count = x.dtype.type(n * places)
-    mean = _by_channel(_sum_rows(rows), channels) / count
-    center, squares = np.repeat(mean, places), np.zeros(rows.shape[1], x.dtype)
-    for block in _blocks(rows):
-        centered = rows[block] - center
-        squares += np.einsum("nk,nk->k", centered, centered)
-    var = _by_channel(squares, channels) / count
+    channels = _Channels(x)
+    rows, count = channels.rows(x), x.dtype.type(x.shape[0] * channels.places)
+    mean = channels.sum(rows) / count
+    center = channels.along(mean)
+
+    def squares():
+        for block in _blocks(rows):
+            centered = rows[block] - channels.part(center, block)
+            yield block, centered, centered
+    var = channels.sum_of_products(squares(), x.dtype) / count
     scale = _inverse(var, eps) if weight is None else _inverse(var, eps) * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    scale, shift, y = np.repeat(scale, places), np.repeat(shift, places), np.empty_like(rows)
-    for block in _blocks(rows):
-        np.multiply(rows[block], scale, out=y[block])
-        y[block] += shift
-    return y.reshape(x.shape), mean, var
+    return channels.scaled(rows, scale, -mean * scale if bias is None else bias - mean * scale), mean, var
 
 
 def _inverse(var, eps):
@@ -135,25 +179,23 @@ def _(needs, g, y, x, weight=None, bias=None, *, eps):
     (gy, gmean, gvar), (_, mu, var) = g, y
     if gmean is not None or gvar is not None or not x.size:
         return NotImplemented
-    n, channels, places = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    rows, g = x.reshape(n, channels * places), gy.reshape(n, channels * places)
-    count, inverse, center = x.dtype.type(n * places), _inverse(var, eps), np.repeat(mu, places)
-    products = np.zeros(rows.shape[1], x.dtype)
-    for block in _blocks(rows):
-        products += np.einsum("nk,nk->k", rows[block] - center, g[block])
-    total, along = _by_channel(_sum_rows(g), channels), _by_channel(products, channels) * inverse
+    channels = _Channels(x)
+    rows, g = channels.rows(x), channels.rows(gy)
+    count, inverse, center = x.dtype.type(x.shape[0] * channels.places), _inverse(var, eps), channels.along(mu)
+    products = ((block, rows[block] - channels.part(center, block), g[block]) for block in _blocks(rows))
+    total, along = channels.sum(g), channels.sum_of_products(products, x.dtype) * inverse
     if not needs[0]:
         return None, along, total
     scale = inverse if weight is None else inverse * weight
     slope = -scale * along * inverse / count                     # dx = scale * g + slope * (x - mean) - scale * mean(g)
-    offset = np.repeat(-scale * total / count - slope * mu, places)
-    scale, slope, dx = np.repeat(scale, places), np.repeat(slope, places), np.empty_like(rows)
+    offset = channels.along(-scale * total / count - slope * mu)
+    scale, slope, dx = channels.along(scale), channels.along(slope), np.empty_like(rows)
     for block in _blocks(rows):
         part = dx[block]
-        np.multiply(rows[block], slope, out=part)
-        part += g[block] * scale
-        part += offset
-    return dx.reshape(x.shape), along, total
+        np.multiply(rows[block], channels.part(slope, block), out=part)
+        part += g[block] * channels.part(scale, block)
+        part += channels.part(offset, block)
+    return channels.back(dx), along, total
 
 # --- layer norm ---------------------------------------------------------------------------------------------------------
 
@@ -214,7 +256,7 @@ def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
         return NotImplemented
     rows, g, mu, inverse = _rows_of(x, axes), _rows_of(gy, axes), mu.reshape(-1, 1), inverse.reshape(-1, 1)
     ones, dx = np.full(rows.shape[1], 1 / rows.shape[1], x.dtype), np.empty_like(rows)
-    dweight, dbias = np.zeros(rows.shape[1], x.dtype), _sum_rows(g)
+    dweight, dbias = np.zeros(rows.shape[1], x.dtype), np.ones(len(g), x.dtype) @ g
     for block in _blocks(rows):
         part = np.subtract(rows[block], mu[block], out=dx[block])      # the standardized values
         part *= inverse[block]
@@ -238,10 +280,8 @@ def apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
     """(x - mean) / sqrt(var + eps) * weight + bias by channel, with given statistics: one multiplication, one addition."""
     scale = 1 / np.sqrt(var + x.dtype.type(eps))
     scale = scale if weight is None else scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    y = x * scale.reshape(_along_channels(x))
-    y += shift.reshape(_along_channels(x))
-    return y
+    channels = _Channels(x)
+    return channels.scaled(channels.rows(x), scale, -mean * scale if bias is None else bias - mean * scale)
 
 
 @apply_batch_norm.gradient
