@@ -179,7 +179,8 @@ def by_hand(**changed):
     graph = helper.make_graph([helper.make_node("Mul", ["w", "x"], ["y"])], "g", [scalar("x", 1, [])], [scalar("y", 1, [])],
                               [numpy_helper.from_array(np.array(3, "f"), "w")])
     nodes = [helper.make_node("Mul", ["y", "y"], ["square"]),
-             helper.make_node("Gradient", ["w", "x"], ["dw"], domain="ai.onnx.preview.training", xs=["w"], zs=["x"], y="square"),
+             helper.make_node("Gradient", ["w", "x"], ["dw"], domain="ai.onnx.preview.training", xs=["w"], zs=["x"],
+                              y="square"),
              helper.make_node("Mul", ["dw", "rate"], ["change"]), helper.make_node("Sub", ["w", "change"], ["w.next"])]
     step = helper.make_graph(nodes, "step", [], [scalar("square", 1, []), scalar("w.next", 1, [])],
                              [numpy_helper.from_array(np.array(0.5, "f"), "rate")])
@@ -238,8 +239,9 @@ def test_what_cannot_be_exported_for_training():
             return p - 1e-3 * ops.sign(g)
 
     dropping = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).train()
+    each = nn.CrossEntropyLoss(reduction="none")
     for call, kind, words in [
-            (lambda: ndl.onnx.export_training(model, nn.CrossEntropyLoss(reduction="none"), sgd, x, y), ArgumentError, "one number"),
+            (lambda: ndl.onnx.export_training(model, each, sgd, x, y), ArgumentError, "one number"),
             (lambda: ndl.onnx.export_training(model, loss, Own(model.parameters()), x, y), UnsupportedOnnxError, "got Own"),
             (lambda: ndl.onnx.export_training(model, loss, optim.SGD(made("MLP").parameters()), x, y), ArgumentError,
              "none of the optimizer's parameters"),

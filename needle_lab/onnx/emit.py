@@ -173,17 +173,40 @@ def _reshape(w, x, *, shape):
     whole = tuple(math.prod(have) // rest if n == -1 and rest else n for n in shape)
     if name in w.reshaped and w.reshaped[name][1] == whole:          # back to what it was
         return w.reshaped[name][0]
+    if whole == have:
+        return name
+    if -1 not in shape and (moved := _ones_between(have, whole) or _ones_between(whole, have)):
+        y = w.emit("Squeeze" if len(whole) < len(have) else "Unsqueeze", [name, w.ints(*moved)])
+    else:
+        y = w.emit("Reshape", [name, w.ints(*_sizes(have, shape, whole))])
+    w.reshaped[y] = name, have
+    return y
+
+
+def _ones_between(longer: tuple[int, ...], shorter: tuple[int, ...]) -> list[int]:
+    """The axes of length 1 without which `longer` is `shorter`; [] if there are none."""
+    gone, rest = [], list(shorter)
+    for i, n in enumerate(longer):
+        if rest and rest[0] == n:
+            rest.pop(0)
+        elif n == 1:
+            gone.append(i)
+        else:
+            return []
+    return [] if rest else gone
+
+
+def _sizes(have: tuple[int, ...], shape: tuple[int, ...], whole: tuple[int, ...]) -> list[int]:
+    """A shape as Reshape takes it.  shape: as asked for, perhaps with a -1; whole: what that comes to."""
     # 0 copies the input's length, -1 is what is left: lengths that vary are measured where neither will do
     sizes, same = list(shape), True
     for i, n in enumerate(whole):
-        same = same and i < x.ndim and n == have[i] and n != 0
+        same = same and i < len(have) and n == have[i] and n != 0
         sizes[i] = 0 if same else sizes[i]
     varying = [i for i, n in enumerate(sizes) if isinstance(n, Length)]
     if len(varying) == 1 and -1 not in sizes:
         sizes[varying[0]] = -1
-    y = w.emit("Reshape", [name, w.ints(*sizes)])
-    w.reshaped[y] = name, have
-    return y
+    return sizes
 
 
 @emits("permute")

@@ -121,14 +121,14 @@ def _factor(w: Writer, node: onnx.NodeProto, value: str) -> float | None:
 
 
 def _join_transposed_biases(w: Writer) -> None:
-    """ConvTranspose, then plus a bias reshaped to (C, 1, 1): ONNX's operator takes it itself."""
+    """ConvTranspose, then plus a bias with axes behind, (C, 1, 1): ONNX's operator takes it itself."""
     producers = {name: node for node in w.nodes for name in node.output}
     for node in [n for n in w.nodes if n.op_type == "ConvTranspose"]:
         readers = _readers(w, node.output[0])
         if len(readers) != 1 or readers[0].op_type != "Add":
             continue
         reshape = producers.get(next((name for name in readers[0].input if name != node.output[0]), ""))
-        if reshape is not None and reshape.op_type == "Reshape" and reshape.input[0] in w.initializers:
+        if reshape is not None and reshape.op_type == "Unsqueeze" and reshape.input[0] in w.initializers:
             node.input.append(reshape.input[0])
             node.output[0] = readers[0].output[0]
             w.nodes.remove(readers[0])
