@@ -301,25 +301,29 @@ class Im2col(Strategy):
 
     def weight_gradient(self, x, g):
         shape = self.geometry
-        rows = (shape.groups, shape.weight[0] // shape.groups, self.values // shape.groups)
+        outputs, values = shape.weight[0] // shape.groups, self.values // shape.groups
 
         def unit_product(unit, part, some):
-            flat, total = part.reshape(*rows[:2], -1), np.zeros(rows, x.dtype)
-            each = flat.shape[2] // shape.out[0]
+            flat = part.reshape(shape.groups, outputs, -1).swapaxes(1, 2)
+            each = flat.shape[1] // shape.out[0]
+            total = np.zeros((shape.groups, values, outputs), x.dtype)       # BLAS prefers the longer side first
             for start, stop in some:
-                total += np.matmul(flat[:, :, start * each:stop * each], self.columns(unit, start, stop).swapaxes(1, 2))
+                total += np.matmul(self.columns(unit, start, stop), flat[:, start * each:stop * each])
             return total
+
+        def weight(total):
+            return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape.weight)
         if not self.batch_last:
             blocks = self._rows(1, False)
             parts = shares(self._units(len(x)))
             sums = parallel(lambda some: sum(unit_product(x[i], g[i], blocks) for i, _ in some), parts)
-            return sum(sums).reshape(shape.weight)
-        total = np.zeros(rows, x.dtype)
+            return weight(sum(sums))
+        total = 0
         for start, stop in self._units(len(x)):
             unit, part = batch_last(x[start:stop]), batch_last(g[start:stop], "gradient")
             blocks = shares(self._rows(stop - start, True))
-            total += sum(parallel(lambda some, unit=unit, part=part: unit_product(unit, part, some), blocks))
-        return total.reshape(shape.weight)
+            total = total + sum(parallel(lambda some, unit=unit, part=part: unit_product(unit, part, some), blocks))
+        return weight(total)
 
 
 class Pointwise(Im2col):

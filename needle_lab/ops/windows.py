@@ -145,13 +145,20 @@ class Geometry:
         small = replace(self, weight=weight, pads=tuple(pads), stride=tuple(stride), dilation=tuple(dilation))
         return small, tuple(kept)
 
-    def inside(self, start: int, stop: int):
+    @cached_property
+    def _inside(self) -> dict[tuple[int, int], list]:
+        return {}
+
+    def inside(self, start: int, stop: int) -> list:
         """What the kernel's places see of the map, for the windows whose first coordinate is in start .. stop - 1.
 
-        Yields (number of the place, index of these windows, index of the map, whether it sees no padding); both indices
+        A list of (number of the place, index of these windows, index of the map, whether it sees no padding); both indices
         are for arrays (C, *size) or (C, *size, N).
         """
-        ranges = [(start, stop), *((0, m) for m in self.out[1:])]
+        known = self._inside.get((start, stop))
+        if known is not None:
+            return known
+        places, ranges = [], [(start, stop), *((0, m) for m in self.out[1:])]
         for number, place in enumerate(itertools.product(*map(range, self.kernel))):
             windows, seen, whole = [slice(None)], [slice(None)], True
             for p, n, s, (b, _), d, (lo, hi) in zip(place, self.size, self.stride, self.pads, self.dilation, ranges,
@@ -162,4 +169,5 @@ class Geometry:
                 windows.append(slice(first - lo, last - lo))
                 seen.append(slice(at, at + (last - first - 1) * s + 1, s) if last > first else slice(0, 0))
                 whole = whole and (first, last) == (lo, hi)
-            yield number, tuple(windows), tuple(seen), whole
+            places.append((number, tuple(windows), tuple(seen), whole))
+        return self._inside.setdefault((start, stop), places)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -141,9 +142,10 @@ class Winograd(Strategy):
     def prepare_input(self, weight):
         outputs, channels = weight.shape[:2]
         flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        return (self._flipped().kernel[:, ::-1] @ flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
+        return (self.flipped.kernel[:, ::-1] @ flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
 
-    def _flipped(self) -> Winograd:
+    @cached_property
+    def flipped(self) -> Winograd:
         """The input gradient is a convolution too: of g, with the kernel turned round, inputs and outputs swapped."""
         g = self.geometry
         return Winograd(Geometry(g.y, (g.x[1], g.weight[0], 3, 3), g.stride, tuple((2 - b, 2 - a) for b, a in g.pads),
@@ -162,7 +164,7 @@ class Winograd(Strategy):
         return y
 
     def input_gradient(self, g, prepared):
-        return self._flipped().forward(g, prepared)
+        return self.flipped.forward(g, prepared)
 
     def weight_gradient(self, x, g):
         """The adjoint: gradients of the 36 products, times the 36 numbers of the inputs, summed over all tiles."""
