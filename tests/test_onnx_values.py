@@ -182,3 +182,20 @@ def test_notes_of_the_import_stand_in_the_report():
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
     assert ndl.onnx.inspect(proto).notes == list(ndl.onnx.load(proto.SerializeToString()).import_notes)
     assert not ndl.onnx.inspect(proto, try_import=False).notes
+
+# --- views of files ---------------------------------------------------------------------------------------------------
+
+
+def test_a_file_whose_shape_inference_crashes_is_drawn_all_the_same():
+    """Negative axes beyond the rank: ONNX's inference ends the process, so it must not be this one."""
+    proto = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 18]>
+    agraph (float[2, 3] x) => (float[N, M] y) { a = Relu(x) y = Transpose <perm = [100000000, -5]> (a) }""")
+    assert "Transpose" in str(ndl.onnx_graph(proto))
+
+
+def test_compare_names_the_layer_that_made_a_value(digits, images):
+    path = ndl.models.pretrained_path("digits_convnet")
+    view = ndl.compare(digits, path, images)
+    conv = next(pair for pair in view.pairs if pair.a.layer == "block.conv2")
+    assert conv.name in conv.label and conv.label.startswith("block.conv2 (")
+    assert conv.label in str(view)

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from .model import OnnxModule
 
 
+def _size(count: int) -> str:
+    return f"{count / 2**20:.2f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
 @dataclass
 class PlanReport:
     """What a plan did.  Sizes in bytes; `print` it.
@@ -54,11 +58,10 @@ class PlanReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """(label, text) of each line."""
-        mib = 2**20
         rows = [("inputs" if i == 0 else "", text) for i, text in enumerate(self.inputs)]
         rows += [("steps", f"{self.nodes} nodes in the model -> {self.calls} calls, {self.views} views that cost nothing"),
-                 ("memory", f"{self.bytes_of_all / mib:.2f} MiB in all values, {self.bytes_at_once / mib:.2f} MiB at once "
-                            f"-> {self.bytes_of_plan / mib:.2f} MiB in one block")]
+                 ("memory", f"{_size(self.bytes_of_all)} in all values, {_size(self.bytes_at_once)} at once "
+                            f"-> {_size(self.bytes_of_plan)} in one block")]
         rows += [(f"{count:>6}", text) for text, count in self.done.items() if count]
         if self.ordinary:
             rows.append((f"{len(self.ordinary):>6}", f"steps run as in the model: {', '.join(sorted(set(self.ordinary)))}"))
@@ -101,6 +104,7 @@ class InferencePlan:
         self._graph, self._lock = graph, threading.Lock()
         self._free: dict[Value, Any] = {}                    # values of ordinary steps, during a call
         self._arrays = arrays
+        self._places = {(s.first, s.last, s.offset, s.size) for s in layout.storages if s.size}
         self._steps = [(call, self._prepared(call, snapshot)) for call in graph.calls if call.outputs[0] not in layout.views]
         self._report = PlanReport(
             [f"{v.name} {v.shape} {v.dtype}" if v.shape is not None else f"{v.name} (no tensor)" for v in graph.inputs],
@@ -126,6 +130,19 @@ class InferencePlan:
     def steps(self) -> list[tuple[str, Callable[[], object]]]:
         """(name, function) of each call in order, to be timed: the functions work on the plan's own memory."""
         return [(" + ".join([call.name, *(c.name for c in call.after)]), run) for call, run in self._steps]
+
+    def plot(self, ax: Any = None) -> Any:
+        """The plan's memory: a box for each place, from the call that writes it to the last that reads it.  -> the axes."""
+        from ..plots import _pyplot
+
+        ax = _pyplot().subplots(figsize=(8, 3.2), constrained_layout=True)[1] if ax is None else ax
+        for i, (first, last, offset, size) in enumerate(sorted(self._places)):
+            colour = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")[i % 4]
+            ax.bar(first - 0.5, size / 1024, last - first + 1, offset / 1024, align="edge", color=colour, alpha=0.75,
+                   edgecolor="white")
+        ax.set(xlabel="call (inputs are there before call 0)", ylabel="place in the block (KiB)", title=f"{len(self._places)} places in "
+               f"{self._report.bytes_of_plan / 1024:,.0f} KiB; all values would take {self._report.bytes_of_all / 1024:,.0f}")
+        return ax
 
     def __str__(self) -> str:
         return f"InferencePlan: {', '.join(self.input_names)} -> {', '.join(self.output_names)}\n{self._report}"

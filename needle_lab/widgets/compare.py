@@ -37,6 +37,18 @@ class Pair:
     def name(self) -> str:
         return self.a.path if self.a.path == self.b.path else f"{self.a.path} | {self.b.path}"
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        """How a and b are shown: an ONNX value behind the path of the layer that made it, "block.conv1 (getitem_3)"."""
+        layers = self.a.layer or self.b.layer, self.b.layer or self.a.layer
+        a, b = (f"{layer} ({each.path})" if layer and layer != each.path else each.path
+                for layer, each in zip(layers, (self.a, self.b), strict=True))
+        return a, b
+
+    @property
+    def label(self) -> str:
+        return " | ".join(dict.fromkeys(self.labels))
+
 
 def compare(model_a: Source, model_b: Source, x: Any, tolerance: float = 1e-4) -> CompareView:
     """Run two models on x and show where they part.
@@ -84,10 +96,10 @@ class CompareView(View):
             if worst.max_abs == 0:
                 return f"All {len(self.pairs):,} paired layers{outputs} are equal, bit for bit.{rest}"
             return (f"All {len(self.pairs):,} paired layers{outputs} agree: the largest error is {_number(worst.max_rel)} "
-                    f"of max |B|, at {worst.name}; tolerance {self.tolerance:g}.{rest}")
+                    f"of max |B|, at {worst.label}; tolerance {self.tolerance:g}.{rest}")
         before = next(i for i, pair in enumerate(self.rows) if pair is first)
         rest = f"; the {before:,} before it agree" if before else ""
-        return (f"{first.name} ({first.a.type}) is the first layer that deviates: its largest error is "
+        return (f"{first.label} ({first.a.type}) is the first layer that deviates: its largest error is "
                 f"{_number(first.max_rel)} of max |B|, tolerance {self.tolerance:g}{rest}.")
 
     @property
@@ -102,7 +114,7 @@ class CompareView(View):
             "output": self.rows.index(self.outputs[0]) if self.outputs else -1,
             "tone": "good" if self.first is None else "bad", "tolerance": self.tolerance,
             "tick": _place(self.tolerance),
-            "rows": [[pair.a.path, pair.b.path, pair.a.type, pair.b.type, family_of(pair.a.type).key,
+            "rows": [[*pair.labels, pair.a.type, pair.b.type, family_of(pair.a.type).key,
                       show_shape(pair.a.values.shape), _number(pair.max_abs), _number(pair.max_rel),
                       _place(pair.max_rel), not pair.max_rel <= self.tolerance, picture(pair)] for pair in self.rows],
         }
@@ -114,7 +126,7 @@ class CompareView(View):
         for pair in self.rows:
             kind = pair.a.type if pair.a.type == pair.b.type else f"{pair.a.type} | {pair.b.type}"
             mark = " <-- first beyond the tolerance" if pair is self.first else ""
-            cells.append((f"{family_of(pair.a.type).ascii} {pair.name}", kind, show_shape(pair.a.values.shape),
+            cells.append((f"{family_of(pair.a.type).ascii} {pair.label}", kind, show_shape(pair.a.values.shape),
                           _number(pair.max_abs), _number(pair.max_rel), "#" * round(_place(pair.max_rel) * BAR) + mark))
         width = [max(len(row[i]) for row in cells) for i in range(6)]
         lines = [f"{a:<{width[0]}}  {b:<{width[1]}}  {c:<{width[2]}}  {d:>{width[3]}}  {e:>{width[4]}}  {f}".rstrip()
@@ -129,7 +141,7 @@ class CompareView(View):
         head = ("<div class='ndl-row ndl-cols'><span>layer</span><span>shape</span><span class=ndl-num>max |A&minus;B|"
                 f"</span><span class=ndl-num>&divide; max |B|</span><span>{FLOOR:g} &hellip; 1 (log), &#x250A; "
                 f"{self.tolerance:g}</span></div>")
-        pictures = "".join(f"<figure class=ndl-figure><figcaption>{html.escape(pair.name)} "
+        pictures = "".join(f"<figure class=ndl-figure><figcaption>{html.escape(pair.label)} "
                            f"{show_shape(pair.a.values.shape)}</figcaption>{_svg(picture(pair))}</figure>"
                            for pair in self.outputs)
         return (f"<div class='ndl-verdict {tone}'><b>{sign}</b> <span>{html.escape(self.sentence)}</span></div>"
@@ -141,9 +153,10 @@ class CompareView(View):
     def line(self, pair: Pair) -> str:
         family = family_of(pair.a.type)
         beyond = not pair.max_rel <= self.tolerance
-        other = "" if pair.a.path == pair.b.path else f" | {html.escape(pair.b.path)}"
+        a, b = map(html.escape, pair.labels)
+        other = "" if a == b else f" | {b}"
         return (f"<div class='ndl-row{' beyond' if beyond else ''}'><span class=ndl-name><b class='ndl-g {family.key}' "
-                f"style='color:{family.light}'>{family.glyph}</b> <span class=ndl-id>{html.escape(pair.a.path)}</span>"
+                f"style='color:{family.light}'>{family.glyph}</b> <span class=ndl-id>{a}</span>"
                 f"<i>{other} {html.escape(pair.a.type)}</i></span><span>{show_shape(pair.a.values.shape)}</span>"
                 f"<span class=ndl-num>{_number(pair.max_abs)}</span><span class=ndl-num>{_number(pair.max_rel)}</span>"
                 f"<span class=ndl-log><u style='width:{_place(pair.max_rel):.1%}'></u>"

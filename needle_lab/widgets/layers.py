@@ -19,11 +19,15 @@ SAMPLE = 4096       # values of a layer that alignment looks at; errors are take
 
 @dataclass
 class Layer:
-    """One value that passed through a model: where, what made it, the value on the host."""
+    """One value that passed through a model: where, what made it, the value on the host.
+
+    layer: the path of the layer that made it, where path is another name: an ONNX value's.
+    """
 
     path: str
     type: str
     values: np.ndarray
+    layer: str = ""
 
 
 def layers_of(source: Source, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
@@ -59,11 +63,11 @@ def layers_of(source: Source, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
 
 def onnx_module_layers(module: Any, x: Any) -> list[Layer]:
     """All values of an OnnxModule under their ONNX names, which are those of the file it came from."""
-    kinds = {name: step.op for step in steps_of(module) for name in step.outputs if name}
+    kinds = {name: step for step in steps_of(module) for name in step.outputs if name}
     inputs = x if isinstance(x, tuple) else (x,)
     with evaluating(module):
         values = module(*inputs, outputs=list(kinds))
-    return [Layer(name, kind, host(value)) for (name, kind), value in zip(kinds.items(), values, strict=True)
+    return [Layer(name, step.op, host(value), step.layer) for (name, step), value in zip(kinds.items(), values, strict=True)
             if hasattr(value, "shape")]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +114,29 @@ def _model_proto(model: Any) -> tuple[str, Any]:
         if math.prod(tensor.dims) > 64:            # shapes do not depend on weights, and inference copies all it gets
             for data in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
                 tensor.ClearField(data)
-    return title, onnx.shape_inference.infer_shapes(slim)
+    return title, _with_shapes(onnx, slim)
+
+
+INFER = ("import sys, onnx; model = onnx.load_from_string(sys.stdin.buffer.read()); "
+         "sys.stdout.buffer.write(onnx.shape_inference.infer_shapes(model).SerializeToString())")
+LONGEST = 60             # seconds
+
+
+def _with_shapes(onnx: Any, model: Any) -> Any:
+    """The model with the shapes of its values: those that the file declares, else what ONNX infers.
+
+    Inference is C++ that trusts the file, and a wrong attribute ends the process that runs it. So it runs in a process of
+    its own; where that does not come back, the declared shapes are all there is.
+    """
+    declared = {value.name for value in (*model.graph.value_info, *model.graph.output)}
+    if all(name in declared for node in model.graph.node for name in node.output if name and node.op_type != "Constant"):
+        return model
+    try:
+        done = subprocess.run([sys.executable, "-c", INFER], input=model.SerializeToString(), capture_output=True,
+                              timeout=LONGEST, check=False)
+    except (OSError, subprocess.TimeoutExpired):               # no processes here, as in a browser; or it never ends
+        return model
+    return onnx.load_from_string(done.stdout) if done.returncode == 0 else model
 
 
 def _value_shape(value: Any) -> str:

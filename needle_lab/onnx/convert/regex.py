@@ -8,7 +8,7 @@ same; like RE2, this has no back references and no looking around, and letters, 
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser as parser  # type: ignore[attr-defined]    Python's own parser
+from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
 from ...errors import ArgumentError, UnsupportedOnnxError
