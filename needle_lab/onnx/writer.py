@@ -230,7 +230,8 @@ class Writer:
         return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
 
     def length(self, wanted: Length) -> str:
-        """An int64 vector of one number: a length of an input, a product of two, or the length of another value."""
+        """An int64 vector of one number: a length of an input, that plus or times a number, a product of two of them, or
+        the length of another value."""
         key = "length", wanted.values
         if key not in self.names:
             self.names[key] = self._measured(wanted)
@@ -242,6 +243,9 @@ class Writer:
         for name, axis, n in given:
             if n == wanted:
                 return self._axis(name, axis)
+        for name, axis, n in given:
+            if not isinstance(wanted - n, Length):
+                return self.emit("Add", [self._axis(name, axis), self.ints(wanted - n)])
         for name, axis, n in given:
             if wanted % n == 0 and not isinstance(wanted // n, Length):
                 return self.emit("Mul", [self._axis(name, axis), self.ints(wanted // n)])
