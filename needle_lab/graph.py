@@ -17,7 +17,7 @@ import itertools
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -299,8 +299,8 @@ class Node:
 
 # --- backward -------------------------------------------------------------------------------------------------------
 
-def topological_order(roots: Iterable[Node]) -> list[Node]:
-    """All nodes that `roots` depend on, each before the nodes it reads (newest first)."""
+def topological_order(roots: Iterable[Node], ends: Collection = ()) -> list[Node]:
+    """All nodes that `roots` depend on, each before the nodes it reads (newest first); not beyond tensors keyed in ends."""
     stack = list(roots)
     seen = set(stack)
     while stack:
@@ -309,7 +309,7 @@ def topological_order(roots: Iterable[Node]) -> list[Node]:
             raise GraphError(f"the graph through op {node.op.name!r} was freed by an earlier backward; "
                              "call the first one with retain_graph=True, or compute the forward again")
         for x in node.inputs:
-            if isinstance(x, Tensor) and x.node is not None and x.node not in seen:
+            if isinstance(x, Tensor) and x.node is not None and x.node not in seen and not (ends and key_of(x) in ends):
                 seen.add(x.node)
                 stack.append(x.node)
     return sorted(seen, key=_number, reverse=True)
@@ -319,25 +319,26 @@ _number = operator.attrgetter("number")
 
 
 def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Sequence[Tensor] | None = None,
-              create_graph: bool = False, retain_graph: bool = False) -> dict[Any, Tensor]:
+              create_graph: bool = False, retain_graph: bool = False, only_between: bool = False) -> dict[Any, Tensor]:
     """Reverse-mode differentiation from `outputs`, seeded with `gradients`.
 
     Returns the gradients of `wanted` tensors, or of all leaves that require one, keyed by `key_of(tensor)`.
+    only_between: what wanted tensors were made of is not looked at, as if they were leaves.
     """
-    order = topological_order([y.node for y in outputs if y.node is not None])
+    keys = None if wanted is None else {key_of(x) for x in wanted}
+    order = topological_order([y.node for y in outputs if y.node is not None], keys if keys and only_between else ())
     needs = _needs(order, wanted)
     found: dict[Any, Tensor] = {}                       # leaves and wanted tensors
     pending: dict[Node, list[Tensor | None]] = {}       # gradients of the outputs of nodes not yet reached
 
     def add(x: Tensor, g: Tensor) -> None:
-        if x.node is None:
-            found[x] = found[x] + g if x in found else g
+        if x.node is None or (only_between and keys and key_of(x) in keys):
+            found[key_of(x)] = found[key_of(x)] + g if key_of(x) in found else g
         else:
             slots = pending.setdefault(x.node, [None] * x.node.count)
             before = slots[x.output_index]
             slots[x.output_index] = g if before is None else before + g
 
-    keys = None if wanted is None else {key_of(x) for x in wanted}
     with grad_mode(create_graph):
         for y, g in zip(outputs, gradients, strict=True):
             add(y, g)
@@ -420,8 +421,14 @@ def by_parts(function: Callable, inputs: Sequence[Tensor], gradients: Sequence[T
     again = is_grad_enabled()
     with enable_grad():
         ends = [ops.clone(x) if again and x.requires_grad else x.detach().requires_grad_() for x in inputs]
-        found = [(y, g) for y, g in zip(function(*ends), gradients, strict=True) if g is not None]
-    return grad([y for y, _ in found], ends, [g for _, g in found], create_graph=again, allow_unused=True)
+        found = [(y, g) for y, g in zip(function(*ends), gradients, strict=True) if g is not None and y.requires_grad]
+    return gradients_between(found, ends, again)
+
+
+def gradients_between(outputs: Sequence[tuple[Tensor, Tensor]], ends: Sequence[Tensor], create_graph: bool) -> tuple:
+    """Gradients of (output, its gradient) pairs for the tensors at which a piece of graph ends; None where unreached."""
+    found = propagate([y for y, _ in outputs], [g for _, g in outputs], ends, create_graph, create_graph, only_between=True)
+    return tuple(found.get(key_of(x)) for x in ends)
 
 
 def key_of(x: Tensor):

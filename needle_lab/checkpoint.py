@@ -1,0 +1,103 @@
+"""Gradient checkpointing: forget a segment's intermediate values, compute them again when backward needs them.
+
+Training keeps every activation until backward has passed it. A network cut into k segments of checkpointed calls keeps
+only what passes between them, and the activations of one segment at a time: memory falls from n to about k + n / k, for
+one more forward pass (Griewank and Walther, 2000; Chen et al., 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import graph, ops
+from .errors import ArgumentError
+from .graph import Node, Op
+from .random import get_rng_state, set_rng_state
+from .tensor import Tensor
+
+
+def checkpoint(function: Callable, *inputs: Any) -> Any:
+    """function(*inputs), with its intermediate values computed again in backward instead of kept.
+
+    function: returns a tensor or a tuple of tensors, the same each time; random numbers (dropout) are drawn again as
+    before. Gradients reach its inputs and every tensor that it uses besides (the parameters of its layers). Batch norm
+    in training mode moves its running statistics at both runs.  torch.utils.checkpoint.checkpoint.
+    """
+    if not graph.is_grad_enabled():
+        return function(*inputs)
+    segment = _Segment(function, inputs)
+    used = [inputs[i] for i in segment.places] + segment.captured
+    answer = _recomputed(*used, segment=segment) if used else tuple(segment.outputs)
+    del segment.outputs
+    return answer[0] if segment.single else answer
+
+
+class _Segment:
+    """One checkpointed call: what it takes to run it again."""
+
+    def __init__(self, function: Callable, inputs: tuple):
+        self.function, self.inputs, self.rng = function, inputs, get_rng_state()
+        self.places = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+        ends = [x.detach().requires_grad_() for x in (inputs[i] for i in self.places)]
+        start = next(graph._serial)
+        outputs = self.run(ends)
+        self.outputs = [y.detach() for y in outputs]
+        self.captured = _captured(outputs, ends, start)
+
+    def run(self, ends: list[Tensor]) -> tuple[Tensor, ...]:
+        """Call the function with `ends` in the places of the inputs that require a gradient."""
+        given = list(self.inputs)
+        for i, x in zip(self.places, ends, strict=True):
+            given[i] = x
+        result = self.function(*given)
+        self.single = isinstance(result, Tensor)
+        outputs = (result,) if self.single else result
+        if not isinstance(outputs, (tuple, list)) or not all(isinstance(y, Tensor) for y in outputs):
+            raise ArgumentError("checkpoint: the function must return a tensor or a tuple of tensors, "
+                                f"it returned {type(result).__name__}")
+        return tuple(outputs)
+
+    def gradients(self, gradients: tuple, used: tuple[Tensor, ...]) -> tuple:
+        """Of the inputs and of what the function captured, from a second run."""
+        again, now = graph.is_grad_enabled(), get_rng_state()
+        count = len(self.places)
+        set_rng_state(self.rng)
+        try:
+            with graph.enable_grad():
+                ends = [ops.clone(x) if again else x.detach().requires_grad_() for x in used[:count]]
+                outputs = self.run(ends)
+        finally:
+            set_rng_state(now)
+        found = [(y, g) for y, g in zip(outputs, gradients, strict=True) if g is not None and y.requires_grad]
+        return graph.gradients_between(found, [*ends, *used[count:]], again)
+
+
+def _captured(outputs: tuple[Tensor, ...], ends: list[Tensor], start: int) -> list[Tensor]:
+    """The tensors that require a gradient, were made before the call, and are read by it without being its inputs."""
+    own, found = {id(x) for x in ends}, {}
+    seen: set[Node] = set()
+    stack = [y for y in outputs if y.requires_grad]
+    while stack:
+        x = stack.pop()
+        if x.node is not None and x.node.number > start:
+            if x.node not in seen:
+                seen.add(x.node)
+                stack.extend(v for v in x.node.inputs if isinstance(v, Tensor) and v.requires_grad)
+        elif id(x) not in own:
+            found[graph.key_of(x)] = x
+    return list(found.values())
+
+
+def _run_once(*_xs, segment):
+    return tuple(y.data for y in segment.outputs)
+
+
+def _gradients(g, _y, *xs, segment):
+    return segment.gradients(g if isinstance(g, tuple) else (g,), xs)
+
+
+# Not in the registry of ops: what it computes is the caller's.
+_recomputed = Op(_run_once, vjp=_gradients, onnx=None, promote=None, index_inputs=(), view=False, elementwise=False)
+_recomputed.name = "checkpoint"
+_recomputed.kernels["triton"] = _run_once
