@@ -140,8 +140,9 @@ class InferencePlan:
             colour = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")[i % 4]
             ax.bar(first - 0.5, size / 1024, last - first + 1, offset / 1024, align="edge", color=colour, alpha=0.75,
                    edgecolor="white")
-        ax.set(xlabel="call (inputs are there before call 0)", ylabel="place in the block (KiB)", title=f"{len(self._places)} places in "
-               f"{self._report.bytes_of_plan / 1024:,.0f} KiB; all values would take {self._report.bytes_of_all / 1024:,.0f}")
+        block, whole = _size(self._report.bytes_of_plan), _size(self._report.bytes_of_all)
+        ax.set(xlabel="call (inputs are there before call 0)", ylabel="place in the block (KiB)",
+               title=f"{len(self._places)} places in {block}; all values would take {whole}")
         return ax
 
     def __str__(self) -> str:
