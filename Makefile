@@ -10,7 +10,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Test workers: one per core, at most 8. Each computes with one thread, so that workers do not fight for cores.
 JOBS   ?= logical
-# Options for JupyterLab, e.g. make lab ARGS="--no-browser --port 8890"
+# Options for JupyterLab or the benchmarks, e.g. make lab ARGS="--no-browser --port 8890"
 ARGS   ?=
 
 # uv installs faster where it is present. It never installs torch: no extra of this project names torch.
@@ -26,7 +26,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
 NOTEBOOKS  := $(sort $(wildcard notebooks/*.ipynb assignments/*/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test env lint unit notebooks test-onnx clean
+.PHONY: help lab test env lint unit notebooks test-onnx bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make unit       unit tests; one file: .venv/bin/python -m pytest tests/test_cli.py"
 	@echo "make notebooks  run every lecture and assignment from top to bottom"
 	@echo "make test-onnx  ONNX's own backend suite, with its table"
+	@echo "make bench      time needle_lab beside PyTorch and others; one workload: make bench ARGS=gpt_step"
 	@echo "make clean      remove the environment and everything generated"
 
 lab: $(VENV)/.lab
@@ -71,6 +72,10 @@ $(VENV)/.lab $(VENV)/.test: pyproject.toml
 
 test-onnx: $(VENV)/.test
 	$(ONE_THREAD) $(BIN)/python -m pytest -s tests/test_onnx_conformance.py
+
+# PyTorch is the peer: pip install torch==2.13.0 into $(VENV) first, as .ci/run does.
+bench: $(VENV)/.test
+	$(BIN)/needle-lab bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

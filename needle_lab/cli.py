@@ -7,6 +7,7 @@
     needle-lab inspect FILE.onnx        operators, inputs, outputs and sizes of an ONNX file
     needle-lab grade release a1 DIR     the student copy of an assignment
     needle-lab grade run a1 DIR         grade what came back
+    needle-lab bench                    time needle_lab beside PyTorch and others, on this machine
 
 Each subcommand is one function; what it needs is imported inside it, so that `doctor` works where nothing else does.
 Exit status: 0 done (for `diff`: equal), 1 a difference, 2 an error, told in one message.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; returns the exit status. argv: the words after `needle-lab` (default: those of the shell)."""
     parser = _parser()
     arguments, options = parser.parse_known_args(argv)
-    if arguments.run is _lab:
-        arguments.options = options             # for JupyterLab, as they are
+    if arguments.run in (_lab, _bench):
+        arguments.options = options             # for JupyterLab or the benchmarks, as they are
     elif options:
         parser.error(f"unrecognized arguments: {' '.join(options)}")
     try:
@@ -74,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("file", type=Path)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_inspect)
+
+    command = commands.add_parser("bench", add_help=False, help="time needle_lab beside PyTorch and others (bench --help)")
+    command.set_defaults(run=_bench)
 
     _add_grade(commands.add_parser("grade", help="release an assignment, grade what came back"))
     return parser
@@ -149,6 +154,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
     findings = doctor.examine()
     _print_json(doctor.as_json(findings)) if arguments.json else print(doctor.table(findings))
     return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "benchmarks" / "__main__.py").is_file():
+        raise MissingFileError("the benchmarks are part of a clone of the project, not of the installed package. "
+                               "Run `make bench` in a clone")
+    return subprocess.run([sys.executable, "-m", "benchmarks", *arguments.options], cwd=root, check=False).returncode
 
 
 # ------------------------------------------------------------------------------------ grading
