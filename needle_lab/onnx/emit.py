@@ -175,10 +175,11 @@ def _reshape(w, x, *, shape):
         return w.reshaped[name][0]
     if whole == have:
         return name
-    if -1 not in shape and (moved := _ones_between(have, whole) or _ones_between(whole, have)):
+    sizes, moved = _sizes(have, shape, whole), _ones_between(have, whole) or _ones_between(whole, have)
+    if moved and not (-1 in shape and -1 in sizes):
         y = w.emit("Squeeze" if len(whole) < len(have) else "Unsqueeze", [name, w.ints(*moved)])
     else:
-        y = w.emit("Reshape", [name, w.ints(*_sizes(have, shape, whole))])
+        y = w.emit("Reshape", [name, w.ints(*sizes)])
     w.reshaped[y] = name, have
     return y
 

@@ -213,9 +213,10 @@ def refuse_values_taken_out(run: Run, base: Trace) -> None:
     """
     others = []
     for x in base.inputs:
-        values = np.roll(x.numpy().reshape(-1), 1).reshape(x.shape)
-        others.append(Tensor(values + np.ones((), x.dtype) if is_floating(x.dtype) and
-                             np.array_equal(values, x.numpy()) else values))
+        values = np.roll(x.numpy().reshape(-1), 1).reshape(x.shape)          # integers stay valid as indices
+        if is_floating(x.dtype):                                             # and signs and zeros what they are
+            values = values * np.linspace(0.5, 0.75, x.size).astype(x.dtype).reshape(x.shape)
+        others.append(Tensor(values))
     try:
         runs = Runs([base, run(others)])
     except (NeedleError, *FAULTS):

@@ -24,7 +24,7 @@ _LOSSES = (nn.NLLLoss, nn.CrossEntropyLoss)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def is_one_operator(module: nn.Module, arguments: list) -> bool:
+def is_one_operator(module: Any, arguments: list) -> bool:
     """Whether a call of this layer is written as one operator."""
     kind = _kind(module)
     if kind in _LOSSES:                        # of class numbers; probabilities as target are ordinary arithmetic
@@ -167,7 +167,7 @@ def _recurrent(w, layer, x, *state):
     return y, *ends
 
 
-def _one_layer(w, layer, k: int, x: str, state: list[str]) -> tuple[str, ...]:
+def _one_layer(w: Writer, layer: Any, k: int, x: str, state: list[str]) -> tuple[str, ...]:
     """-> Y (T, directions, N, H), and the last states."""
     kind, suffixes = _kind(layer).__name__, layer._suffixes(k)
 

@@ -63,7 +63,7 @@ class Trainer:
         Inputs by position (`input_names`) or by name. All variables change at once, after the step; on an error none.
         """
         given = self._bind(args, named)
-        state, shown = dict(self.state), {}
+        state, shown = dict(self.state), dict[str, Tensor]()
         for info, updates, module in zip(self._proto.training_info, self._updates, self._algorithms, strict=True):
             values = {name: given[name] if name in given else state[name] for name in module.input_names}
             with no_grad():

@@ -46,7 +46,7 @@ from .operators import is_one_operator
 from .tidy import tidy
 from .tracing import Trace
 from .trainer import combined
-from .writer import Writer
+from .writer import Origin, Writer
 
 DOMAIN = "ai.onnx.preview.training"
 
@@ -158,7 +158,7 @@ class _Step:
         self.w, self.inference = writer, inference
         self.states: dict[str, np.ndarray] = {}                # the algorithm's own variables
         self.updates: dict[str, str] = {}                      # variable -> its new value
-        self.weights = {}
+        self.weights: dict[str, Origin] = {}
         self.inputs: list[str] = []
 
     def forward(self, runs: Runs, known: list[str], inputs: list[str]) -> None:
@@ -206,8 +206,8 @@ class _Step:
             bindings[variable] = w.emit("Identity", [new], output=self._free(f"{variable}.next"))
         outputs += bindings.values()
         w.reserved |= set(outputs)
-        for name, value in self.states.items():
-            w.initializers[name], w.origins[name] = numpy_helper.from_array(value, name), ((), np.asarray)
+        for name, array in self.states.items():
+            w.initializers[name], w.origins[name] = numpy_helper.from_array(array, name), ((), np.asarray)
         tidy(w, outputs)
         kinds = {name: t for of in (self.inference, w) for name, t in of.initializers.items()}
         made = [helper.make_tensor_value_info(new, kinds[x].data_type, kinds[x].dims) for x, new in bindings.items()]
