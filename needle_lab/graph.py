@@ -350,11 +350,8 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                 if keys:
                     found.update({(node, i): g for i, g in enumerate(slots) if g is not None and (node, i) in keys})
                 if needs is None or node in needs:
-                    wanting = [isinstance(x, Tensor) and (x.requires_grad if needs is None else _is_needed(x, needs, keys))
-                               for x in node.inputs]
-                    gradients_of = _fused_gradients if node.op.backward_kernels and not create_graph else _rule_gradients
-                    for x, g in gradients_of(node, slots, wanting):
-                        add(x, _fit(g, x, node.op))
+                    for x, g in _input_gradients(node, slots, _wanting(node, needs, keys), create_graph):
+                        add(x, g if g.data.shape == x.data.shape and g.data.dtype is x.data.dtype else _fit(g, x, node.op))
             if not retain_graph:
                 node.free()
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
@@ -369,20 +366,21 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
     found = propagate([y], [gradient], None, create_graph, retain_graph or create_graph)
     given = {_memory_of(gradient)}
     for leaf, g in found.items():
+        memory = _memory_of(g)
         if leaf.grad is not None:
             leaf.grad = leaf.grad + g
-            continue
-        if _memory_of(g) in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
-            g = g.clone()                   # y = a + b hands one array to both, y = x.sum() one number: .grad may be changed
-        given.add(_memory_of(g))
-        leaf.grad = g
+        elif memory in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
+            leaf.grad = g.clone()           # y = a + b hands one array to both: each gets its own, as .grad may be changed
+        else:
+            leaf.grad = g
+            given.add(memory)
 
 
 def _memory_of(x: Tensor) -> int:
     """Identifies the array that a tensor's values lie in, which views share."""
     data = x.data
-    while getattr(data, "base", None) is not None:
-        data = data.base
+    while (base := getattr(data, "base", None)) is not None:
+        data = base
     return id(data)
 
 
@@ -443,7 +441,7 @@ def _seed(y: Tensor, gradient: Tensor | None) -> Tensor:
         if y.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
-        return ops.ones_like(y.detach())
+        return Tensor(np.ones(y.shape, y.dtype), device=y.device)
     if not isinstance(gradient, Tensor):
         gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
     if gradient.shape != y.shape:
@@ -462,15 +460,44 @@ def _needs(order: list[Node], wanted: Sequence[Tensor] | None) -> set[Node] | No
     return needs
 
 
-def _is_needed(x: Tensor, needs: set[Node], keys: set | None) -> bool:
-    return x.node in needs or (keys is not None and key_of(x) in keys)
+def _wanting(node: Node, needs: set[Node] | None, keys: set | None) -> list[bool]:
+    """Which inputs of a node want a gradient; GraphError if one that the rule reads was changed since."""
+    wanting = []
+    for i, x in enumerate(node.inputs):
+        if not isinstance(x, Tensor):
+            wanting.append(False)
+            continue
+        if x._version[0] != node.versions[i] and node.op.reads(i):
+            raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
+                             "after it was used; change a .clone(), or change it after backward")
+        wanting.append(x.requires_grad if needs is None else x.node in needs or (keys is not None and key_of(x) in keys))
+    return wanting
 
 
-def _rule_gradients(node: Node, slots: list, wanting: list[bool]) -> list[tuple[Tensor, Tensor]]:
-    """(input, gradient) for the wanted inputs, by the op's rule, which must answer once per input."""
-    rule_op, device = node.op, _checked_device(node)
-    y: Any = None
+def _input_gradients(node: Node, slots: list, wanting: list[bool], create_graph: bool) -> list[tuple[Tensor, Tensor]]:
+    """(input, gradient) for the wanted inputs: from the op's backward kernel if it has one, else by its rule."""
+    answer, found, device = NotImplemented, [], None
+    if node.op.backward_kernels and not create_graph:
+        answer, device = _from_kernel(node, slots, wanting)
+    if answer is NotImplemented:
+        answer, device = _from_rule(node, slots), None
+    for i, wants in enumerate(wanting):
+        if wants:
+            g = answer[i]
+            if device is not None:
+                g = None if g is None else _wrap(g, device, None, 0)
+            elif callable(g):
+                g = g()
+            if g is not None:
+                found.append((node.inputs[i], g))
+    return found
+
+
+def _from_rule(node: Node, slots: list) -> tuple:
+    """What the op's rule answers: once per input, or it is an error in the rule."""
+    rule_op, y = node.op, None
     if node.outputs is not None:
+        device = next(x.device for x in node.inputs if isinstance(x, Tensor))
         device = node.attrs.get("device", device)
         y = tuple(None if r is None else _wrap(r, device, node, i) for i, r in enumerate(node.outputs))
     single = node.count == 1
@@ -481,45 +508,34 @@ def _rule_gradients(node: Node, slots: list, wanting: list[bool]) -> list[tuple[
     if len(answer) != len(node.inputs):
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")
-    found = [(x, g() if callable(g) else g) for x, wants, g in zip(node.inputs, wanting, answer, strict=True) if wants]
-    return [(x, g) for x, g in found if g is not None]
+    return answer
 
 
-def _fused_gradients(node: Node, slots: list, wanting: list[bool]) -> list[tuple[Tensor, Tensor]]:
-    """The same from the op's backward kernel; by the rule where there is none for this device and these dtypes."""
-    device, kernels = _checked_device(node), node.op.backward_kernels
-    gradients = [None if g is None else g.data for g in slots]
-    arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
-    dtypes = {g.dtype for g in gradients if g is not None}
-    dtypes.update([x.dtype for wants, x in zip(wanting, arrays, strict=True) if wants])
-    answer: Any = NotImplemented
-    if len(dtypes) == 1 and not dtypes.isdisjoint(_COMPUTED):      # narrow and mixed floats: the rule widens and rounds
-        g, y = (gradients[0], node.outputs and node.outputs[0]) if node.count == 1 else (tuple(gradients), node.outputs)
-        for backend in _BACKENDS.get(device.backend, (device.backend,)):
-            if answer is NotImplemented and backend in kernels and (backend != "fast" or use_fast.enabled):
-                answer = kernels[backend](wanting, g, y, *arrays, **node.attrs)
-    if answer is NotImplemented:
-        return _rule_gradients(node, slots, wanting)
-    if type(answer) is not tuple:
-        answer = (answer,)
-    return [(x, _wrap(g, device, None, 0)) for x, wants, g in zip(node.inputs, wanting, answer, strict=False)
-            if wants and g is not None]
-
-
-_COMPUTED = {float32, float64}
-_BACKENDS = {"numpy": ("fast", "numpy")}              # where to look for a kernel, best first
-
-
-def _checked_device(node: Node) -> Device:
-    """The device of the node's inputs; GraphError if one that its gradient reads was changed since."""
-    device: Any = None
+def _from_kernel(node: Node, slots: list, wanting: list[bool]) -> tuple[Any, Device | None]:
+    """The answer of the op's backward kernel and its device; NotImplemented where there is none for these dtypes."""
+    kernels, dtype, device = node.op.backward_kernels, None, None
+    arrays, gradients = [], []
+    for g in slots:
+        if g is None:
+            gradients.append(None)
+            continue
+        if dtype is not None and g.data.dtype is not dtype:
+            return NotImplemented, None
+        gradients.append(g.data)
+        dtype, device = g.data.dtype, g.device
+    if dtype is not float32 and dtype is not float64:
+        return NotImplemented, None                      # narrow floats: the rule widens and rounds where it must
     for i, x in enumerate(node.inputs):
-        if isinstance(x, Tensor):
-            device = device or x.device
-            if x._version[0] != node.versions[i] and node.op.reads(i):
-                raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
-                                 "after it was used; change a .clone(), or change it after backward")
-    return device
+        if wanting[i] and x.data.dtype is not dtype:
+            return NotImplemented, None
+        arrays.append(x.data if isinstance(x, Tensor) else x)
+    g, y = (gradients[0], node.outputs and node.outputs[0]) if node.count == 1 else (tuple(gradients), node.outputs)
+    answer, backend = NotImplemented, device.backend     # type: ignore[union-attr]    there was a gradient
+    if backend == "numpy" and use_fast.enabled and "fast" in kernels:
+        answer = kernels["fast"](wanting, g, y, *arrays, **node.attrs)
+    if answer is NotImplemented and backend in kernels:
+        answer = kernels[backend](wanting, g, y, *arrays, **node.attrs)
+    return answer if type(answer) is tuple or answer is NotImplemented else (answer,), device
 
 
 def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:

@@ -83,12 +83,14 @@ def class_losses(x, target, *, reduction):
     total = np.log(np.add.reduce(np.exp(x - top), axis=1)) + top[:, 0]
     losses = total - x[_at_classes(target)]
     if reduction != "none":
-        losses = losses.sum() / losses.dtype.type(losses.size if reduction == "mean" else 1)
+        losses = np.add.reduce(losses, axis=None) / losses.dtype.type(losses.size if reduction == "mean" else 1)
     return losses, total
 
 
 def _at_classes(target):
     """The index that picks from (N, C, *size) the value at each target (N, *size)."""
+    if target.ndim == 1:
+        return np.arange(len(target)), target
     places = [np.arange(n).reshape(-1, *(1,) * (target.ndim - i - 1)) for i, n in enumerate(target.shape)]
     return (places[0], target, *places[1:])
 
