@@ -64,19 +64,18 @@ def choose(x_shape, weight_shape, stride, pads, dilation, groups: int = 1, dtype
 @lru_cache(1024)
 def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: bool, winograd: bool) -> Choice:
     geometry = Geometry(x, weight, stride, pads, dilation, groups, dtype)
-    kept = (slice(None),) * len(geometry.kernel)
-    if 0 in (*geometry.x, *geometry.weight, *geometry.y):
-        strategy: Strategy = Empty(geometry)
+    strategy: Strategy
+    trimmed, kept = geometry.trimmed() if 0 not in (*x, *weight, *geometry.y) else (geometry, ())
+    if not kept or 0 in trimmed.weight:
+        strategy, kept = Empty(geometry), (slice(None),) * len(geometry.kernel)
+    elif Dense.fits(trimmed):
+        strategy = Dense(trimmed)
+    elif Depthwise.fits(trimmed):
+        strategy = Depthwise(trimmed)
+    elif Pointwise.fits(trimmed):
+        strategy = Pointwise(trimmed)
     else:
-        trimmed, kept = geometry.trimmed()
-        if Dense.fits(trimmed):
-            strategy = Dense(trimmed)
-        elif Depthwise.fits(trimmed):
-            strategy = Depthwise(trimmed)
-        elif Pointwise.fits(trimmed):
-            strategy = Pointwise(trimmed)
-        else:
-            strategy = (winograd and Winograd.best(trimmed, what, reuse)) or Im2col(trimmed)
+        strategy = (winograd and Winograd.best(trimmed, what, reuse)) or Im2col(trimmed)
     return Choice(strategy.name, strategy.why(), what, strategy.multiplications(), strategy, kept, geometry.kernel)
 
 # --- for people -----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ SMALL_MAP = 256              # maps with fewer windows are computed batch last w
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
 MOST_BATCH = 256             # samples in one matrix of columns
 LEAST_COLUMNS = 256          # of the product of one thread
+FEW_OUTPUTS, MANY_COLUMNS = 64, 1024      # gradient @ columns.T with few rows: BLAS is faster when it is turned (measured)
 DENSE_ENTRIES = 1 << 13      # the largest matrix of a dense convolution, and ...
 DENSE_PRODUCTS = 1 << 18     # ... the most multiplications with it: beyond, calls cost less than its zeros (measured)
 BLOCK_VALUES = 1 << 21       # numbers in a block of columns: 8 MiB of float32, a share of the L3 cache (measured)
@@ -152,8 +153,9 @@ class Dense(Strategy):
         return self.rows * self.values * self.geometry.x[0]
 
     @cached_property
-    def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(entries of the flat matrix that hold a weight, the number of that weight, the first entry of each weight)."""
+    def entries(self) -> tuple[np.ndarray, ...]:
+        """(entries of the flat matrix that hold a weight, in the order of the weights; the number of the weight of each;
+        the weights that occur, and the first entry of each)."""
         g = self.geometry
         which = np.full((g.windows, math.prod(g.size), g.groups, g.weight[0] // g.groups, g.groups, g.weight[1]), -1)
         numbers = np.arange(math.prod(g.weight)).reshape(g.groups, -1, g.weight[1], g.places)
@@ -163,10 +165,10 @@ class Dense(Strategy):
                 which[at_window[windows].ravel(), at_map[seen].ravel(), group, :, group] = numbers[group, :, :, number]
         flat = which.reshape(g.windows, -1, g.weight[0], g.x[1]).transpose(2, 0, 3, 1).ravel()
         order = np.argsort(flat, kind="stable")[np.count_nonzero(flat < 0):]
-        return order, flat[order], np.searchsorted(flat[order], np.arange(numbers.size))
+        return order, flat[order], *np.unique(flat[order], return_index=True)
 
     def prepare(self, weight):
-        at, numbers, _ = self.entries
+        at, numbers, *_ = self.entries
         matrix = np.zeros(self.rows * self.values, weight.dtype)
         matrix[at] = weight.reshape(-1)[numbers]
         return matrix.reshape(self.rows, self.values)
@@ -180,9 +182,10 @@ class Dense(Strategy):
         return (g.reshape(len(g), -1) @ prepared).reshape(len(g), *self.geometry.x[1:])
 
     def weight_gradient(self, x, g):
-        at, _, starts = self.entries                         # every weight of a trimmed kernel has at least one entry
-        products = g.reshape(len(g), -1).T @ x.reshape(len(x), -1)
-        return np.add.reduceat(products.reshape(-1)[at], starts).reshape(self.geometry.weight)
+        at, _, weights, starts = self.entries
+        products, total = g.reshape(len(g), -1).T @ x.reshape(len(x), -1), np.zeros(self.geometry.weight, x.dtype)
+        total.reshape(-1)[weights] = np.add.reduceat(products.reshape(-1)[at], starts)
+        return total
 
 
 class Im2col(Strategy):
@@ -301,18 +304,20 @@ class Im2col(Strategy):
 
     def weight_gradient(self, x, g):
         shape = self.geometry
-        outputs, values = shape.weight[0] // shape.groups, self.values // shape.groups
+        outputs = shape.weight[0] // shape.groups
+        turned = outputs <= FEW_OUTPUTS and len(x) * shape.windows >= MANY_COLUMNS
 
         def unit_product(unit, part, some):
-            flat = part.reshape(shape.groups, outputs, -1).swapaxes(1, 2)
-            each = flat.shape[1] // shape.out[0]
-            total = np.zeros((shape.groups, values, outputs), x.dtype)       # BLAS prefers the longer side first
+            flat = part.reshape(shape.groups, outputs, -1)
+            each, total = flat.shape[2] // shape.out[0], 0
             for start, stop in some:
-                total += np.matmul(self.columns(unit, start, stop), flat[:, start * each:stop * each])
+                gradient, columns = flat[:, :, start * each:stop * each], self.columns(unit, start, stop)
+                a, b = (columns, gradient) if turned else (gradient, columns)
+                total = total + np.matmul(a, b.swapaxes(1, 2))
             return total
 
         def weight(total):
-            return np.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape.weight)
+            return np.ascontiguousarray(total.swapaxes(1, 2) if turned else total).reshape(shape.weight)
         if not self.batch_last:
             blocks = self._rows(1, False)
             parts = shares(self._units(len(x)))

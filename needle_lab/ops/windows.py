@@ -135,7 +135,7 @@ class Geometry:
                                          strict=True):
             ranges = [overlap(p, n, s, b, d, 0, m) for p in range(k)]
             seen = [p for p, (first, last) in enumerate(ranges) if first < last]
-            first, last = (seen[0], seen[-1]) if seen else (0, k - 1)
+            first, last = (seen[0], seen[-1]) if seen else (0, -1)               # nothing is left where nothing is seen
             kept.append(slice(first, last + 1))
             s, d = 1 if m == 1 else s, 1 if first == last else d
             before = b - first * self.dilation[len(pads)]
