@@ -499,6 +499,12 @@ def _(rng):
         yield case(*given, reverse=reverse)
 
 
+@samples("keep_some", lambda x, keep, scale: x * keep * scale)
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), rng.random((3, 4)) > 0.4, scale=1.5)
+    yield case(rng.normal(size=(2, 3, 4)), rng.random((2, 3, 1)) > 0.4, scale=2.0)
+
+
 @samples("linear", lambda x, w, b=None: F.linear(x, w, b))
 def _(rng):
     yield case(rng.normal(size=(3, 4)), rng.normal(size=(5, 4)), rng.normal(size=5))
