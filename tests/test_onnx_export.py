@@ -359,6 +359,7 @@ def test_a_failed_write_changes_nothing(tmp_path):
     ({"dynamic_axes": {"x": {0: "n"}}}, "names 'x'; the inputs are input_0, input_1"),
     ({"dynamic_axes": {"input_0": {2: "n"}}}, "axis 2; its example has shape (3, 4)"),
     ({"dynamic_axes": {"input_0": {0: "n"}, "input_1": {1: "n"}}}, "lengths of one name are equal"),
+    ({"dynamic_axes": ["input_0"]}, 'it is {"input_0": {0: "batch"}}'), ({"dynamic_axes": {"input_0": "n"}}, "by number"),
     ({"names": ["a", "b"]}, '{"inputs": [...], "outputs": [...]}'), ({"names": {"inputs": ["a"]}}, "2 inputs need as many"),
     ({"names": {"inputs": ["a", "a"]}}, "'a' is given twice"), ({"names": {"inputs": "ab"}}, "a list of texts"),
     ({"names": {"outputs": ["a", "b"]}}, "has 1 outputs, 2 are named"),
@@ -385,3 +386,5 @@ def test_examples_that_are_none():
     for given, words in (([], "is empty"), (["text"], "got str")):
         with pytest.raises(ArgumentError, match=words):
             ndl.onnx.export(nn.ReLU(), given)
+    with pytest.raises(ArgumentError, match="got str"):
+        ndl.onnx.export("model.onnx", ndl.randn(3))

@@ -62,6 +62,8 @@ def export(model: Module | Callable, example_inputs: Tensor | np.ndarray | Seque
     Raises ArgumentError for arguments that do not fit one another, UnsupportedOnnxError for what ONNX (or the opset)
     cannot say, StorageError for what the file system refuses.
     """
+    if not callable(model):
+        raise ArgumentError(f"export: a module or a function of tensors is needed, got {type(model).__name__}")
     inputs = as_tensors(example_inputs, "example_inputs")
     check_opset(opset)
     named, results = names_of(model, len(inputs), names, input_names, output_names)
@@ -177,6 +179,9 @@ def numbered(results: list[str], count: int, taken: list[str]) -> list[str]:
 
 def dynamic(given: dict[str, Any], names: list[str], inputs: list[Tensor], results: list[str]) -> Axes:
     """dynamic_axes with a name for every axis; those of outputs follow from the inputs' and only lend names."""
+    if not isinstance(given, dict) or not all(isinstance(of, (dict, list, tuple)) for of in given.values()):
+        raise ArgumentError(f"export: dynamic_axes={given!r}; it is {{\"{names[0]}\": {{0: \"batch\"}}}}, the axes of each "
+                            "input by number, with a name each")
     axes: Axes = {}
     lengths: dict[str, int] = {}
     for name, of in given.items():
