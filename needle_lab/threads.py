@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,8 +66,8 @@ def set_num_threads(n: int) -> None:
         raise ArgumentError(f"set_num_threads: a whole number of at least 1 is needed, got {n!r}")
     with _state.lock:
         _state.threads = _state.blas_threads = n
-        if not _state.busy and _blas() is not None:
-            _blas()[1](n)
+        if not _state.busy:
+            _blas().put(n)
         pool, _state.pool = _state.pool, None
     if pool is not None:
         pool.shutdown(wait=False)
@@ -79,7 +79,7 @@ def parallel(function: Callable[[Any], Any], items: Sequence) -> list:
     A part that calls `parallel` itself runs its own parts one after another. An error of a part is raised here.
     """
     threads = min(_state.threads, len(items))
-    if threads < 2 or getattr(_worker, "inside", False) or _blas() is None:
+    if threads < 2 or getattr(_worker, "inside", False) or not _blas().known:
         return [function(item) for item in items]
     results: list[Any] = [None] * len(items)
     turn = itertools.count()                             # next() is atomic: each number is given to one thread
@@ -113,11 +113,11 @@ def _pool() -> ThreadPoolExecutor:
 @contextlib.contextmanager
 def _one_blas_thread() -> Iterator[None]:
     """BLAS at one thread while any call of `parallel` is at work, at its former number afterwards."""
-    get, put = _blas() or (None, None)
+    blas = _blas()
     with _state.lock:
         if _state.busy == 0:
-            _state.blas_threads = get()
-            put(1)
+            _state.blas_threads = blas.get()
+            blas.put(1)
         _state.busy += 1
     try:
         yield
@@ -125,26 +125,35 @@ def _one_blas_thread() -> Iterator[None]:
         with _state.lock:
             _state.busy -= 1
             if _state.busy == 0:
-                put(_state.blas_threads)
+                blas.put(_state.blas_threads)
+
+
+class _Blas(NamedTuple):
+    """The functions that read and set the number of threads of numpy's BLAS; known: whether it has any that we know."""
+
+    get: Callable[[], int]
+    put: Callable[[int], None]
+    known: bool
+
+
+_BLAS_NAMES = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+               for prefix in ("scipy_", "") for suffix in ("64_", "")]
+_BLAS_NAMES += [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"), ("bli_thread_get_num_threads", "bli_thread_set_num_threads")]
 
 
 @functools.cache
-def _blas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """The functions that read and set the number of threads of numpy's BLAS; None where it has none that we know."""
-    from numpy._core import _multiarray_umath
-    bundled = [*Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*")]
-    for path in (_multiarray_umath.__file__, *map(str, bundled)):            # a library answers for those it needs
+def _blas() -> _Blas:
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # it calls BLAS
+    bundled = Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*")
+    for path in (_multiarray_umath.__file__, *map(str, bundled)):             # a library also answers for those it needs
         with contextlib.suppress(OSError):
             library = ctypes.CDLL(path)
-            for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads64_",
-                         "openblas_{}_num_threads", "MKL_{}_Num_Threads", "bli_thread_{}_num_threads"):
-                upper = name.startswith("MKL")
-                get = getattr(library, name.format("Get_Max" if upper else "get").replace("Max_Num", "Max"), None)
-                put = getattr(library, name.format("Set" if upper else "set"), None)
+            for getter, setter in _BLAS_NAMES:
+                get, put = getattr(library, getter, None), getattr(library, setter, None)
                 if get is not None and put is not None:
                     put.argtypes, put.restype, get.restype = [ctypes.c_int], None, ctypes.c_int
-                    return get, put
-    return None
+                    return _Blas(get, put, True)
+    return _Blas(lambda: 1, lambda n: None, False)
 
 
 def _after_fork() -> None:

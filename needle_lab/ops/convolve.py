@@ -32,7 +32,7 @@ class Choice:
 
     def prepare(self, weight: np.ndarray) -> Any:
         """What can be computed from the weight alone."""
-        weight = weight[(..., *self.kept)]
+        weight = weight[(slice(None), slice(None), *self.kept)]
         return self.strategy.prepare(weight) if self.what == "forward" else self.strategy.prepare_input(weight)
 
     def run(self, a: np.ndarray, b: Any, out: np.ndarray | None = None) -> np.ndarray:
@@ -41,7 +41,7 @@ class Choice:
             y = self.strategy.weight_gradient(a, b)
             if y.shape[2:] != self.kernel:
                 part, y = y, np.zeros((*y.shape[:2], *self.kernel), y.dtype)
-                y[(..., *self.kept)] = part
+                y[(slice(None), slice(None), *self.kept)] = part
         else:
             y = (self.strategy.forward if self.what == "forward" else self.strategy.input_gradient)(a, b)
         if out is None:

@@ -130,7 +130,10 @@ class Geometry:
 
         A 3x3 kernel padded by 1 over a map of 1x1 is a 1x1 kernel; deep layers of a ResNet on small images are like that.
         """
-        kept, pads, stride, dilation = [], [], [], []
+        kept: list[slice] = []
+        pads: list[tuple[int, int]] = []
+        stride: list[int] = []
+        dilation: list[int] = []
         for n, k, s, (b, _), d, m in zip(self.size, self.kernel, self.stride, self.pads, self.dilation, self.out,
                                          strict=True):
             ranges = [overlap(p, n, s, b, d, 0, m) for p in range(k)]
@@ -140,7 +143,8 @@ class Geometry:
             s, d = 1 if m == 1 else s, 1 if first == last else d
             before = b - first * self.dilation[len(pads)]
             pads.append((before, (m - 1) * s + (last - first) * d + 1 - n - before))
-            stride.append(s), dilation.append(d)
+            stride.append(s)
+            dilation.append(d)
         weight = (*self.weight[:2], *(at.stop - at.start for at in kept))
         small = replace(self, weight=weight, pads=tuple(pads), stride=tuple(stride), dilation=tuple(dilation))
         return small, tuple(kept)

@@ -7,8 +7,23 @@ convolution is a plain product (Winograd, 1980; Lavin and Gray, 2015):
 
 Summed over channels, the products become 36 matrix products; the transforms are matrix products too, with the Kronecker
 squares of A, B and G. The idea is polynomial: evaluate two polynomials at six points, multiply, and interpolate the
-product (Toom and Cook). Which points is free, and decides the accuracy, as the powers of a point are what is added and
-subtracted.
+product (Toom and Cook). A weight gradient is the same, read backwards; an input gradient is another convolution.
+
+Accuracy. Which points is free, and their powers are what is added and subtracted. The classic 0, 1, -1, 2, -2 and
+infinity lose a digit and a half; 0, 2/3, -2/3, 3/2, -3/2 and infinity, each with its reciprocal so that no power grows or
+vanishes (after Barabasz et al., 2020), lose one. Largest error against float64, of the largest output, on ReLU's
+outputs, 3x3 layers of C channels:
+
+    C                          64 (28x28)   128 (28x28)   256 (14x14)   512 (14x14)
+    direct sum                    2.5e-7        2.4e-7        2.4e-7        2.5e-7
+    F(2x2, 3x3), 0 1 -1           3.5e-7        4.4e-7        6.2e-7        5.3e-7
+    F(4x4, 3x3), 2/3 3/2          1.1e-6        1.5e-6        2.2e-6        1.9e-6
+    F(4x4, 3x3), 1 2              5.7e-6        8.0e-6        1.2e-5        8.0e-6
+
+In a whole network the errors of layers do not line up: a ResNet-18's logits are 1.8e-6 from float64's (1.1e-6 without;
+PyTorch 0.8e-6), a ResNet-101's 1.0e-4 where the direct sum is at 0.8e-4 (PyTorch 0.8e-4: with random weights and batch
+statistics it multiplies any rounding). Gradients of a ResNet-18 in training: median 5e-6 with, 2.7e-6 without. A tile that
+holds an infinity or NaN spreads it over its outputs. So it is on where it pays; `ndl.winograd(False)` switches it off.
 """
 
 from __future__ import annotations
@@ -37,8 +52,9 @@ def toom_cook(outputs: int, taps: int, points) -> tuple[np.ndarray, np.ndarray, 
     y_i = sum_k g_k d_(i + k)  =  A^T [(G g) * (B d)]
     """
     points = [Fraction(p) for p in points]
-    a = [[p ** i for i in range(outputs)] for p in points] + [[0] * (outputs - 1) + [1]]
-    g, b = [], []
+    a: list[list] = [[p ** i for i in range(outputs)] for p in points] + [[0] * (outputs - 1) + [1]]
+    g: list[list] = []
+    b: list[list] = []
     for p in points:
         others = [q for q in points if q != p]
         scale = Fraction(1)
