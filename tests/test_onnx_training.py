@@ -173,14 +173,14 @@ def test_the_file_is_as_onnx_asks():
     assert [i.name for i in info.algorithm.input] == ["target"] and info.algorithm.output[0].name == "loss"
 
 
-def by_hand(**changed):
-    """w <- w - 0.5 d/dw (w x)^2, written by hand, without an optimizer node."""
+def by_hand(xs=("w", "x"), **changed):
+    """w <- w - 0.5 d/dw (w x)^2, written by hand, without an optimizer node.  xs: what Gradient differentiates by."""
     scalar = helper.make_tensor_value_info
     graph = helper.make_graph([helper.make_node("Mul", ["w", "x"], ["y"])], "g", [scalar("x", 1, [])], [scalar("y", 1, [])],
                               [numpy_helper.from_array(np.array(3, "f"), "w")])
     nodes = [helper.make_node("Mul", ["y", "y"], ["square"]),
-             helper.make_node("Gradient", ["w", "x"], ["dw"], domain="ai.onnx.preview.training", xs=["w"], zs=["x"],
-                              y="square"),
+             helper.make_node("Gradient", list(xs), ["dw"], domain="ai.onnx.preview.training", xs=list(xs[:1]),
+                              zs=list(xs[1:]) or None, y="square"),
              helper.make_node("Mul", ["dw", "rate"], ["change"]), helper.make_node("Sub", ["w", "change"], ["w.next"])]
     step = helper.make_graph(nodes, "step", [], [scalar("square", 1, []), scalar("w.next", 1, [])],
                              [numpy_helper.from_array(np.array(0.5, "f"), "rate")])
@@ -217,6 +217,8 @@ def test_what_a_trainer_refuses(tmp_path):
                            ({"times": 2}, "two update_bindings change 'w'")]:
         with pytest.raises(FileFormatError, match=words):
             ndl.onnx.Trainer(by_hand(**changed))
+    with pytest.raises(UnsupportedOnnxError, match="by 'y', a value inside the graph"):
+        ndl.onnx.Trainer(by_hand(xs=("y",)))
     trainer = ndl.onnx.Trainer(ndl.onnx.export_training(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters()), x, y))
     before = {name: value.numpy().copy() for name, value in trainer.state.items()}
     for call, kind, words in [(lambda: trainer.step(x), ArgumentError, "'target' is missing; a step takes input, target"),

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..errors import ArgumentError, FileFormatError
+from ..errors import ArgumentError, FileFormatError, UnsupportedOnnxError
 from ..graph import no_grad
 from ..tensor import Tensor
 from . import reader, saving
@@ -22,8 +22,8 @@ class Trainer:
     trainer = Trainer("model.onnx");  trainer.step(input=x, target=y)["loss"];  trainer.model(x);  trainer.save(path)
 
     state: the variables by name (trained weights, the optimizer's moments, the step count), as the file has them, so
-    training goes on where it was saved; `initialize()` starts afresh.
-    Raises FileFormatError for a file without training_info or with bindings that do not fit.
+    training goes on where it was saved; `initialize()` starts afresh. input_names: what a step takes.
+    Raises FileFormatError for a file without training_info or with bindings that do not fit, and what `load` raises.
     """
 
     def __init__(self, source: str | os.PathLike | bytes | onnx.ModelProto):
@@ -32,7 +32,8 @@ class Trainer:
             raise FileFormatError("the model has no training_info, it is for inference alone; write one with training by "
                                   "ndl.onnx.export_training(model, loss, optimizer, inputs, target, path)")
         self._proto = proto
-        stored = {t.name: t for g in [proto.graph, *(info.algorithm for info in proto.training_info)] for t in g.initializer}
+        graphs = [proto.graph, *(info.algorithm for info in proto.training_info)]
+        stored = {t.name: t for g in graphs for t in g.initializer}
         self._updates = [{b.key: b.value for b in info.update_binding} for info in proto.training_info]
         starts = [{b.key: b.value for b in info.initialization_binding} for info in proto.training_info]
         for info, updates, start in zip(proto.training_info, self._updates, starts, strict=True):
@@ -42,7 +43,12 @@ class Trainer:
         keys = [key for updates in self._updates for key in updates]
         if len(keys) != len(set(keys)):
             raise FileFormatError(f"two update_bindings change {next(k for k in keys if keys.count(k) > 1)!r}")
-        self._stored = {name: Tensor(reader.array_of(stored[name])) for name in {*keys, *(k for s in starts for k in s)}}
+        by = _differentiated(proto) - {i.name for g in graphs for i in g.input}
+        if by - set(stored):
+            raise UnsupportedOnnxError(f"Gradient differentiates by {min(by - set(stored))!r}, a value inside the graph; by "
+                                       "inputs and initialisers it can")
+        variables = {*keys, *(k for s in starts for k in s), *by}
+        self._stored = {name: Tensor(reader.array_of(stored[name])) for name in sorted(variables)}
         self.state: dict[str, Tensor] = dict(self._stored)
         self._algorithms = [OnnxModule(combined(proto, info, list(self.state))) for info in proto.training_info]
         self._starts = [(start, OnnxModule(_alone(proto, info.initialization)))
@@ -107,6 +113,12 @@ class Trainer:
         if absent:
             raise ArgumentError(f"the input {absent[0]!r} is missing; {takes}")
         return given
+
+
+def _differentiated(proto: onnx.ModelProto) -> set[str]:
+    """The values by which the Gradient nodes differentiate."""
+    return {name.decode() for info in proto.training_info for node in info.algorithm.node if node.op_type == "Gradient"
+            for a in node.attribute if a.name == "xs" for name in a.strings}
 
 
 def _check_bindings(kind: str, binding: dict[str, str], stored: dict[str, Any], made: list[str]) -> None:
