@@ -83,31 +83,6 @@ OTHERS: dict[str, Kernel] = {"matmul": _matmul, "linear": _linear, "sum": _sum, 
                              "concatenate": _concatenate}
 
 
-def _convolution(x, weight, bias=None, *, stride, pads, dilation, groups) -> Kernel:
-    way = choose(x.shape, weight.shape, stride, pads, dilation, groups, x.dtype, reuse=True)
-    return _with_bias(way, way.prepare(weight), bias)
-
-
-def _convolution_input(g, weight, bias=None, *, size, stride, pads, dilation, groups) -> Kernel:
-    shape = (len(g), weight.shape[1] * groups, *size)
-    way = choose(shape, weight.shape, stride, pads, dilation, groups, g.dtype, what="input", reuse=True)
-    return _with_bias(way, way.prepare(weight), bias)
-
-
-def _with_bias(way: Choice, prepared: Any, bias: np.ndarray | None) -> Kernel:
-    def kernel(out, x, *_weights, **_geometry):
-        if bias is None:
-            way.run(x, prepared, out)
-        else:                                                    # the copy into the plan's memory adds it
-            np.add(way.run(x, prepared), along, out=out)
-    along = None if bias is None else bias.reshape(-1, *(1,) * len(way.kernel))
-    return kernel
-
-
-# Ops whose weights are brought into another form first, once: a function of the inputs that makes the kernel.
-PREPARED: dict[str, Callable[..., Kernel]] = {"convolution": _convolution, "convolution_input": _convolution_input}
-
-
 def is_direct(call: Call) -> bool:
     """Whether inputs and output are floats of one dtype (and plain numbers): nothing is promoted or rounded."""
     dtype = call.outputs[0].dtype
@@ -127,15 +102,14 @@ def kernel_of(call: Call) -> Kernel | None:
 def bound(call: Call, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
     """The call with its arrays: run it and its outputs are written."""
     inputs = [array_of(v, arrays) for v in call.inputs]
+    if call.name in WAYS and is_direct(call) and call.inputs[1].known:
+        return _convolved(call, inputs, arrays)
     kernel = kernel_of(call)
-    if call.name in PREPARED and is_direct(call) and call.inputs[1].known:
-        kernel = PREPARED[call.name](*inputs, **call.attrs)
     run: Callable[[], object] = functools.partial(kernel, arrays[call.outputs[0]], *inputs, **call.attrs) if kernel \
         else _copied(call, inputs, [arrays.get(v) for v in call.outputs])
     if not call.after:
         return run
-    out = arrays[call.outputs[0]]
-    parts = [part for rows in _parts(call, out, arrays) for part in rows]
+    parts = [part for after in _parts(call, arrays)[2] for part in after]
 
     def both() -> None:
         run()
@@ -163,38 +137,83 @@ def _copied(call: Call, inputs: list, outs: list[np.ndarray | None]) -> Callable
     return run
 
 
+def _way(x: np.ndarray, weight: np.ndarray, *, stride, pads, dilation, groups) -> Choice:
+    return choose(x.shape, weight.shape, stride, pads, dilation, groups, x.dtype, reuse=True)
+
+
+def _way_of_input(g: np.ndarray, weight: np.ndarray, *, size, stride, pads, dilation, groups) -> Choice:
+    shape = (len(g), weight.shape[1] * groups, *size)
+    return choose(shape, weight.shape, stride, pads, dilation, groups, g.dtype, what="input", reuse=True)
+
+
+WAYS: dict[str, Callable[..., Choice]] = {"convolution": _way, "convolution_input": _way_of_input}
+
+
+def _convolved(call: Call, inputs: list, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
+    """A convolution whose weight is brought into the form of its strategy once, here.
+
+    Its result is copied to the plan's memory part by part; on the way, bias, residual and activation are added.
+    """
+    x, weight, bias = (*inputs, None)[:3]
+    way = WAYS[call.name](x, weight, **call.attrs)
+    prepared = way.prepare(weight)
+    rows, step, parts = _parts(call, arrays)
+    column = None if bias is None else np.tile(bias, len(x))[:, None]
+
+    def run() -> None:
+        y = way.run(x, prepared)
+        if y.flags.c_contiguous:
+            source = y.reshape(rows.shape)
+        else:                                          # the strategy has another memory order
+            rows.reshape(y.shape)[...] = y
+            source = rows
+        for start, after in zip(range(0, len(rows), step), parts, strict=True):
+            at = slice(start, start + step)
+            if column is None:
+                np.copyto(rows[at], source[at])
+            else:
+                np.add(source[at], column[at], out=rows[at])
+            for part in after:
+                part()
+    return run
+
+
 BLOCK = 2**15            # numbers of a part: 128 KB of float32, which stay in the second cache from one call to the next
+Parts = list[list[Callable[[], object]]]
 
 
-def _parts(call: Call, out: np.ndarray, arrays: dict[Value, np.ndarray]) -> list[list[Callable[[], object]]]:
-    """The calls after a call, part by part: all of them on some rows, then all on the next rows."""
-    lead = 2 if call.name.startswith("convolution") else out.ndim - 1
-    rows = out.reshape(math.prod(out.shape[:lead]), -1)
-    stages = []
-    for after in call.after:
-        operands = [rows if v is HERE else _as_rows(array_of(v, arrays), v, out, lead) for v in after.inputs]
-        if any(x is None for x in operands):
-            whole = [[out if v is HERE else array_of(v, arrays) for v in a.inputs] for a in call.after]
-            return [[functools.partial(IN_PLACE[a.name], out, *w, **a.attrs)
-                     for a, w in zip(call.after, whole, strict=True)]]
-        stages.append((IN_PLACE[after.name], operands, after.attrs))
-    step = max(1, BLOCK // max(rows.shape[1], 1))
+def _parts(call: Call, arrays: dict[Value, np.ndarray]) -> tuple[np.ndarray, int, Parts]:
+    """-> (the output as rows, rows in a part, for each part what follows the call on it).
 
-    def cut(x: Any, i: int) -> Any:
-        return x[i:i + step] if isinstance(x, np.ndarray) and x.ndim == 2 else x
-    return [[functools.partial(kernel, rows[i:i + step], *(cut(x, i) for x in operands), **attrs)
-             for kernel, operands, attrs in stages] for i in range(0, len(rows), step)]
+    The rows of a convolution are its maps, those of anything else run along the last axis.
+    """
+    out = arrays[call.outputs[0]]
+    lead = 2 if call.name in WAYS else max(out.ndim - 1, 0)
+    rows = out.reshape(math.prod(out.shape[:lead]), -1) if out.size else out.reshape(0, 1)
+    operands = [[rows if v is HERE else _as_rows(v, arrays, out, lead) for v in after.inputs] for after in call.after]
+    step = max(1, BLOCK // rows.shape[1])
+
+    def follow(target: np.ndarray, cut: Callable[[Any], Any]) -> list[Callable[[], object]]:
+        return [functools.partial(IN_PLACE[after.name], target, *map(cut, line), **after.attrs)
+                for after, line in zip(call.after, operands, strict=True)]
+    if any(x is None for line in operands for x in line):              # one of them does not come in rows: all at once
+        operands = [[out if v is HERE else array_of(v, arrays) for v in after.inputs] for after in call.after]
+        return rows, max(1, len(rows)), [follow(out, lambda x: x)][:len(rows)]
+
+    def part(x: Any, start: int) -> Any:
+        return x[start:start + step] if isinstance(x, np.ndarray) and x.ndim == 2 else x
+    return rows, step, [follow(part(rows, i), functools.partial(part, start=i)) for i in range(0, len(rows), step)]
 
 
-def _as_rows(x: Any, value: Any, out: np.ndarray, lead: int) -> Any:
-    """An operand as rows that fit those of the output; None where that would need a copy in every run."""
-    if not isinstance(x, np.ndarray) or x.ndim == 0 or x.size == 1:
-        return x if not isinstance(x, np.ndarray) else x.reshape(())
-    count = math.prod(out.shape[:lead])
-    if x.shape == out.shape:
-        return x.reshape(count, -1) if x.flags.c_contiguous else None
-    if x.ndim <= out.ndim - lead:                                # along the last axes: for every row the same
-        return np.broadcast_to(x, out.shape[lead:]).reshape(1, -1)[0]
+def _as_rows(value: Any, arrays: dict[Value, np.ndarray], out: np.ndarray, lead: int) -> Any:
+    """An operand in rows that fit those of the output; None where that would need a copy in every run."""
+    x, count = array_of(value, arrays), math.prod(out.shape[:lead])
+    if not isinstance(x, np.ndarray) or x.size == 1:
+        return x.reshape(()) if isinstance(x, np.ndarray) else x
+    if x.shape == out.shape and x.flags.c_contiguous:
+        return x.reshape(count, -1)
+    if x.ndim <= out.ndim - lead and value.known:                # along the last axes: for every row the same
+        return np.broadcast_to(x, out.shape[lead:]).reshape(-1)
     full = (1,) * (out.ndim - x.ndim) + x.shape
     if value.known and all(n == 1 for n in full[lead:]):         # one number a row
         return np.broadcast_to(x.reshape(full[:lead]), out.shape[:lead]).reshape(count, 1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,6 @@ import numpy as np
 from .. import nn
 from ..graph import no_grad, topological_order, trace
 from ..tensor import Tensor
-from . import convert
 from .importer import Scope
 from .program import Program, Step
 
@@ -160,16 +159,13 @@ class _Lowering:
 
     def _traced(self, step: Step) -> bool:
         """Run a step on the samples and append the ops that it called; False if it computed outside of ops."""
-        leaves: dict[int, tuple[Tensor, Value]] = {}
-        arguments = []
-        for name in step.inputs:
-            value = self.values[name] if name else None
-            tensor = None if value is None else Tensor(value.data if value.known else self.samples[value])
-            arguments.append(tensor)
-            if value is not None and tensor is not None:
-                leaves[id(tensor)] = tensor, value
+        given = {name: self.values[name] for name in step.inputs if name}
+        arguments = {name: Tensor(v.data if v.known else self.samples[v]) for name, v in given.items()}
+        leaves = {id(tensor): given[name] for name, tensor in arguments.items()}
+        if step.layer and isinstance(self.module.get(step.layer), nn.Embedding):
+            step = replace(step, call=None)                          # its `call` looks at the indices
         with trace():
-            results = self._called(step, arguments)
+            results = Program._run(step, self.module, arguments)
         nodes = topological_order(r.node for r in results if r.node is not None)[::-1]
         if len(nodes) > MOST_OPS:
             return False
@@ -184,7 +180,7 @@ class _Lowering:
                 return x
             if x.node is not None:
                 return made[x.node, x.output_index]
-            return leaves[id(x)][1] if id(x) in leaves else self._weight(x)
+            return leaves[id(x)] if id(x) in leaves else self._weight(x)
 
         if step.op not in OF_SHAPES and any(r.node is None and id(r) not in leaves for r in results):
             return False
@@ -208,15 +204,6 @@ class _Lowering:
                 if not value.known:
                     self.samples[value] = result.data
         return True
-
-    def _called(self, step: Step, arguments: list) -> tuple:
-        if step.layer:
-            layer = self.module.get(step.layer)
-            looks = isinstance(layer, nn.Embedding)                           # its `call` looks at the indices
-            result = step.call(layer, *arguments) if step.call and not looks else layer(*arguments)
-        else:
-            result = convert.call(step.function, arguments, step.attrs, len(step.outputs), step.op)
-        return result if isinstance(result, tuple) else (result,)
 
     def _data(self, name: str, example: Any) -> Value:
         if not isinstance(example, Tensor):                              # text, a sequence, an absent optional
