@@ -10,7 +10,8 @@ from test_onnx_exports import exported  # noqa: F401    a fixture
 
 import needle_lab as ndl
 from needle_lab import nn
-from needle_lab.errors import ArgumentError, DTypeError, ShapeError
+from needle_lab.errors import ArgumentError, DTypeError, NeedleError, ShapeError, UnsupportedOnnxError
+from needle_lab.onnx.plan_lower import RANDOM
 from needle_lab.onnx.plan_memory import ALIGNMENT, Storage, peak, place
 
 onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
@@ -265,3 +266,62 @@ def test_the_report_is_a_table_in_ascii(digits):
     text = str(plan)
     assert text.isascii() and "13 nodes in the model -> 7 calls" in text and "relu done inside of convolution" in text
     assert str(plan.report()) in text and plan._repr_html_().startswith("<table>")
+
+# --- every operator ---------------------------------------------------------------------------------------------------
+
+
+def plain(value):
+    """Tensors, sequences and optionals as arrays, for np.testing."""
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if value is None or not hasattr(value, "dtype"):
+        return value
+    array = np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+    return array if array.dtype.kind in "biufcO" else array.astype(np.float32)          # ml_dtypes: bfloat16, float8, int4
+
+
+def shuffled(value, rng):
+    """An input of the same shape with other values at each place."""
+    return rng.permutation(value.reshape(-1)).reshape(value.shape) if isinstance(value, np.ndarray) else value
+
+
+def runs(model, inputs) -> bool:
+    with ndl.no_grad(), np.errstate(all="ignore"):
+        try:
+            model(*inputs)
+        except NeedleError:
+            return False
+    return True
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_plan_of_every_node_case_of_onnx_equals_the_module():
+    """Made from shuffled inputs where the operator takes them, so that a value frozen into a plan shows."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    rng, compared = np.random.default_rng(0), 0
+    for case in collect_testcases(None):
+        inputs = [onnx.numpy_helper.to_array(v) if isinstance(v, onnx.TensorProto) else v for v in case.data_sets[0][0]]
+        try:
+            model = ndl.onnx.load(case.model.SerializeToString())
+        except UnsupportedOnnxError:
+            continue
+        if not runs(model, inputs) or any(step.op in RANDOM - {"Dropout"} for step in model.steps):
+            continue
+        others = [shuffled(x, rng) for x in inputs]
+        with np.errstate(all="ignore"), ndl.no_grad():
+            plan = model.plan(*(others if runs(model, others) else inputs))
+            theirs, ours = as_list(plain(model(*inputs))), as_list(plain(plan(*inputs)))
+        compared += 1
+        for a, b in zip(ours, theirs, strict=True):
+            if getattr(b, "dtype", None) is not None and b.dtype.kind == "f":
+                assert a.dtype == b.dtype, case.name
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=case.name)
+            else:
+                np.testing.assert_equal(a, b, err_msg=case.name)
+    assert compared > 1800
+
+
+def as_list(value) -> list:
+    """Nested sequences flat."""
+    return [part for v in value for part in as_list(v)] if isinstance(value, list) else [value]
