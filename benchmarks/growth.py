@@ -90,7 +90,8 @@ def plot(found: dict[str, dict], path: Path) -> None:
     from matplotlib import pyplot as plt
     figure, grid = plt.subplots(2, 3, figsize=(12, 7))
     for axes, (title, series) in zip(grid.flat, found.items(), strict=True):
-        for name, label, color, marker in (("needle_lab", "needle_lab", "#0072B2", "o"), ("torch", "PyTorch", "#D55E00", "s")):
+        for name, label, color, marker in (("needle_lab", "needle_lab", "#0072B2", "o"),
+                                           ("torch", "PyTorch", "#D55E00", "s")):
             axes.loglog(series["sizes"], [1000 * t for t in series["seconds"][name]], marker=marker, color=color,
                         label=f"{label}: exponent {series['exponent'][name]:.2f}")
         axes.set_title(title, fontsize=10)
