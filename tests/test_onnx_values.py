@@ -121,7 +121,7 @@ def test_a_loop_may_run_no_iteration(declared, times, rng):
 # --- regular expressions ------------------------------------------------------------------------------------------------
 
 PATTERNS = ["a*b", "(ab|a)(bc|c)?", "[^a-c]+", r"\d{2,4}-\w+", "(a|b)*abb", "", "x?", "(?i)hello.*", "(a+)+b", "((a*)*)*",
-            r"[\w.+-]+@[\w-]+\.[a-z]+", "^ab$", "a{0,3}?b", r"[^\d]+\s\D", "a.c"]
+            r"[\w.+-]+@[\w-]+\.[a-z]+", "^ab$", "a{0,3}?b", r"[^\d]+\s\D", "a.c", r"a\b.\bc", r"a\Bb\B.*"]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -104,9 +104,14 @@ class FullMatch:
 
     def _at(self, where, places):
         name = str(where).removesuffix("_STRING")
-        if name not in ("AT_BEGINNING", "AT_END"):
-            raise UnsupportedOnnxError(f"RegexFullMatch: {name.lower()} in {self.pattern!r} is not supported")
+        if "BOUNDARY" in name:
+            return {i for i in places if self._is_boundary(i) != (name == "AT_NON_BOUNDARY")}
         return places & {0 if name == "AT_BEGINNING" else len(self.text)}
+
+    def _is_boundary(self, i: int) -> bool:
+        """Whether a word begins or ends before letter i."""
+        before, behind = (bool(CLASSES["WORD"].match(c)) for c in (self.text[i - 1:i], self.text[i:i + 1]))
+        return before != behind
 
 
 def _is_member(letter: str, members: list[tuple[Any, Any]]) -> bool:
