@@ -73,12 +73,12 @@ def set_num_threads(n: int) -> None:
         pool.shutdown(wait=False)
 
 
-def parallel(function: Callable[[Any], Any], items: Sequence) -> list:
-    """[function(item) for item in items], the items shared out among threads; they may run in any order.
+def parallel(function: Callable[[Any], Any], items: Sequence, most: int | None = None) -> list:
+    """[function(item) for item in items], the items shared out among (at most so many) threads, in any order.
 
     A part that calls `parallel` itself runs its own parts one after another. An error of a part is raised here.
     """
-    threads = min(_state.threads, len(items))
+    threads = min(_state.threads, len(items), len(items) if most is None else most)
     if threads < 2 or getattr(_worker, "inside", False) or not _blas().known:
         return [function(item) for item in items]
     results: list[Any] = [None] * len(items)

@@ -12,7 +12,7 @@ from conftest import assert_close
 import needle_lab as ndl
 from needle_lab import threads
 from needle_lab.errors import ArgumentError, ShapeError
-from needle_lab.ops import convolution, convolution_input, convolution_weight
+from needle_lab.ops import convolution, convolution_input, convolution_weight, strategies
 from needle_lab.ops.convolve import choose
 from needle_lab.ops.scratch import KEPT_BYTES, scratch
 from needle_lab.ops.strategies import Dense, Depthwise, Im2col, Pointwise, batch_first, batch_last
@@ -65,7 +65,10 @@ LAYOUTS = {"plain": lambda a: a,
 
 
 @pytest.fixture
-def two_threads():
+def two_threads(monkeypatch):
+    """Work is shared among two threads however little it is."""
+    monkeypatch.setattr(strategies, "SHARED_WORK", 0)
+    monkeypatch.setattr(strategies, "LEAST_COLUMNS", 1)
     before = ndl.get_num_threads()
     ndl.set_num_threads(2)
     yield
@@ -224,6 +227,18 @@ def test_number_of_threads_is_set_and_checked(two_threads):
     for wrong in (0, -1, 1.5, "2"):
         with pytest.raises(ArgumentError, match="at least 1"):
             ndl.set_num_threads(wrong)
+
+
+def test_small_work_is_not_shared_and_results_repeat(two_threads, monkeypatch):
+    case = CASES["batch last"]
+    rng = np.random.default_rng(2)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in case[:2])
+    how = dict(stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
+    shared = [convolution.forward(x, w, **how) for _ in range(3)]
+    np.testing.assert_array_equal(shared[0], shared[1])
+    np.testing.assert_array_equal(shared[0], shared[2])
+    monkeypatch.setattr(strategies, "SHARED_WORK", 1 << 60)
+    assert_close(convolution.forward(x, w, **how), shared[0], 1e-6)
 
 
 def test_parts_run_once_in_any_order_and_errors_are_raised(two_threads):

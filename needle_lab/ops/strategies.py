@@ -27,12 +27,13 @@ from .windows import Geometry
 SMALL_MAP = 256              # maps with fewer windows are computed batch last where the batch has ...
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
 MOST_BATCH = 256             # samples in one matrix of columns
+SHARED_WORK = 20_000_000     # multiplications, about 0.5 ms, from which on threads share the work
 LEAST_COLUMNS = 256          # of the product of one thread
 FEW_OUTPUTS, MANY_COLUMNS = 64, 1024      # gradient @ columns.T with few rows: BLAS is faster when it is turned (measured)
 FEW_ROWS = 16
 DENSE_ENTRIES = 1 << 13      # the largest matrix of a dense convolution, and ...
 DENSE_PRODUCTS = 1 << 18     # ... the most multiplications with it: beyond, calls cost less than its zeros (measured)
-BLOCK_VALUES = 1 << 21       # numbers in a block of columns: 8 MiB of float32, a share of the L3 cache (measured)
+BLOCK_VALUES = 1 << 20       # numbers in a block of columns: 4 MiB of float32, a share of the L3 cache (measured)
 
 # --- layouts --------------------------------------------------------------------------------------------------------
 
@@ -69,9 +70,9 @@ def _parts(n: int, step: int) -> list[tuple[int, int]]:
     return [(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def shares(items: list) -> list[list]:
+def shares(items: list, threads: int) -> list[list]:
     """The items in one share for each thread, for sums: each thread adds up its own, and the sums are added in order."""
-    return [items[start:stop] for start, stop in _parts(len(items), -(-len(items) // get_num_threads()))]
+    return [items[start:stop] for start, stop in _parts(len(items), -(-len(items) // threads))]
 
 # --- strategies -----------------------------------------------------------------------------------------------------
 
@@ -95,6 +96,10 @@ class Strategy:
         """Of one forward pass."""
         g = self.geometry
         return math.prod(g.y) * math.prod(g.weight[1:])
+
+    def threads(self) -> int:
+        """Among how many threads to share a pass: starting one costs as much as a small convolution."""
+        return get_num_threads() if self.multiplications() >= SHARED_WORK else 1
 
     def prepare(self, weight: np.ndarray) -> Any:
         g = self.geometry
@@ -227,8 +232,9 @@ class Im2col(Strategy):
         """
         g = self.geometry
         row, step = g.windows // g.out[0] * samples, g.out[0]
-        if alone and g.windows * samples >= LEAST_COLUMNS * get_num_threads():
-            step = -(-g.out[0] // get_num_threads())
+        threads = self.threads()
+        if alone and g.windows * samples >= LEAST_COLUMNS * threads:
+            step = -(-g.out[0] // threads)
         return _parts(g.out[0], max(1, min(step, BLOCK_VALUES // (row * self.values))))
 
     def columns(self, unit: np.ndarray, start: int, stop: int) -> np.ndarray:
@@ -269,10 +275,11 @@ class Im2col(Strategy):
             def block(at):
                 start, stop = at
                 _product(prepared, self.columns(unit, start, stop), flat[:, :, start * each:stop * each])
-            parallel(block, self._rows(unit.shape[-1] if self.batch_last else 1, self.batch_last or n == 1))
+            rows = self._rows(unit.shape[-1] if self.batch_last else 1, self.batch_last or n == 1)
+            parallel(block, rows, self.threads())
         if not self.batch_last:
             y = np.empty((n, *g.y[1:]), x.dtype)
-            parallel(lambda at: unit_product(x[at[0]], y[at[0]]), self._units(n))
+            parallel(lambda at: unit_product(x[at[0]], y[at[0]]), self._units(n), self.threads())
             return y
         if n <= MOST_BATCH:
             y = np.empty((*g.y[1:], n), x.dtype)
@@ -300,14 +307,14 @@ class Im2col(Strategy):
         channels = shape.x[1]
         if not self.batch_last:
             x = np.empty((n, *shape.x[1:]), g.dtype)
-            parallel(lambda at: unit_product(g[at[0]], x[at[0]], 0, channels), self._units(n))
+            parallel(lambda at: unit_product(g[at[0]], x[at[0]], 0, channels), self._units(n), self.threads())
             return x
         x = np.empty((*shape.x[1:], n), g.dtype)
-        step = -(-channels // get_num_threads()) if shape.groups == 1 and shape.places > 1 else channels
+        step = -(-channels // self.threads()) if shape.groups == 1 and shape.places > 1 else channels
         for start, stop in self._units(n):
             part = batch_last(g[start:stop])
             parallel(lambda at, part=part, samples=slice(start, stop): unit_product(part, x[at[0]:at[1], ..., samples], *at),
-                     _parts(channels, step))
+                     _parts(channels, step), self.threads())
         return batch_first(x)
 
     def weight_gradient(self, x, g):
@@ -328,13 +335,13 @@ class Im2col(Strategy):
             return np.ascontiguousarray(total.swapaxes(1, 2) if turned else total).reshape(shape.weight)
         if not self.batch_last:
             blocks = self._rows(1, False)
-            parts = shares(self._units(len(x)))
-            sums = parallel(lambda some: sum(unit_product(x[i], g[i], blocks) for i, _ in some), parts)
+            parts = shares(self._units(len(x)), self.threads())
+            sums = parallel(lambda some: sum(unit_product(x[i], g[i], blocks) for i, _ in some), parts, self.threads())
             return weight(sum(sums))
         total = 0
         for start, stop in self._units(len(x)):
             unit, part = batch_last(x[start:stop]), batch_last(g[start:stop], "gradient")
-            blocks = shares(self._rows(stop - start, True))
+            blocks = shares(self._rows(stop - start, True), self.threads())
             total = total + sum(parallel(lambda some, unit=unit, part=part: unit_product(unit, part, some), blocks))
         return weight(total)
 
@@ -438,4 +445,4 @@ class Depthwise(Strategy):
                     part = maps[(windows[0], slice(None), *windows[1:])]
                     total[:, :, number] += np.einsum(f"c{letters},co{letters}->co", x[i][seen], part)
             return total
-        return sum(parallel(some_samples, shares(list(self._units(len(x)))))).reshape(shape.weight)
+        return sum(parallel(some_samples, shares(list(self._units(len(x))), get_num_threads()))).reshape(shape.weight)

@@ -35,7 +35,7 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..threads import get_num_threads, parallel
+from ..threads import parallel
 from .scratch import scratch
 from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, shares
 from .windows import Geometry
@@ -176,7 +176,7 @@ class Winograd(Strategy):
             products = scratch("products", (self.numbers, y.shape[1], spread.shape[2]), x.dtype)
             np.matmul(prepared, spread, out=products)
             self._gather(products, y, *at)
-        parallel(block, self._blocks(len(x)))
+        parallel(block, self._blocks(len(x)), self.threads())
         return y
 
     def input_gradient(self, g, prepared):
@@ -192,7 +192,7 @@ class Winograd(Strategy):
             for at in some:
                 total += np.matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
             return total
-        total = sum(parallel(part, shares(blocks)))
+        total = sum(parallel(part, shares(blocks, self.threads()), self.threads()))
         return (total.reshape(self.numbers, -1).T @ self.kernel).reshape(shape)
 
     def _blocks(self, n: int):
@@ -201,7 +201,7 @@ class Winograd(Strategy):
         most = max(1, BLOCK_VALUES // (self.numbers * (g.x[1] + g.weight[0])))            # tiles
         samples = n if self.batch_last and not self.one_tile else min(n, max(1, most // (down * across)))
         rows = min(max(1, most // (samples * across)), down)
-        threads = get_num_threads()
+        threads = self.threads()
         if samples == n and rows == down and threads > 1:          # one block: a part for each thread
             samples, rows = (-(-n // threads), rows) if self.one_tile else (samples, -(-down // threads))
         return [(i, min(i + samples, n), r, min(r + rows, down)) for i in range(0, n, samples) for r in range(0, down, rows)]
