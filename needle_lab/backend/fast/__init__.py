@@ -1,8 +1,11 @@
 """The extra [fast]: Numba kernels for the CPU, attached to ops like a device's kernels, under the name "fast".
 
-    __init__.py     the switch
+    __init__.py     the switch, and `compilable`, for functions that are not ops
     kernels.py      which op they serve, and when they decline: `@kernel(op, "fast")`, `@backward_kernel(op, "fast")`
+    convolution.py  the same for Winograd's transforms
     compiled.py     the loops themselves, compiled at their first call; the results are kept on disk
+    tiles.py        those of Winograd's transforms
+    functions.py    exp, tanh and erf as loops need them
 
 They are on where Numba is installed. Numba is imported when the first of them is called, never by `import needle_lab`.
 """
@@ -11,6 +14,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
+from typing import Any
 
 from ...errors import MissingExtraError
 
@@ -39,3 +44,22 @@ class use_fast:
 
     def __exit__(self, *exc) -> None:
         use_fast.enabled = self.before
+
+
+def compilable(function: Callable) -> Any:
+    """A function of arrays that is no op, but may have a compiled form: attach it with `@function.compiled`.
+
+    The form takes the same arguments; `return NotImplemented` declines a case.
+    """
+    forms: list[Callable] = []
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        result = forms[0](*args, **kwargs) if forms and use_fast.enabled else NotImplemented
+        return function(*args, **kwargs) if result is NotImplemented else result
+
+    def attach(form: Callable) -> Callable:
+        forms[:] = [form]
+        return form
+    call.compiled = attach                               # type: ignore[attr-defined]
+    return call

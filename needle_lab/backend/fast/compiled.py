@@ -1,0 +1,412 @@
+"""Loops over rows and values, compiled by Numba: each reads its input once where numpy's functions make several passes.
+
+Arrays are float32 and C-contiguous. `start, stop` is the range of rows or channels that a call computes, so that callers can
+give threads a range each. Sums run over at most `RUN` values in float32, and over runs in float64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .functions import erf, exp, f32, i32, loop, part, sigmoid, tanh
+
+RUN = 4096
+LOWEST = i32(-0x7F800001)                 # -inf, as `_largest` counts
+
+# --- elementwise ------------------------------------------------------------------------------------------------------
+
+
+@loop
+def relu_gradient(g, y, dx):
+    for i in range(y.size):
+        dx[i] = g[i] * (f32(1) if y[i] > f32(0) else f32(0))
+
+
+@part
+def _gelu_inner(x):
+    return f32(0.7978845608028654) * (x + f32(0.044715) * x * x * x)                 # sqrt(2 / pi)
+
+
+@loop
+def gelu_tanh(x, y):
+    for i in range(x.size):
+        y[i] = f32(0.5) * x[i] * (f32(1) + tanh(_gelu_inner(x[i])))
+
+
+@loop
+def gelu_tanh_gradient(g, x, dx):
+    for i in range(x.size):
+        v = x[i]
+        t = tanh(_gelu_inner(v))
+        slope = f32(0.7978845608028654) * (f32(1) + f32(3 * 0.044715) * v * v)
+        dx[i] = g[i] * (f32(0.5) * (f32(1) + t) + f32(0.5) * v * (f32(1) - t * t) * slope)
+
+
+@loop
+def gelu(x, y):
+    for i in range(x.size):
+        y[i] = f32(0.5) * x[i] * (f32(1) + erf(x[i] * f32(0.7071067811865476)))
+
+
+@loop
+def gelu_gradient(g, x, dx):
+    for i in range(x.size):
+        v = x[i]
+        cdf = f32(0.5) * (f32(1) + erf(v * f32(0.7071067811865476)))
+        dx[i] = g[i] * (cdf + v * exp(f32(-0.5) * v * v) * f32(0.3989422804014327))    # 1 / sqrt(2 pi)
+
+
+@loop
+def silu(x, y):
+    for i in range(x.size):
+        y[i] = x[i] * sigmoid(x[i])
+
+
+@loop
+def silu_gradient(g, x, dx):
+    for i in range(x.size):
+        s = sigmoid(x[i])
+        dx[i] = g[i] * s * (f32(1) + x[i] * (f32(1) - s))
+
+# --- softmax and its loss, row by row ---------------------------------------------------------------------------------
+
+
+@part
+def _largest(row):
+    """As whole numbers in the same order: comparisons of floats, which nan answers with no, do not become vectors."""
+    top = LOWEST
+    for k in range(row.size):
+        bits = f32(row[k]).view(np.int32)
+        bits = i32(bits ^ ((bits >> i32(31)) & i32(0x7FFFFFFF)))     # of negative floats, larger bits are smaller
+        top = max(top, bits)
+    return i32(top ^ ((top >> i32(31)) & i32(0x7FFFFFFF))).view(np.float32)
+
+
+@part
+def _exponentials(row, shift, y):
+    """y = exp(row - shift); -> their sum."""
+    total = f32(0)
+    for k in range(row.size):
+        e = exp(row[k] - shift)
+        y[k] = e
+        total += e
+    return total
+
+
+@loop
+def softmax(x, y, start, stop):
+    for r in range(start, stop):
+        total = _exponentials(x[r], _largest(x[r]), y[r])
+        inverse = f32(1) / total
+        row = y[r]
+        for k in range(row.size):
+            row[k] *= inverse
+
+
+@loop
+def softmax_gradient(g, y, dx, start, stop):
+    for r in range(start, stop):
+        slope, row, out = g[r], y[r], dx[r]
+        along = f32(0)
+        for k in range(row.size):
+            along += slope[k] * row[k]
+        for k in range(row.size):
+            out[k] = row[k] * (slope[k] - along)
+
+
+@loop
+def log_sums(x, total, start, stop):
+    """total = log of the sum of exp(row)."""
+    for r in range(start, stop):
+        row = x[r]
+        top = _largest(row)
+        s = f32(0)
+        for k in range(row.size):
+            s += exp(row[k] - top)
+        total[r] = math.log(s) + top
+
+
+@loop
+def class_gradient(x, total, target, scale, dx, start, stop):
+    """dx = (softmax(row) - (1 at the target)) * scale of the row."""
+    for r in range(start, stop):
+        row, out, shift, by = x[r], dx[r], total[r], scale[r]
+        for k in range(row.size):
+            out[k] = exp(row[k] - shift) * by
+        out[target[r]] -= by
+
+# --- normalisation ----------------------------------------------------------------------------------------------------
+
+
+@loop
+def layer_norm(x, weight, bias, eps, y, mean, inverse, start, stop):
+    width = x.shape[1]
+    for r in range(start, stop):
+        row, out = x[r], y[r]
+        s = f32(0)
+        for k in range(width):
+            s += row[k]
+        mu = s / f32(width)
+        s = f32(0)
+        for k in range(width):
+            s += (row[k] - mu) * (row[k] - mu)
+        scale = f32(1) / np.sqrt(s / f32(width) + eps)
+        mean[r], inverse[r] = mu, scale
+        for k in range(width):
+            out[k] = (row[k] - mu) * scale * weight[k] + bias[k]
+
+
+@loop
+def layer_norm_gradient(g, x, weight, mean, inverse, dx, dweight, dbias, start, stop):
+    """dweight and dbias: what these rows add to them."""
+    width = x.shape[1]
+    for r in range(start, stop):
+        row, slope, out, mu, scale = x[r], g[r], dx[r], mean[r], inverse[r]
+        total, along = f32(0), f32(0)
+        for k in range(width):
+            y = (row[k] - mu) * scale
+            dweight[k] += slope[k] * y
+            dbias[k] += slope[k]
+            total += slope[k] * weight[k]
+            along += slope[k] * weight[k] * y
+        total, along = total / f32(width), along / f32(width)
+        for k in range(width):
+            out[k] = scale * (slope[k] * weight[k] - total - (row[k] - mu) * scale * along)
+
+
+@part
+def _sum(row):
+    total = 0.0
+    for first in range(0, row.size, RUN):
+        run, s = row[first:first + RUN], f32(0)
+        for k in range(run.size):
+            s += run[k]
+        total += s
+    return total
+
+
+@part
+def _squares(row, center):
+    total = 0.0
+    for first in range(0, row.size, RUN):
+        run, s = row[first:first + RUN], f32(0)
+        for k in range(run.size):
+            s += (run[k] - center) * (run[k] - center)
+        total += s
+    return total
+
+
+@loop
+def batch_norm(x, weight, bias, eps, y, mean, var, start, stop):
+    """x (N, C, P): the statistics of channels start .. stop - 1, and their values standardized, scaled and shifted.
+
+    A channel stays in the cache for the three passes over it.
+    """
+    n, count = x.shape[0], x.shape[0] * x.shape[2]
+    for c in range(start, stop):
+        total = 0.0
+        for i in range(n):
+            total += _sum(x[i, c])
+        mu = f32(total / count)
+        total = 0.0
+        for i in range(n):
+            total += _squares(x[i, c], mu)
+        mean[c], var[c] = mu, total / count
+        scale = f32(1) / np.sqrt(var[c] + eps) * weight[c]
+        shift = bias[c] - mu * scale
+        for i in range(n):
+            row, out = x[i, c], y[i, c]
+            for k in range(row.size):
+                out[k] = row[k] * scale + shift
+
+
+@loop
+def batch_norm_gradient(g, x, weight, mean, var, eps, dx, dweight, dbias, start, stop):
+    n, count = x.shape[0], x.shape[0] * x.shape[2]
+    for c in range(start, stop):
+        mu, inverse = mean[c], f32(1) / np.sqrt(var[c] + eps)
+        total, along = 0.0, 0.0
+        for i in range(n):
+            row, slope = x[i, c], g[i, c]
+            for first in range(0, row.size, RUN):
+                run, part_of_g, s, a = row[first:first + RUN], slope[first:first + RUN], f32(0), f32(0)
+                for k in range(run.size):
+                    s += part_of_g[k]
+                    a += part_of_g[k] * (run[k] - mu)
+                total += s
+                along += a
+        along *= inverse
+        dweight[c], dbias[c] = along, total
+        scale = inverse * weight[c]                     # dx = scale * (g - mean(g)) + by * (x - mean)
+        by = f32(-scale * along * inverse / count)
+        shift = f32(-scale * total / count) - by * mu
+        for i in range(n):
+            row, slope, out = x[i, c], g[i, c], dx[i, c]
+            for k in range(row.size):
+                out[k] = slope[k] * scale + row[k] * by + shift
+
+
+@loop
+def scale_and_shift(x, scale, shift, y, start, stop):
+    """x (N, C, P) of samples start .. stop - 1 times scale (C), plus shift (C)."""
+    for i in range(start, stop):
+        for c in range(x.shape[1]):
+            row, out, a, b = x[i, c], y[i, c], scale[c], shift[c]
+            for k in range(row.size):
+                out[k] = row[k] * a + b
+
+# --- recurrent cells --------------------------------------------------------------------------------------------------
+
+
+@loop
+def lstm_cell(x, part_of_h, before, gates, cells, outputs):
+    """Gates (N, 4 H): x + part_of_h, activated; before, the new cells and outputs: (N, H)."""
+    size = before.shape[1]
+    for r in range(len(x)):
+        a, b, gate, last, cell, out = x[r], part_of_h[r], gates[r], before[r], cells[r], outputs[r]
+        xi, xf, xg, xo = a[:size], a[size:2 * size], a[2 * size:3 * size], a[3 * size:]
+        hi, hf, hg, ho = b[:size], b[size:2 * size], b[2 * size:3 * size], b[3 * size:]
+        ti, tf, tg, to = gate[:size], gate[size:2 * size], gate[2 * size:3 * size], gate[3 * size:]
+        for k in range(size):
+            i, f, g, o = sigmoid(xi[k] + hi[k]), sigmoid(xf[k] + hf[k]), tanh(xg[k] + hg[k]), sigmoid(xo[k] + ho[k])
+            c = f * last[k] + i * g
+            ti[k], tf[k], tg[k], to[k], cell[k] = i, f, g, o, c
+            out[k] = o * tanh(c)
+
+
+@loop
+def lstm_cell_gradient(gates, before, cells, to_outputs, dh, dc, dgates):
+    """dgates (N, 4 H): of the gates before activation; dc (N, H) becomes that of the cell before; dh: of this step's h."""
+    size, one = before.shape[1], f32(1)
+    for r in range(len(gates)):
+        gate, last, cell, to, h, c, d = gates[r], before[r], cells[r], to_outputs[r], dh[r], dc[r], dgates[r]
+        i, f, g, o = gate[:size], gate[size:2 * size], gate[2 * size:3 * size], gate[3 * size:]
+        di, df, dg, do = d[:size], d[size:2 * size], d[2 * size:3 * size], d[3 * size:]
+        for k in range(size):
+            t, slope = tanh(cell[k]), h[k] + to[k]
+            through = c[k] + slope * o[k] * (one - t * t)
+            do[k] = slope * t * o[k] * (one - o[k])
+            di[k] = through * g[k] * i[k] * (one - i[k])
+            df[k] = through * last[k] * f[k] * (one - f[k])
+            dg[k] = through * i[k] * (one - g[k] * g[k])
+            c[k] = through * f[k]
+
+
+@loop
+def gru_cell(x, part_of_h, bias, before, gates, inner, outputs):
+    """Gates r, z, n (N, 3 H): of x and part_of_h + bias, activated; inner = W_hn h + b_hn; the new outputs (N, H)."""
+    size = before.shape[1]
+    br, bz, bn = bias[:size], bias[size:2 * size], bias[2 * size:]
+    for row in range(len(x)):
+        a, b, gate, h, m, out = x[row], part_of_h[row], gates[row], before[row], inner[row], outputs[row]
+        xr, xz, xn = a[:size], a[size:2 * size], a[2 * size:]
+        hr, hz, hn = b[:size], b[size:2 * size], b[2 * size:]
+        tr, tz, tn = gate[:size], gate[size:2 * size], gate[2 * size:]
+        for k in range(size):
+            r, z, new = sigmoid(xr[k] + hr[k] + br[k]), sigmoid(xz[k] + hz[k] + bz[k]), hn[k] + bn[k]
+            n = tanh(xn[k] + r * new)
+            tr[k], tz[k], tn[k], m[k] = r, z, n, new
+            out[k] = n + z * (h[k] - n)
+
+
+@loop
+def gru_cell_gradient(gates, before, inner, to_outputs, dh, dgates, dparts):
+    """dgates and dparts (N, 3 H): of the input's and of the state's share; dh (N, H) is left with what goes round both."""
+    size, one = before.shape[1], f32(1)
+    for row in range(len(gates)):
+        gate, h, m, to, back, d, p = (gates[row], before[row], inner[row], to_outputs[row], dh[row], dgates[row],
+                                      dparts[row])
+        r, z, n = gate[:size], gate[size:2 * size], gate[2 * size:]
+        dr, dz, dn = d[:size], d[size:2 * size], d[2 * size:]
+        pr, pz, pn = p[:size], p[size:2 * size], p[2 * size:]
+        for k in range(size):
+            slope = back[k] + to[k]
+            new = slope * (one - z[k]) * (one - n[k] * n[k])
+            update = slope * (h[k] - n[k]) * z[k] * (one - z[k])
+            reset = new * m[k] * r[k] * (one - r[k])
+            dn[k], dz[k], dr[k] = new, update, reset
+            pn[k], pz[k], pr[k] = new * r[k], update, reset
+            back[k] = slope * z[k]
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+@loop
+def attention_weights(scores, scale, first, causal, sums, total):
+    """Scores (B, L, S) become exp(scale * (score - the row's largest)), 0 for keys after the query, which is first + row.
+
+    sums (B, L): of each row; total: its logarithm plus the largest, so that exp(scale * score - total) is softmax.
+    """
+    for b in range(scores.shape[0]):
+        for r in range(scores.shape[1]):
+            whole = scores[b, r]
+            seen = min(first + r + 1, whole.size) if causal else whole.size
+            row = whole[:seen]
+            top = _largest(row)
+            s = f32(0)
+            for k in range(seen):
+                e = exp((row[k] - top) * scale)
+                row[k] = e
+                s += e
+            whole[seen:] = f32(0)
+            sums[b, r] = s
+            total[b, r] = math.log(s) + top * scale
+
+
+@loop
+def attention_slopes(scores, slopes, total, along, scale, first, causal):
+    """Scores become softmax's weights; slopes, the gradient of the weights, become that of Q K^T."""
+    for b in range(scores.shape[0]):
+        for r in range(scores.shape[1]):
+            whole, slope = scores[b, r], slopes[b, r]
+            seen = min(first + r + 1, whole.size) if causal else whole.size
+            row, out, t, a = whole[:seen], slope[:seen], total[b, r], along[b, r]
+            for k in range(seen):
+                w = exp(row[k] * scale - t)
+                row[k] = w
+                out[k] = w * (out[k] - a) * scale
+            whole[seen:] = f32(0)
+            slope[seen:] = f32(0)
+
+# --- embedding --------------------------------------------------------------------------------------------------------
+
+
+@loop
+def add_rows(rows, index, table):
+    """table[index[i]] += rows[i], one after the other: an index may come again."""
+    for i in range(index.size):
+        row, target = rows[i], table[index[i]]
+        for k in range(row.size):
+            target[k] += row[k]
+
+# --- optimizers -------------------------------------------------------------------------------------------------------
+
+
+@loop
+def sgd(p, g, lr, decay):
+    for i in range(p.size):
+        p[i] -= lr * (g[i] + decay * p[i] if decay else g[i])
+
+
+@loop
+def sgd_momentum(p, g, v, lr, momentum, of_g, nesterov, decay):
+    """of_g: how much of the gradient enters the velocity, 1 - dampening."""
+    for i in range(p.size):
+        slope = g[i] + decay * p[i] if decay else g[i]
+        velocity = momentum * v[i] + of_g * slope
+        v[i] = velocity
+        p[i] -= lr * (slope + momentum * velocity if nesterov else velocity)
+
+
+@loop
+def adam(p, g, m, v, lr, beta1, of_g, beta2, of_square, root, eps, decay, keep):
+    """lr: divided by 1 - beta1^step; of_g, of_square: 1 - beta; root: of 1 - beta2^step; keep: 1 - lr * decoupled decay."""
+    for i in range(p.size):
+        value = p[i] * keep
+        slope = g[i] + decay * value if decay else g[i]
+        mean = beta1 * m[i] + of_g * slope
+        square = beta2 * v[i] + of_square * slope * slope
+        m[i], v[i] = mean, square
+        p[i] = value - lr * mean / (np.sqrt(square) / root + eps)
