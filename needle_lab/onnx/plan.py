@@ -182,9 +182,8 @@ class InferencePlan:
 
         def run() -> None:
             values = {name: Tensor(arrays[v].copy()) if v in arrays else free[v] for name, v in given}
-            results = Program._run(step, snapshot, known | values)
-            by_name = dict(zip(step.outputs, results, strict=False))
-            free.update({v: by_name[v.name] for v in call.outputs})
+            results = step.named(Program._run(step, snapshot, known | values))
+            free.update({v: results[v.name] for v in call.outputs})
         return run
 
 

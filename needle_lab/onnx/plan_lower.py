@@ -121,7 +121,7 @@ def lower(module: OnnxModule, examples: dict[str, Any]) -> Graph:
             lowering.add(step)
     program = module._program
     return Graph([lowering.values[name] for name in program.inputs], lowering.calls,
-                 [lowering.values[name] for name in program.outputs])
+                 [lowering.values[name] if name else Value("", known=True) for name in program.outputs])
 
 
 class _Lowering:
@@ -140,7 +140,7 @@ class _Lowering:
         reads = {name: self.values[name] for name in sorted(step.reads()) if name}
         if all(v.known for v in reads.values()) and not _is_random(step):
             results = Program._run(step, self.module, {name: as_argument(v) for name, v in reads.items()})
-            self.values.update({n: known_value(n, r) for n, r in zip(step.outputs, results, strict=False) if n})
+            self.values.update({name: known_value(name, result) for name, result in step.named(results).items()})
         elif not (self._can_be_traced(step) and self._traced(step)):
             outputs = [Value(name) for name in step.outputs if name]
             self.values.update({v.name: v for v in outputs})
@@ -197,12 +197,11 @@ class _Lowering:
             if not known:
                 calls.append(Call(inputs, outputs, node.op, dict(node.attrs)))
         self.calls += calls
-        for name, result in zip(step.outputs, results, strict=False):
-            if name:
-                self.values[name] = value = value_of(result)
-                value.name = value.name or name
-                if not value.known:
-                    self.samples[value] = result.data
+        for name, result in step.named(results).items():
+            self.values[name] = value = value_of(result)
+            value.name = value.name or name
+            if not value.known:
+                self.samples[value] = result.data
         return True
 
     def _data(self, name: str, example: Any) -> Value:

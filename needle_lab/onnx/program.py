@@ -34,6 +34,13 @@ class Step:
         """Every value this step needs, those that its inner graphs take from outside included."""
         return set(self.inputs).union(*(g.captured() for g in self.graphs.values()))
 
+    def named(self, results: tuple) -> dict[str, Any]:
+        """The results by the names that the node gives them; ArgumentError where it names more than there are."""
+        if any(self.outputs[len(results):]):
+            raise ArgumentError(f"node {self.name!r} ({self.op}) of the ONNX graph names {len(self.outputs)} outputs, "
+                                f"it has {len(results)} here")
+        return {name: value for name, value in zip(self.outputs, results, strict=False) if name}
+
 
 @dataclass
 class Program:
@@ -83,14 +90,9 @@ class Program:
         for step in self.steps:
             if wanted is not None and not missing:
                 break
-            results = self._run(step, module, values)
-            if any(step.outputs[len(results):]):
-                raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph names {len(step.outputs)} outputs, "
-                                    f"it has {len(results)} here")
-            for name, value in zip(step.outputs, results, strict=False):
-                if name:
-                    values[name] = _hooked(hooks, name, value) if name in hooks else value
-                    missing.discard(name)
+            for name, value in step.named(self._run(step, module, values)).items():
+                values[name] = _hooked(hooks, name, value) if name in hooks else value
+                missing.discard(name)
             for name in step.release:
                 if name not in names:
                     values.pop(name, None)
