@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from . import errors, graph, nn, ops, optim, random
 from ._version import __version__
 from .backend.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
+from .backend.fast import convolution as _fast_convolution  # they attach themselves
 from .backend.fast import fast_available, use_fast
-from .backend.fast import kernels as _fast_kernels  # attaches them to the ops
+from .backend.fast import kernels as _fast_kernels
 from .checkpoint import checkpoint
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
 from .dtypes import (

@@ -35,6 +35,7 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ..backend.fast import compilable
 from ..threads import parallel
 from .scratch import scratch
 from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, shares
@@ -206,6 +207,7 @@ class Winograd(Strategy):
             samples, rows = (-(-n // threads), rows) if self.one_tile else (samples, -(-down // threads))
         return [(i, min(i + samples, n), r, min(r + rows, down)) for i in range(0, n, samples) for r in range(0, down, rows)]
 
+    @compilable
     def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
         """The numbers of a block of tiles: (numbers, C, tiles)."""
         n, channels = stop - start, x.shape[1]
@@ -227,6 +229,7 @@ class Winograd(Strategy):
         spread = np.matmul(self.inputs, flat, out=scratch("spread", (self.numbers, flat.shape[1]), x.dtype))
         return spread.reshape(self.numbers, channels, -1)
 
+    @compilable
     def _gather(self, products, y, start, stop, top, bottom) -> None:
         """From the products of a block of tiles to its part of y."""
         flat = products.reshape(self.numbers, -1)
@@ -234,6 +237,7 @@ class Winograd(Strategy):
         for target, source in self._pieces(tiles, y, start, stop, top, bottom):
             target[...] = source
 
+    @compilable
     def _spread_gradient(self, g, start, stop, top, bottom) -> np.ndarray:
         """The adjoint of `_gather`: (numbers, O, tiles)."""
         count = (stop - start) * (bottom - top) * self.tiles[1]
