@@ -388,3 +388,30 @@ def test_examples_that_are_none():
             ndl.onnx.export(nn.ReLU(), given)
     with pytest.raises(ArgumentError, match="got str"):
         ndl.onnx.export("model.onnx", ndl.randn(3))
+
+
+def test_an_import_goes_out_with_the_modules_that_its_file_names():
+    """Also around operators that are no layers: attention's products keep h.0.attn."""
+    from needle_lab.onnx import naming
+    first = ndl.onnx.export(models.GPT(20, 8, 16, 2, 2), [np.arange(5)[None]])
+    second = ndl.onnx.export(ndl.onnx.load(first), [np.arange(5)[None]])
+    around = [[(node.op_type, naming.modules_around(node)) for node in proto.graph.node] for proto in (first, second)]
+    assert around[0] == around[1]
+    assert any(scope[-1][0] == "h.0.attn" and op == "MatMul" for op, scope in around[1])
+
+
+@pytest.mark.parametrize("text", ["\0", "[1, 2]", "['a'", "{}", "__import__('os')"])
+def test_modules_around_a_node_that_are_no_list_of_names_are_refused(text):
+    proto = ndl.onnx.export(nn.Linear(2, 3), [np.ones((1, 2), np.float32)])
+    for entry in proto.graph.node[0].metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            entry.value = text
+    with pytest.raises(ndl.errors.ArgumentError, match="list of strings"):
+        ndl.onnx.load(proto)
+
+
+def test_loading_draws_no_random_numbers():
+    proto = ndl.onnx.export(nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 2)), [np.ones((4, 1, 2), np.float32)])
+    before = ndl.get_rng_state()
+    ndl.onnx.load(proto)
+    assert ndl.get_rng_state() == before

@@ -256,3 +256,17 @@ def test_what_cannot_be_exported_for_training():
              UnsupportedOnnxError, "opset=14 or more")]:
         with pytest.raises(kind, match=words):
             call()
+
+
+def test_gradient_by_a_value_inside_the_graph():
+    """y = exp(2 x)^2: by h = exp(2 x) it is 2 h, by x it is 4 h^2; also where x itself requires a gradient."""
+    make = onnx.helper.make_node
+    info = onnx.helper.make_tensor_value_info
+    nodes = [make("Add", ["x", "x"], ["d"]), make("Exp", ["d"], ["h"]), make("Mul", ["h", "h"], ["y"]),
+             make("Gradient", ["h"], ["dh"], domain="ai.onnx.preview.training", xs=["h"], y="y")]
+    graph = onnx.helper.make_graph(nodes, "g", [info("x", 1, [3])], [info("dh", 1, [3])])
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("ai.onnx.preview.training", 1)]
+    model = ndl.onnx.load(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10))
+    x = np.random.default_rng(0).normal(size=3).astype("float32")
+    for given in (ndl.tensor(x), ndl.tensor(x, requires_grad=True)):
+        assert_close(model(given), 2 * np.exp(2 * x), 1e-6)

@@ -6,6 +6,7 @@ fan_in and fan_out are the numbers of inputs and outputs that one value of a wei
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 
@@ -35,14 +36,36 @@ def fans(weight: Tensor) -> tuple[int, int]:
     return weight.shape[1] * kernel, weight.shape[0] * kernel
 
 
+class _Switch(threading.local):
+    off = False
+
+
+_switch = _Switch()
+
+
+class skipped:
+    """`with init.skipped(): ...` makes layers without drawing numbers, for weights that are filled right after."""
+
+    def __enter__(self) -> skipped:
+        self.before, _switch.off = _switch.off, True
+        return self
+
+    def __exit__(self, *exc) -> None:
+        _switch.off = self.before
+
+
 def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform in [low, high)."""
+    if _switch.off:
+        return x
     with no_grad():
         return x.copy_(random.uniform(low, high, x.shape, x.dtype, generator=generator))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with the given mean and standard deviation."""
+    if _switch.off:
+        return x
     with no_grad():
         return x.copy_(random.normal(mean, std, x.shape, x.dtype, generator=generator))
 

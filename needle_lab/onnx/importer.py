@@ -130,7 +130,8 @@ class Importer:
             attrs, inner = reader.attributes_of(node)
             if node.op_type == "BatchNormalization" and not any(self.reads[r] for r in results[1:]):
                 results = results[:1]                      # a training export's new statistics: the layer keeps them
-            step = Step(node.op_type, node.name or next((o for o in results if o), ""), inputs, results)
+            step = Step(node.op_type, node.name or next((o for o in results if o), ""), inputs, results,
+                        scope=naming.modules_around(node) or ())
             step.graphs = {name: self._program(g, weights, names) for name, g in inner.items()}
             if node.op_type == "Gradient":                 # it reads the result it differentiates by name
                 step.inputs = [*inputs, attrs["y"]]

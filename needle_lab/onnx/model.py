@@ -19,7 +19,7 @@ import onnx
 
 from ..dtypes import is_floating
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..nn import Module
+from ..nn import Module, init
 from ..tensor import HookHandle, Tensor
 from . import check, reader
 from .importer import Importer, with_functions_inlined
@@ -45,7 +45,7 @@ class OnnxModule(Module):
         self._input_types = {i.name: i.type for i in proto.graph.input}
         self._import_notes: list[str] = []
         self.value_hooks: dict[str, dict[int, Callable]] = {}
-        with check.refusing("this model"):
+        with check.refusing("this model"), init.skipped():
             self._program = Importer(self, proto).build()
             _note_types(self._program, proto.graph)
         self.input_names = list(self._program.inputs)

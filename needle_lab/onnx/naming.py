@@ -14,6 +14,8 @@ from collections.abc import Container, Iterable
 
 import onnx
 
+from ..errors import ArgumentError
+
 RECURRENT = ("RNN", "LSTM", "GRU")
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
@@ -118,12 +120,29 @@ class Names:
 
 def scope_of(node: onnx.NodeProto) -> tuple[str | None, str]:
     """The module around a node as PyTorch's exporter recorded it ("" is the model), and its class."""
+    around = modules_around(node)
+    return (None, "") if around is None else around[-1] if around else ("", "")
+
+
+def modules_around(node: onnx.NodeProto) -> tuple[tuple[str, str], ...] | None:
+    """(path, class) of every module around a node, the outermost first; None where the file does not say."""
     found = {p.key: p.value for p in node.metadata_props if p.key in (_SCOPES, _CLASSES)}
     if _SCOPES not in found:
-        return None, ""
-    modules = ast.literal_eval(found[_SCOPES])[:-1]
-    classes = ast.literal_eval(found.get(_CLASSES, "[]"))[:len(modules)]
-    return (modules[-1] if modules else ""), str(classes[-1]) if classes else ""
+        return None
+    modules = _strings(found[_SCOPES])[:-1]
+    classes = [*_strings(found.get(_CLASSES, "[]"))[:len(modules)], *[""] * len(modules)]
+    return tuple(zip(modules, classes, strict=False))
+
+
+def _strings(text: str) -> list[str]:
+    """A list of strings as Python writes it; ArgumentError for anything else."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise ArgumentError(f"metadata of a node: a list of strings is expected, got {text[:80]!r}") from error
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise ArgumentError(f"metadata of a node: a list of strings is expected, got {text[:80]!r}")
+    return value
 
 
 def _from_weights(sources: list[str]) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, NeedleError
-from ..graph import enable_grad
-from . import convert
+from ..graph import enable_grad, is_tracing
+from . import convert, tracing
 from .check import FAULTS
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Step:
     layer: str = ""                             # path of the layer
     call: Callable | None = None                # how the layer is called, where module(*inputs) is not enough
     graphs: dict[str, Program] = field(default_factory=dict)      # bodies of If, Loop and Scan, by attribute
+    scope: tuple[tuple[str, str], ...] = ()     # (path, class) of the modules around the node, where the file says so
     release: list[str] = field(default_factory=list)
 
     def reads(self) -> set[str]:
@@ -51,7 +53,7 @@ class Program:
     steps: list[Step] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)      # value name -> path of a parameter that no layer holds
-    differentiated: set[str] = field(default_factory=set)         # inputs by which a Gradient node differentiates
+    differentiated: set[str] = field(default_factory=set)         # values by which a Gradient node differentiates
     output_types: list[tuple | None] = field(default_factory=list)      # declared: (dtype, shape with None for free lengths)
 
     def names(self) -> list[str]:
@@ -75,7 +77,7 @@ class Program:
         A value is let go of after its last use. With `wanted`, the run ends when everything asked for is there.
         """
         if self.differentiated:
-            values = values | {name: values[name].detach().requires_grad_() for name in self.differentiated}
+            values = values | {name: values[name].detach().requires_grad_() for name in self.differentiated if name in values}
             with enable_grad():
                 return self._steps_run(module, values, wanted)
         return self._steps_run(module, values, wanted)
@@ -91,6 +93,8 @@ class Program:
             if wanted is not None and not missing:
                 break
             for name, value in step.named(self._run(step, module, values)).items():
+                if name in self.differentiated and not value.requires_grad:
+                    value = value.detach().requires_grad_()
                 values[name] = _hooked(hooks, name, value) if name in hooks else value
                 missing.discard(name)
             for name in step.release:
@@ -102,12 +106,13 @@ class Program:
     def _run(step: Step, module: OnnxModule, values: dict[str, Any]) -> tuple:
         inputs = [values[name] if name else None for name in step.inputs]
         try:
-            if step.layer:
-                layer = module.get(step.layer)
-                result = step.call(layer, *inputs) if step.call else layer(*inputs)
-            else:
-                bodies = {name: _body(graph, module, values) for name, graph in step.graphs.items()}
-                result = convert.call(step.function, inputs, step.attrs | bodies, len(step.outputs), step.op)
+            with tracing.inside(step.scope) if step.scope and is_tracing() else contextlib.nullcontext():
+                if step.layer:
+                    layer = module.get(step.layer)
+                    result = step.call(layer, *inputs) if step.call else layer(*inputs)
+                else:
+                    bodies = {name: _body(graph, module, values) for name, graph in step.graphs.items()}
+                    result = convert.call(step.function, inputs, step.attrs | bodies, len(step.outputs), step.op)
         except NeedleError as error:
             error.add_note(f"in node {step.name!r} ({step.op}) of the ONNX graph")
             raise

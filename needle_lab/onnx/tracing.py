@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,30 @@ def _modes(modules: list[Module], training: bool) -> Iterator[None]:
             m.training = mode
 
 
+class _Noting(threading.local):
+    scopes: list[tuple[int, Scope]] | None = None          # those of the trace that is on
+    given: Scope = ()                                      # what `inside` says, in place of the modules that run
+
+
+_noting = _Noting()
+
+
+@contextlib.contextmanager
+def inside(scope: Scope) -> Iterator[None]:
+    """What is computed here came from these modules of the model that a file was written from."""
+    if _noting.scopes is None:
+        yield
+        return
+    around, given = _noting.scopes[-1][1] if _noting.scopes else (), _noting.given
+    _noting.scopes.append((next(graph._serial), scope))
+    _noting.given = scope
+    try:
+        yield
+    finally:
+        _noting.given = given
+        _noting.scopes.append((next(graph._serial), around))
+
+
 @contextlib.contextmanager
 def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, Scope]]) -> Iterator[None]:
     """Every module's forward notes when it begins and ends."""
@@ -119,7 +144,7 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
     def noting(path: str, module: Module, forward: Callable) -> Callable:
         def noted(*args, **kwargs):
             stack.append((path, f"{type(module).__module__}.{type(module).__qualname__}"))
-            scopes.append((next(graph._serial), tuple(stack)))
+            scopes.append((next(graph._serial), _noting.given or tuple(stack)))
             try:
                 given = [*args, *kwargs.values()]
                 if not whole(module, given):
@@ -129,14 +154,16 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
                 return _as_one(module, given, result)
             finally:
                 stack.pop()
-                scopes.append((next(graph._serial), tuple(stack)))
+                scopes.append((next(graph._serial), _noting.given or tuple(stack)))
         return noted
 
+    before, _noting.scopes = _noting.scopes, scopes
     try:
         for path, m in modules.items():
             vars(m)["forward"] = noting(path, m, m.forward)
         yield
     finally:
+        _noting.scopes = before
         for m in modules.values():
             del vars(m)["forward"]
             if own[id(m)] is not None:
