@@ -11,6 +11,7 @@ from .backend.device import Device, cpu, cuda, device_report, strict_devices, tr
 from .backend.fast import convolution as _fast_convolution  # they attach themselves
 from .backend.fast import fast_available, use_fast
 from .backend.fast import kernels as _fast_kernels
+from .backend.fast import optimizers as _fast_optimizers
 from .checkpoint import checkpoint
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
 from .dtypes import (

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
+from .backend.fast import compilable
 from .dtypes import float32, float64
 from .errors import ArgumentError, StateKeyError
 from .graph import no_grad
@@ -157,6 +158,7 @@ class SGD(Optimizer):
     def _moments(self, group):
         return ("momentum_buffer",) if group["momentum"] else ()
 
+    @compilable
     def _update(self, p, g, *moments, step, group):
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p
@@ -183,6 +185,7 @@ class Adam(Optimizer):
     def _moments(self, group):
         return "exp_avg", "exp_avg_sq"
 
+    @compilable
     def _update(self, p, g, *moments, step, group):
         (m, v), (beta1, beta2) = moments, group["betas"]
         if group["weight_decay"]:

@@ -1,0 +1,41 @@
+"""Attaches the compiled updates to the optimizers: one pass over parameter, gradient and moments."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ... import optim
+from .kernels import LEAST, loops
+
+
+def _serves(*arrays) -> bool:
+    return all(isinstance(a, np.ndarray) and a.size >= LEAST and a.dtype == np.float32 and a.flags.writeable
+               and a.flags.c_contiguous for a in arrays)
+
+
+def _flat(arrays) -> list[np.ndarray]:
+    return [a.reshape(-1) for a in arrays]
+
+
+@optim.SGD._update.compiled
+def _(self, p, g, *moments, step, group):
+    if not _serves(p, g, *moments):
+        return NotImplemented
+    lr, decay, momentum = (np.float32(group[name]) for name in ("lr", "weight_decay", "momentum"))
+    if moments:
+        of_g = np.float32(1 if step == 1 else 1 - group["dampening"])      # the first gradient counts whole
+        return loops().sgd_momentum(*_flat((p, g, *moments)), lr, momentum, of_g, group["nesterov"], decay)
+    return loops().sgd(*_flat((p, g)), lr, decay)
+
+
+@optim.Adam._update.compiled
+def _(self, p, g, *moments, step, group):
+    if not _serves(p, g, *moments):
+        return NotImplemented
+    lr, decay, (beta1, beta2) = group["lr"], group["weight_decay"], group["betas"]
+    keep, decay = (1 - lr * decay, 0) if self.decoupled else (1, decay)
+    numbers = (lr / (1 - beta1**step), beta1, 1 - beta1, beta2, 1 - beta2, math.sqrt(1 - beta2**step), group["eps"], decay,
+               keep)
+    return loops().adam(*_flat((p, g, *moments)), *map(np.float32, numbers))
