@@ -476,7 +476,9 @@ def _wanting(node: Node, needs: set[Node] | None, keys: set | None) -> list[bool
 
 def _input_gradients(node: Node, slots: list, wanting: list[bool], create_graph: bool) -> list[tuple[Tensor, Tensor]]:
     """(input, gradient) for the wanted inputs: from the op's backward kernel if it has one, else by its rule."""
-    answer, found, device = NotImplemented, [], None
+    answer: Any = NotImplemented
+    found: list[tuple[Tensor, Tensor]] = []
+    device: Device | None = None
     if node.op.backward_kernels and not create_graph:
         answer, device = _from_kernel(node, slots, wanting)
     if answer is NotImplemented:
@@ -513,8 +515,10 @@ def _from_rule(node: Node, slots: list) -> tuple:
 
 def _from_kernel(node: Node, slots: list, wanting: list[bool]) -> tuple[Any, Device | None]:
     """The answer of the op's backward kernel and its device; NotImplemented where there is none for these dtypes."""
-    kernels, dtype, device = node.op.backward_kernels, None, None
-    arrays, gradients = [], []
+    kernels, dtype = node.op.backward_kernels, None
+    arrays: list[Any] = []
+    gradients: list[Any] = []
+    device: Any = None
     for g in slots:
         if g is None:
             gradients.append(None)
@@ -530,7 +534,7 @@ def _from_kernel(node: Node, slots: list, wanting: list[bool]) -> tuple[Any, Dev
             return NotImplemented, None
         arrays.append(x.data if isinstance(x, Tensor) else x)
     g, y = (gradients[0], node.outputs and node.outputs[0]) if node.count == 1 else (tuple(gradients), node.outputs)
-    answer, backend = NotImplemented, device.backend     # type: ignore[union-attr]    there was a gradient
+    answer, backend = NotImplemented, device.backend
     if backend == "numpy" and use_fast.enabled and "fast" in kernels:
         answer = kernels["fast"](wanting, g, y, *arrays, **node.attrs)
     if answer is NotImplemented and backend in kernels:

@@ -77,7 +77,8 @@ class Program:
         A value is let go of after its last use. With `wanted`, the run ends when everything asked for is there.
         """
         if self.differentiated:
-            values = values | {name: values[name].detach().requires_grad_() for name in self.differentiated if name in values}
+            given = self.differentiated & set(values)
+            values = values | {name: values[name].detach().requires_grad_() for name in given}
             with enable_grad():
                 return self._steps_run(module, values, wanted)
         return self._steps_run(module, values, wanted)

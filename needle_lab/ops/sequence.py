@@ -52,7 +52,7 @@ def lstm_sequence(x_part, weight_hh, h, c, *, reverse=False):
 
     x_part (T, N, 4 H): W_ih x + b_ih + b_hh for all steps; weight_hh (4 H, H); h, c (N, H). The cell is `lstm_cell`.
     """
-    length, n, size = *x_part.shape[:2], h.shape[1]
+    (length, n), size = x_part.shape[:2], h.shape[1]
     gates, outputs, cells = x_part.copy(), np.empty((length, n, size), h.dtype), np.empty((length, n, size), h.dtype)
     turned, part, last = np.ascontiguousarray(weight_hh.T), np.empty((n, 4 * size), h.dtype), c
     for t in _times(length, reverse):
@@ -121,7 +121,7 @@ def gru_sequence(x_part, weight_hh, h, bias_hh=None, *, reverse=False):
 
     x_part (T, N, 3 H): W_ih x + b_ih for all steps; weight_hh (3 H, H), bias_hh (3 H); h (N, H). The cell is `gru_cell`.
     """
-    length, n, size = *x_part.shape[:2], h.shape[1]
+    (length, n), size = x_part.shape[:2], h.shape[1]
     gates, outputs, inner = x_part.copy(), np.empty((length, n, size), h.dtype), np.empty((length, n, size), h.dtype)
     turned, part = np.ascontiguousarray(weight_hh.T), np.empty((n, 3 * size), h.dtype)
     for t in _times(length, reverse):
