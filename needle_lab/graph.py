@@ -139,6 +139,10 @@ class Op:
     def reads(self, position: int) -> bool:
         return self.reads_all or (position < len(self.reads_inputs) and self.reads_inputs[position])
 
+    def runs_on(self, device: Device) -> bool:
+        """Whether the device computes this op itself: on the CPU every op, elsewhere those with a kernel."""
+        return device.backend == "numpy" or device.backend in self.kernels
+
     def __call__(self, *inputs, **attrs):
         if len(inputs) > self.most_inputs:           # x.sum(0): what follows the inputs are attributes
             if len(inputs) > self.most_inputs + len(self.attributes):

@@ -456,11 +456,3 @@ def _lstm_cell(w, gates, c):
     g = w.emit("Tanh", [g])
     new_c = w.emit("Add", [w.emit("Mul", [f, w.name(c)]), w.emit("Mul", [i, g])])
     return w.emit("Mul", [o, w.emit("Tanh", [new_c])]), new_c, ""
-
-
-@emits("keep_some")
-def _keep_some(w, x, keep, *, scale):
-    if keep.shape != x.shape:
-        raise UnsupportedOnnxError("export: dropout of whole channels has no ONNX form; export in evaluation mode")
-    ratio = w.constant(np.array(1 - 1 / scale if scale else 1, np.float32))
-    return w.emit("Dropout", [w.name(x), ratio, w.constant(np.array(True))])

@@ -114,10 +114,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     torch.nn.functional.scaled_dot_product_attention, ONNX Attention.
     """
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    backend = query.device.backend
     alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and query.size and key.size
-    if (attn_mask is None and not dropout_p and alike and not is_tracing()         # an exporter reads the parts
-            and (backend == "numpy" or backend in attention.kernels)):
+    if attn_mask is None and not dropout_p and alike and attention.runs_on(query.device) and not is_tracing():
         return attention(query, key, value, scale=float(scale), causal=is_causal)[0]
     scores = _hidden((query * scale) @ key.mT, is_causal)
     if attn_mask is not None:

@@ -129,7 +129,8 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", l
     """
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)
-    if weight is None and not label_smoothing and target.dtype.kind in "iu" and _all_count(x, target, ignore_index):
+    if (weight is None and not label_smoothing and target.dtype.kind in "iu" and class_losses.runs_on(x.device)
+            and _all_count(x, target, ignore_index)):
         _check_reduction(reduction)
         return class_losses(x, target, reduction=reduction)[0]
     log_probs = log_softmax(x, axis=1)
