@@ -2,10 +2,9 @@
 
     __init__.py     the switch, and `compilable`, for functions that are not ops
     kernels.py      which op they serve, and when they decline: `@kernel(op, "fast")`, `@backward_kernel(op, "fast")`
-    convolution.py  the same for Winograd's transforms
+    convolution.py, optimizers.py   the same for Winograd's transforms and the optimizers' updates
     compiled.py     the loops themselves, compiled at their first call; the results are kept on disk
     tiles.py        those of Winograd's transforms
-    functions.py    exp, tanh and erf as loops need them
 
 They are on where Numba is installed. Numba is imported when the first of them is called, never by `import needle_lab`.
 """

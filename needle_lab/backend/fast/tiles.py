@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 
-from .functions import f32, loop, part
+from .compiled import f32, loop, part
 
 _, P, _, Q, _ = (f32(p) for p in sys.modules["needle_lab.ops.winograd"].POINTS)     # 0, P, -P, Q, -Q and infinity
 PP, QQ, PPP, QQQ, SUM = P * P, Q * Q, P * P * P, Q * Q * Q, P * P + Q * Q            # P * Q = 1
