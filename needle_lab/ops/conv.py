@@ -79,7 +79,7 @@ def _channel_sums(g):
     """The sum of each channel, along the memory order: runs of a map, or of a channel where the batch lies last."""
     channels, rest = g.shape[1], math.prod(g.shape[2:])
     if g.flags.c_contiguous:
-        return g.reshape(-1, channels, rest).sum(2).sum(0) if g.size else np.zeros(channels, g.dtype)
+        return np.add.reduce(np.add.reduce(g.reshape(len(g), channels, rest), 2), 0)
     return batch_last(g).reshape(channels, len(g) * rest).sum(1)
 
 

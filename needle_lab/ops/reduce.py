@@ -57,7 +57,9 @@ def _(g, _y, x, axis=None, keepdims=False):
 
 @backward_kernel(sum)
 def _(_needs, g, _y, x, *, axis=None, keepdims=False):
-    return np.full(x.shape, restore(g, x, axis, keepdims), x.dtype)
+    dx = np.empty_like(x)
+    dx[...] = g if axis is None else restore(g, x, axis, keepdims)
+    return dx
 
 
 @op(promote="float", onnx="ReduceMean")
@@ -76,8 +78,10 @@ def _(g, _y, x, axis=None, keepdims=False):
 
 @backward_kernel(mean)
 def _(_needs, g, _y, x, *, axis=None, keepdims=False):
-    share = g * x.dtype.type(1 / (count(x, axis) or math.nan))
-    return np.full(x.shape, restore(np.asarray(share), x, axis, keepdims), x.dtype)
+    dx = np.empty_like(x)
+    dx[...] = g if axis is None else restore(g, x, axis, keepdims)
+    dx *= x.dtype.type(1 / (count(x, axis) or math.nan))
+    return dx
 
 
 @op(onnx="ReduceProd")
