@@ -1,12 +1,12 @@
-"""Pictures of training and of what a model does.  Each function draws with matplotlib and returns the axes.
+"""Pictures of training, of what a model does and of how fast it is.  Each function draws with matplotlib -> the axes.
 
 Colours are the eight of Okabe and Ito, which stay apart for every kind of colour vision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from .errors import ArgumentError, MissingExtraError, ShapeError
 from .graph import no_grad
 from .tensor import Tensor
 from .training import History
+
+if TYPE_CHECKING:
+    from .analysis import LayerCost, Roofline
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 FAINT = "#9bb8cc"
@@ -145,6 +148,102 @@ def show_decisions(model: Callable[[Tensor], Tensor], dataset: ArrayDataset, ax:
     for k in range(int(labels.max(initial=0)) + 1):
         ax.scatter(*points[labels == k].T, s=12, color=COLOURS[k], edgecolor="white", lw=0.4)
     ax.set(xticks=[], yticks=[])
+    return ax
+
+
+FAR_APART = 50           # times whose bars would be too short to see beside one another
+
+
+def show_times(times: Mapping[str, float], ax: Any = None) -> Any:
+    """A bar for each time in seconds, with its value, the first on top; logarithmic where they are far apart."""
+    from .analysis import Seconds
+
+    if not times or min(times.values()) <= 0:
+        raise ArgumentError(f"show_times: at least one time, all above 0, is needed, got {dict(times)}")
+    ax = ax or _pyplot().subplots(figsize=(7.5, 0.36 * len(times) + 0.7), layout="constrained")[1]
+    names, values = list(times), list(times.values())
+    ax.barh(range(len(names)), values, color=COLOURS[0], height=0.66)
+    for i, value in enumerate(values):
+        ax.annotate(str(Seconds(value)), (value, i), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    if max(values) > FAR_APART * min(values):
+        low, high = np.log10([min(values), max(values)])
+        ax.set(xscale="log", xlim=(10 ** (low - 0.7), 10 ** (high + 0.12 * (high - low) + 0.3)),
+               xlabel="seconds (logarithmic: each step is 10 times as long)")
+    else:
+        ax.set(xlim=(0, 1.15 * max(values)), xlabel="seconds")
+    ax.set(yticks=range(len(names)), yticklabels=names)
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+MARKERS = "osD^vPX*"
+
+
+def show_roofline(roofline: Roofline, layers: Sequence[LayerCost] = (), ax: Any = None) -> Any:
+    """The roof of a machine, and layers below it: operations a second against operations a byte, both logarithmic.
+
+    Layers of one kind have one colour and one marker. A strategy that needs fewer operations than were counted may stand
+    above the roof.
+    """
+    ax = ax or _pyplot().subplots(figsize=(8, 4.6), layout="constrained")[1]
+    seen = [layer.intensity for layer in layers] or [roofline.ridge]
+    x = np.geomspace(min(0.1, min(seen) / 2, roofline.ridge / 10), max(300, 2 * max(seen), 10 * roofline.ridge), 200)
+    ax.loglog(x, roofline.roof(x), color="black", lw=1.8)
+    near = x[x * roofline.cache < roofline.peak]
+    ax.loglog(near, near * roofline.cache, color="#777777", lw=1.2, ls="--")
+    kinds = list(dict.fromkeys(layer.kind for layer in sorted(layers, key=lambda layer: -layer.rate)))
+    for i, kind in enumerate(kinds):
+        some = [layer for layer in layers if layer.kind == kind]
+        ax.plot([layer.intensity for layer in some], [layer.rate for layer in some], MARKERS[i % len(MARKERS)], ms=7,
+                color=COLOURS[i % len(COLOURS)], markeredgecolor="black", markeredgewidth=0.5, ls="", label=kind)
+    low = min([layer.rate for layer in layers] + [float(roofline.roof(x[0]))])
+    high = max([layer.rate for layer in layers] + [roofline.peak])
+    ax.set(xlabel="operations a byte", ylabel="operations a second", xlim=(x[0], x[-1]), ylim=(low / 2, high * 3))
+    speeds = (f"flat: arithmetic, {roofline.peak / 1e9:.0f} Gflop/s\nslope: memory, {roofline.memory / 1e9:.0f} GB/s\n"
+              f"dashed: cache, {roofline.cache / 1e9:.0f} GB/s")
+    ax.annotate(speeds, (0, 1), (8, -4), "axes fraction", "offset points", fontsize=9, va="top")
+    ax.plot([roofline.ridge] * 2, [low / 2, roofline.peak], color="#777777", lw=0.8, ls=":")
+    ax.annotate(f"ridge: {roofline.ridge:.1f}", (roofline.ridge, low / 2), (4, 6), fontsize=9, textcoords="offset points")
+    if kinds:
+        ax.legend(frameon=False, fontsize=9, loc="lower right")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+OURS = {"numpy": "needle_lab", "fast": "needle_lab with [fast]", "plan": "needle_lab, ONNX plan"}
+
+
+def show_benchmarks(run: Mapping[str, Any], ax: Any = None) -> Any:
+    """What `make bench` left in results.json: time over PyTorch's for each workload and number of threads.
+
+    A dot is a median, its line goes from quartile to quartile; left of the dashed line is faster than PyTorch. The scale
+    is logarithmic: half and twice are equally far from 1.
+    """
+    rows = [row for row in run["rows"] if len(row["contenders"]) > 1]
+    if not rows:
+        raise ArgumentError("show_benchmarks: the run has no workload in which anything stands beside PyTorch")
+    ax = ax or _pyplot().subplots(figsize=(8.5, 0.34 * len(rows) + 1.2), layout="constrained")[1]
+    names = list(dict.fromkeys(name for row in rows for name in row["contenders"] if name != "torch"))
+    names.sort(key=lambda name: name not in OURS)
+    for k, name in enumerate(names):
+        at = [i for i, row in enumerate(rows) if name in row["contenders"]]
+        ratios = np.array([rows[i]["contenders"][name]["ratio"] for i in at])
+        heights = np.array(at) + 0.5 * ((k + 0.5) / len(names) - 0.5)
+        label = OURS.get(name, name)
+        colour = COLOURS[k % len(COLOURS)]
+        ax.hlines(heights, ratios[:, 1], ratios[:, 2], color=colour, lw=1.5)
+        ax.plot(ratios[:, 0], heights, MARKERS[k % len(MARKERS)], ms=6, color=colour, label=label, markeredgecolor="black",
+                markeredgewidth=0.4)
+    ax.axvline(1, color="#777777", lw=1, ls="--")
+    titles = [f"{row['title'].partition(':')[0]}, {row['threads']} thread{'s' * (row['threads'] > 1)}" for row in rows]
+    ax.set(xscale="log", xlabel="time / PyTorch's time", yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
+    ax.set_yticklabels(titles, fontsize=8)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.grid(axis="y", color="#e5e5e5", lw=0.6)
+    ax.set_axisbelow(True)
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.3, 1), ncols=3)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
