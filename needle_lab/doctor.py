@@ -5,8 +5,10 @@ Nothing heavy is imported to find out: versions come from package metadata, driv
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +77,45 @@ def _browser() -> Finding:
                    "JupyterLab prints an address to open; the browser tests skip; install chromium to run them")
 
 
+FIRST_CALL = """
+import time, numpy, needle_lab
+x = needle_lab.tensor(numpy.ones((128, 128), "float32"))
+start = time.perf_counter()
+needle_lab.softmax(x)
+print(f"{time.perf_counter() - start:.1f} s")
+"""
+
+
+def _fast() -> Finding:
+    """Whether the loops of [fast] can be compiled, how many are on disk, and what a first call costs in a new process."""
+    version = _version("numba")
+    first = version and _first_call()                    # it may add to what is kept
+    if not version:
+        return Finding("Numba", False, "not installed", "the CPU computes with numpy alone; pip install 'needle-lab[fast]'")
+    kept, loops = _kept_loops(Path(__file__).parent / "backend" / "fast")
+    return Finding("Numba", True, f"{version}; {kept} of {loops} loops compiled and kept on disk; "
+                                  f"the first call of one took {first}")
+
+
+@functools.cache
+def _first_call() -> str:
+    return _answer([sys.executable, "-c", FIRST_CALL]) or "more than 10 s"
+
+
+def _kept_loops(room: Path) -> tuple[int, int]:
+    """(loops with a compiled form on disk that is newer than the source, all loops)."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    names, kept = [], 0
+    for source in sorted(room.glob("*.py")):
+        written = source.stat().st_mtime
+        for name in re.findall(r"^@loop\ndef (\w+)", source.read_text(encoding="utf-8"), re.MULTILINE):
+            names.append(name)
+            forms = Path(chosen).rglob(f"{source.stem}.{name}-*.nbi") if chosen else \
+                (room / "__pycache__").glob(f"{source.stem}.{name}-*.nbi")
+            kept += any(form.stat().st_mtime >= written for form in forms)
+    return kept, len(names)
+
+
 def _package(title: str, distribution: str, advice: str) -> Callable[[], Finding]:
     def find() -> Finding:
         version = _version(distribution)
@@ -86,6 +127,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     _numpy,
     _cores,
+    _fast,
     _gpu,
     _package("Triton", "triton", "no Triton devices (Linux only); pip install 'needle-lab[gpu]'"),
     _package("CUDA driver API", "cuda-bindings", "no ndl.cuda(); needed only with an NVIDIA GPU; "

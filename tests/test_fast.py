@@ -280,6 +280,30 @@ def test_winograd_transforms_equal_the_products(shape, outputs, pads, threads):
     assert "winograd" in used
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape, kernel, stride, pads, dilation", [
+    ((2, 16, 17, 19), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1)),
+    ((3, 16, 20, 18), (3, 3), (2, 2), ((1, 1), (0, 1)), (1, 1)),
+    ((2, 12, 21, 23), (5, 4), (1, 1), ((4, 2), (0, 5)), (1, 1)),
+    ((2, 12, 21, 23), (3, 2), (1, 1), ((2, 2), (1, 1)), (2, 1)),
+    ((1, 32, 16, 17), (1, 3), (3, 1), ((0, 0), (1, 1)), (1, 1)),
+    ((2, 12, 21, 23), (2, 3), (1, 2), ((1, 1), (3, 3)), (3, 2))])
+def test_depthwise_convolution_equals_numpy(shape, kernel, stride, pads, dilation, threads, monkeypatch):
+    ndl.set_num_threads(threads)
+    monkeypatch.setattr("needle_lab.backend.fast.kernels.SHARE", 1 << 10)
+    weight = (shape[1], 1, *kernel)
+    x, w = N(*shape), N(*weight, seed=1)
+    for what in ("forward", "input", "weight"):
+        way = choose(shape, weight, stride, pads, dilation, shape[1], np.float32, what=what)
+        assert way.name == "depthwise"
+        g = N(*way.strategy.geometry.y, seed=2)
+        for order in (np.ascontiguousarray, last):
+            arguments = (order(x), order(g)) if what == "weight" else (order(g if what == "input" else x), way.prepare(w))
+            fast = way.run(*arguments)
+            with ndl.use_fast(False):
+                assert_close(fast, way.run(*arguments), 1e-6, what)
+
+
 @pytest.mark.parametrize("make", [
     lambda p: optim.SGD(p, 0.1), lambda p: optim.SGD(p, 0.1, weight_decay=0.01),
     lambda p: optim.SGD(p, 0.1, momentum=0.9, dampening=0.1, weight_decay=0.01),

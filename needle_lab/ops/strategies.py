@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.fast import compilable
 from ..threads import get_num_threads, parallel
 from .scratch import scratch
 from .windows import Geometry
@@ -406,6 +407,7 @@ class Depthwise(Strategy):
 
     prepare_input = prepare
 
+    @compilable
     def forward(self, x, prepared):
         g = self.geometry
         y = np.zeros((len(x), *g.y[1:]), x.dtype)
@@ -420,6 +422,7 @@ class Depthwise(Strategy):
         parallel(one, self._units(len(x)))
         return y
 
+    @compilable
     def input_gradient(self, g, prepared):
         shape = self.geometry
         x = np.zeros((len(g), *shape.x[1:]), g.dtype)
@@ -432,6 +435,7 @@ class Depthwise(Strategy):
         parallel(one, self._units(len(g)))
         return x
 
+    @compilable
     def weight_gradient(self, x, g):
         shape = self.geometry
         rows = (shape.groups, shape.weight[0] // shape.groups, shape.places)

@@ -2,9 +2,9 @@
 
     __init__.py     the switch, and `compilable`, for functions that are not ops
     kernels.py      which op they serve, and when they decline: `@kernel(op, "fast")`, `@backward_kernel(op, "fast")`
-    convolution.py, optimizers.py   the same for Winograd's transforms and the optimizers' updates
+    convolution.py, optimizers.py   the same for strategies of convolution and the optimizers' updates
     compiled.py     the loops themselves, compiled at their first call; the results are kept on disk
-    tiles.py        those of Winograd's transforms
+    tiles.py, depthwise.py   those of Winograd's transforms and of depthwise convolution
 
 They are on where Numba is installed. Numba is imported when the first of them is called, never by `import needle_lab`.
 """

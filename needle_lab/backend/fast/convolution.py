@@ -1,4 +1,4 @@
-"""Attaches the compiled transforms to Winograd's convolution."""
+"""Attaches the compiled loops to the strategies of a convolution: Winograd's transforms, depthwise."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...ops.scratch import scratch
-from ...ops.strategies import batch_last
-from .kernels import LEAST, loops
+from ...ops.strategies import Depthwise, batch_last
+from .kernels import LEAST, loops, plain, share
 
 Winograd = sys.modules["needle_lab.ops.winograd"].Winograd         # the package's name `winograd` is the switch
+
+# --- Winograd's transforms --------------------------------------------------------------------------------------------
 
 
 def _serves(way, values: int) -> bool:
@@ -73,3 +75,68 @@ def _(self, g, start, stop, top, bottom):
     for n, unit, row, down, at in _strips(self, g, start, stop, top, bottom):
         loops("tiles").spread_gradient(unit, n, 4 * row, down, across, memory, out, at)
     return out
+
+# --- depthwise --------------------------------------------------------------------------------------------------------
+
+
+def _serves_depthwise(way, *maps: np.ndarray) -> bool:
+    """Whether maps are flat, each output channel has its own input channel, and nothing is cropped."""
+    g = way.geometry
+    return (len(g.out) == 2 and g.weight[0] == g.groups and maps[0].size >= LEAST
+            and all(m.dtype == np.float32 for m in maps) and min(min(pair) for pair in g.pads) >= 0)
+
+
+def _plane(size, pads, window) -> tuple[int, int]:
+    """(columns of a padded map, numbers to hold it: `window` more rows and columns, which a moved map reads)."""
+    pitch = size[1] + sum(pads[1])
+    return pitch, (size[0] + sum(pads[0]) + 1) * pitch + window
+
+
+def _depthwise(x, weight, stride, pads, dilation, out) -> np.ndarray:
+    """x (N, C, H, W), weight (C, 1, *kernel) -> (N, C, *out)."""
+    n, channels, *size = x.shape
+    maps, y = plain(x).reshape(n * channels, *size), np.empty((n * channels, *out), x.dtype)
+    rows = plain(weight).reshape(channels, *weight.shape[2:])
+    pitch, numbers = _plane(size, pads, weight.shape[3] * dilation[1])
+    corner = pads[0][0], pads[1][0]
+
+    def some(start, stop):
+        plane, sums = scratch("plane", (numbers,), x.dtype), scratch("sums", (numbers,), x.dtype)
+        loops("depthwise").forward(maps, rows, stride, corner, dilation, pitch, plane, sums, y, start, stop)
+    share(len(maps), x.size, some)
+    return y.reshape(n, channels, *out)
+
+
+@Depthwise.forward.compiled
+def _(self, x, prepared):
+    g = self.geometry
+    if not _serves_depthwise(self, x, prepared):
+        return NotImplemented
+    return _depthwise(x, prepared, g.stride, g.pads, g.dilation, g.out)
+
+
+@Depthwise.input_gradient.compiled
+def _(self, g, prepared):
+    """A convolution too, where the stride is 1: of g, with the kernel turned round."""
+    shape = self.geometry
+    reach = [(k - 1) * d for k, d in zip(shape.kernel, shape.dilation, strict=True)]
+    pads = tuple((r - b, r - a) for r, (b, a) in zip(reach, shape.pads, strict=True))
+    if not _serves_depthwise(self, g, prepared) or shape.stride != (1, 1) or min(min(pair) for pair in pads) < 0:
+        return NotImplemented
+    return _depthwise(g, prepared[:, :, ::-1, ::-1], (1, 1), pads, shape.dilation, shape.size)
+
+
+@Depthwise.weight_gradient.compiled
+def _(self, x, g):
+    shape = self.geometry
+    if not _serves_depthwise(self, x, g) or shape.stride != (1, 1):
+        return NotImplemented
+    maps, slopes, dweight = plain(x), plain(g), np.zeros((shape.groups, *shape.kernel), x.dtype)
+    pitch, numbers = _plane(shape.size, shape.pads, shape.kernel[1] * shape.dilation[1])
+    corner = shape.pads[0][0], shape.pads[1][0]
+
+    def some(start, stop):
+        plane, spread = scratch("plane", (numbers,), x.dtype), scratch("sums", (numbers,), x.dtype)
+        loops("depthwise").weight_gradient(maps, slopes, corner, shape.dilation, pitch, plane, spread, dweight, start, stop)
+    share(shape.groups, x.size, some)
+    return dweight.reshape(shape.weight)

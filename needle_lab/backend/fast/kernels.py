@@ -39,12 +39,12 @@ def _serves(x, *others) -> bool:
             and all(a is None or (isinstance(a, np.ndarray) and a.dtype == np.float32) for a in others))
 
 
-def _plain(x: np.ndarray) -> np.ndarray:
+def plain(x: np.ndarray) -> np.ndarray:
     """x itself, or a copy where it is not contiguous or read-only: Numba would compile every loop again for those."""
     return x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")
 
 
-def _share(rows: int, values: int, work: Callable[[int, int], Any]) -> list:
+def share(rows: int, values: int, work: Callable[[int, int], Any]) -> list:
     """work(start, stop) over all rows, in one range for each thread that has enough to do."""
     n = max(1, min(get_num_threads(), rows, values // SHARE))
     if n == 1:
@@ -62,10 +62,10 @@ def _flat_alike(*arrays: np.ndarray) -> tuple[list[np.ndarray], Callable]:
     """The arrays' values in the memory order of the first (batch first or batch last), and what brings them back."""
     first = arrays[0]
     if _batch_first(first):
-        return [_plain(a).reshape(-1) for a in arrays], lambda y: y.reshape(first.shape)
+        return [plain(a).reshape(-1) for a in arrays], lambda y: y.reshape(first.shape)
     axes = *range(1, first.ndim), 0
     shape = tuple(first.shape[i] for i in axes)
-    return ([_plain(a.transpose(axes)).reshape(-1) for a in arrays],
+    return ([plain(a.transpose(axes)).reshape(-1) for a in arrays],
             lambda y: y.reshape(shape).transpose(first.ndim - 1, *range(first.ndim - 1)))
 
 
@@ -74,7 +74,7 @@ def _elementwise(target: Op, forward: str, gradient: str) -> None:
     def run(loop, *arrays):
         flat, back = _flat_alike(*arrays)
         y = np.empty_like(flat[0])
-        _share(y.size, y.size, lambda start, stop: getattr(loops(), loop)(*[a[start:stop] for a in (*flat, y)]))
+        share(y.size, y.size, lambda start, stop: getattr(loops(), loop)(*[a[start:stop] for a in (*flat, y)]))
         return back(y)
 
     @kernel(target, "fast")
@@ -97,7 +97,7 @@ def _(_needs, g, y, _x):
         return NotImplemented
     (y, g), back = _flat_alike(y, g)
     dx = np.empty_like(g)
-    _share(g.size, g.size, lambda start, stop: loops().relu_gradient(g[start:stop], y[start:stop], dx[start:stop]))
+    share(g.size, g.size, lambda start, stop: loops().relu_gradient(g[start:stop], y[start:stop], dx[start:stop]))
     return back(dx)
 
 # --- softmax and its loss ---------------------------------------------------------------------------------------------
@@ -111,9 +111,9 @@ def _is_last(axis: int, ndim: int) -> bool:
 def _(x, *, axis=-1):
     if not (_serves(x) and _is_last(axis, x.ndim)):
         return NotImplemented
-    rows, y = _plain(x).reshape(-1, x.shape[-1]), np.empty(x.shape, x.dtype)
+    rows, y = plain(x).reshape(-1, x.shape[-1]), np.empty(x.shape, x.dtype)
     out = y.reshape(rows.shape)
-    _share(len(rows), x.size, lambda start, stop: loops().softmax(rows, out, start, stop))
+    share(len(rows), x.size, lambda start, stop: loops().softmax(rows, out, start, stop))
     return y
 
 
@@ -121,8 +121,8 @@ def _(x, *, axis=-1):
 def _(_needs, g, y, _x, *, axis=-1):
     if not (_serves(g, y) and _is_last(axis, g.ndim)):
         return NotImplemented
-    rows, slopes, dx = (_plain(a).reshape(-1, g.shape[-1]) for a in (y, g, np.empty(g.shape, g.dtype)))
-    _share(len(rows), g.size, lambda start, stop: loops().softmax_gradient(slopes, rows, dx, start, stop))
+    rows, slopes, dx = (plain(a).reshape(-1, g.shape[-1]) for a in (y, g, np.empty(g.shape, g.dtype)))
+    share(len(rows), g.size, lambda start, stop: loops().softmax_gradient(slopes, rows, dx, start, stop))
     return dx.reshape(g.shape)
 
 
@@ -137,8 +137,8 @@ def _in_range(target, classes: int) -> bool:
 def _(x, target, *, reduction):
     if not (_serves(x) and x.ndim == 2 and target.shape == x.shape[:1] and _in_range(target, x.shape[1])):
         return NotImplemented
-    rows, total = _plain(x), np.empty(len(x), x.dtype)
-    _share(len(x), x.size, lambda start, stop: loops().log_sums(rows, total, start, stop))
+    rows, total = plain(x), np.empty(len(x), x.dtype)
+    share(len(x), x.size, lambda start, stop: loops().log_sums(rows, total, start, stop))
     losses = total - x[np.arange(len(x)), target]
     if reduction != "none":
         losses = losses.sum() / losses.dtype.type(losses.size if reduction == "mean" else 1)
@@ -152,8 +152,8 @@ def _(_needs, g, y, x, target, *, reduction):
         return NotImplemented
     scale = np.empty(len(x), x.dtype)
     scale[...] = g / g.dtype.type(target.size) if reduction == "mean" else g
-    rows, dx, classes = _plain(x), np.empty(x.shape, x.dtype), _plain(target.astype(np.int64, copy=False))
-    _share(len(x), x.size,
+    rows, dx, classes = plain(x), np.empty(x.shape, x.dtype), plain(target.astype(np.int64, copy=False))
+    share(len(x), x.size,
            lambda start, stop: loops().class_gradient(rows, total, classes, scale, dx, start, stop))
     return dx, None
 
@@ -162,18 +162,18 @@ def _(_needs, g, y, x, target, *, reduction):
 
 def _or(vector, value: float, n: int) -> np.ndarray:
     """The vector, or a constant one where it is absent."""
-    return np.full(n, value, np.float32) if vector is None else _plain(vector).reshape(-1)
+    return np.full(n, value, np.float32) if vector is None else plain(vector).reshape(-1)
 
 
 @kernel(layer_norm_, "fast")
 def _(x, weight=None, bias=None, *, axes, eps):
     if not _serves(x, weight, bias):
         return NotImplemented
-    rows = _rows_of(_plain(x), axes)
+    rows = _rows_of(plain(x), axes)
     n, width = rows.shape
     weight, bias = _or(weight, 1, width), _or(bias, 0, width)
     y, mean, inverse = np.empty_like(rows), np.empty(n, x.dtype), np.empty(n, x.dtype)
-    _share(n, x.size, lambda start, stop: loops().layer_norm(rows, weight, bias, np.float32(eps), y, mean, inverse,
+    share(n, x.size, lambda start, stop: loops().layer_norm(rows, weight, bias, np.float32(eps), y, mean, inverse,
                                                               start, stop))
     shape = x.shape[:x.ndim - axes] + (1,) * axes
     return y.reshape(x.shape), mean.reshape(shape), inverse.reshape(shape)
@@ -184,7 +184,7 @@ def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
     (gy, gmean, ginverse), (_, mean, inverse) = g, y
     if gmean is not None or ginverse is not None or not _serves(x, gy, weight):
         return NotImplemented
-    rows, slopes = _rows_of(_plain(x), axes), _rows_of(_plain(gy), axes)
+    rows, slopes = _rows_of(plain(x), axes), _rows_of(plain(gy), axes)
     n, width = rows.shape
     dx, scale, mean, inverse = np.empty_like(rows), _or(weight, 1, width), mean.reshape(-1), inverse.reshape(-1)
 
@@ -192,7 +192,7 @@ def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
         of_weight, of_bias = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
         loops().layer_norm_gradient(slopes, rows, scale, mean, inverse, dx, of_weight, of_bias, start, stop)
         return of_weight, of_bias
-    dweight, dbias = (sum(parts) for parts in zip(*_share(n, x.size, work), strict=True))
+    dweight, dbias = (sum(parts) for parts in zip(*share(n, x.size, work), strict=True))
     shape = x.shape[x.ndim - axes:]
     return dx.reshape(x.shape), dweight.reshape(shape), dbias.reshape(shape)
 
@@ -214,10 +214,10 @@ def _(x, weight=None, bias=None, *, eps):
     channels, shape = _maps(x)
     if shape[2] < LEAST_PLACES:
         return NotImplemented
-    rows = _plain(channels.rows(x)).reshape(shape)
+    rows = plain(channels.rows(x)).reshape(shape)
     weight, bias = _or(weight, 1, shape[1]), _or(bias, 0, shape[1])
     y, mean, var = np.empty_like(rows), np.empty(shape[1], x.dtype), np.empty(shape[1], x.dtype)
-    _share(shape[1], x.size, lambda start, stop: loops().batch_norm(rows, weight, bias, np.float32(eps), y, mean, var,
+    share(shape[1], x.size, lambda start, stop: loops().batch_norm(rows, weight, bias, np.float32(eps), y, mean, var,
                                                                      start, stop))
     return channels.back(y), mean, var
 
@@ -230,10 +230,10 @@ def _(needs, g, y, x, weight=None, bias=None, *, eps):
     channels, shape = _maps(x)
     if shape[2] < LEAST_PLACES:
         return NotImplemented
-    rows, slopes = (_plain(channels.rows(a)).reshape(shape) for a in (x, gy))
+    rows, slopes = (plain(channels.rows(a)).reshape(shape) for a in (x, gy))
     dx, dweight, dbias = np.empty_like(rows), np.empty(shape[1], x.dtype), np.empty(shape[1], x.dtype)
     weight = _or(weight, 1, shape[1])
-    _share(shape[1], x.size, lambda start, stop: loops().batch_norm_gradient(
+    share(shape[1], x.size, lambda start, stop: loops().batch_norm_gradient(
         slopes, rows, weight, mean, var, np.float32(eps), dx, dweight, dbias, start, stop))
     return channels.back(dx), dweight, dbias
 
@@ -246,11 +246,11 @@ def _(x, mean, var, weight=None, bias=None, *, eps):
     if shape[2] < LEAST_PLACES:
         return NotImplemented
     scale = 1 / np.sqrt(var + np.float32(eps))
-    scale = _plain(scale if weight is None else scale * weight)
-    shift = _plain(-mean * scale if bias is None else bias - mean * scale)
-    rows = _plain(channels.rows(x)).reshape(shape)
+    scale = plain(scale if weight is None else scale * weight)
+    shift = plain(-mean * scale if bias is None else bias - mean * scale)
+    rows = plain(channels.rows(x)).reshape(shape)
     y = np.empty_like(rows)
-    _share(len(rows), x.size, lambda start, stop: loops().scale_and_shift(rows, scale, shift, y, start, stop))
+    share(len(rows), x.size, lambda start, stop: loops().scale_and_shift(rows, scale, shift, y, start, stop))
     return channels.back(y)
 
 # --- recurrent networks over a sequence -------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def _(x, mean, var, weight=None, bias=None, *, eps):
 def _(x_part, weight_hh, h, c, *, reverse=False):
     if not _serves(x_part, weight_hh, h, c):
         return NotImplemented
-    x, h, last, cell = _plain(x_part), _plain(h), _plain(c), loops().lstm_cell
+    x, h, last, cell = plain(x_part), plain(h), plain(c), loops().lstm_cell
     outputs, cells, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
     turned, part = np.ascontiguousarray(weight_hh.T), np.empty(x.shape[1:], x.dtype)
     for t in _times(len(x), reverse):
@@ -275,9 +275,9 @@ def _(needs, g, y, x_part, weight_hh, h, c, *, reverse=False):
     (to_outputs, to_last, to_cells, to_gates), (outputs, _, cells, gates) = g, y
     if to_cells is not None or to_gates is not None or not _serves(x_part, weight_hh, h, c, to_outputs, to_last):
         return NotImplemented
-    dgates, dh, first, cell = np.empty_like(gates), np.zeros_like(h, order="C"), _plain(c), loops().lstm_cell_gradient
+    dgates, dh, first, cell = np.empty_like(gates), np.zeros_like(h, order="C"), plain(c), loops().lstm_cell_gradient
     dc = np.zeros_like(dh) if to_last is None else np.array(to_last, order="C")
-    to_outputs = np.zeros_like(outputs) if to_outputs is None else _plain(to_outputs)
+    to_outputs = np.zeros_like(outputs) if to_outputs is None else plain(to_outputs)
     steps = [*_times(len(gates), reverse)]
     for t, earlier in zip(steps[::-1], [*steps[-2::-1], None], strict=True):
         cell(gates[t], first if earlier is None else cells[earlier], cells[t], to_outputs[t], dh, dc, dgates[t])
@@ -291,7 +291,7 @@ def _(needs, g, y, x_part, weight_hh, h, c, *, reverse=False):
 def _(x_part, weight_hh, h, bias_hh=None, *, reverse=False):
     if not _serves(x_part, weight_hh, h, bias_hh):
         return NotImplemented
-    x, h, bias, cell = _plain(x_part), _plain(h), _or(bias_hh, 0, x_part.shape[2]), loops().gru_cell
+    x, h, bias, cell = plain(x_part), plain(h), _or(bias_hh, 0, x_part.shape[2]), loops().gru_cell
     outputs, inner, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
     turned, part = np.ascontiguousarray(weight_hh.T), np.empty(x.shape[1:], x.dtype)
     for t in _times(len(x), reverse):
@@ -307,7 +307,7 @@ def _(needs, g, y, x_part, weight_hh, h, bias_hh=None, *, reverse=False):
     if to_gates is not None or to_inner is not None or not _serves(x_part, weight_hh, h, to_outputs):
         return NotImplemented
     dgates, dparts, dh = np.empty_like(gates), np.empty_like(gates), np.zeros_like(h, order="C")
-    cell, earlier, to_outputs = loops().gru_cell_gradient, _before(outputs, h, reverse), _plain(to_outputs)
+    cell, earlier, to_outputs = loops().gru_cell_gradient, _before(outputs, h, reverse), plain(to_outputs)
     for t in _times(len(gates), not reverse):
         cell(gates[t], earlier[t], inner[t], to_outputs[t], dh, dgates[t], dparts[t])
         dh += dparts[t] @ weight_hh
@@ -345,7 +345,7 @@ def _(_needs, g, y, query, key, value, *, scale, causal):
     for heads, rows, keys in attention_blocks(len(q), q.shape[1], k.shape[1], causal):
         at = heads, rows
         weights, slopes = np.matmul(q[at], k[heads, :keys].mT), np.matmul(g[at], v[heads, :keys].mT)
-        loops().attention_slopes(weights, slopes, _plain(total[at]), _plain(along[at]), np.float32(scale), rows.start,
+        loops().attention_slopes(weights, slopes, plain(total[at]), plain(along[at]), np.float32(scale), rows.start,
                                  causal)
         dv[heads, :keys] += np.matmul(weights.mT, g[at])
         dq[at] = np.matmul(slopes, k[heads, :keys])
@@ -360,5 +360,5 @@ def _(g, index, *, shape, axis):
     if not (_serves(g) and axis == 0):
         return NotImplemented
     table, flat = np.zeros((shape[0], math.prod(shape[1:])), g.dtype), np.asarray(index).reshape(-1).astype(np.int64)
-    loops().add_rows(_plain(g).reshape(flat.size, -1), flat % shape[0], table)
+    loops().add_rows(plain(g).reshape(flat.size, -1), flat % shape[0], table)
     return table.reshape(shape)
