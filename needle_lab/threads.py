@@ -91,7 +91,7 @@ def parallel(function: Callable[[Any], Any], items: Sequence, most: int | None =
                 results[i] = function(items[i])
         finally:
             _worker.inside = False
-    with _one_blas_thread():
+    with one_blas_thread():
         others = [_pool().submit(work) for _ in range(threads - 1)]
         try:
             work()
@@ -111,8 +111,14 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """BLAS at one thread while any call of `parallel` is at work, at its former number afterwards."""
+def one_blas_thread() -> Iterator[None]:
+    """BLAS at one thread while any call of `parallel` is at work, at its former number afterwards.
+
+    Also for a product just before `parallel`: BLAS's own threads go on spinning for a while and would be in the way.
+    """
+    if _state.threads == 1:
+        yield
+        return
     blas = _blas()
     with _state.lock:
         if _state.busy == 0:

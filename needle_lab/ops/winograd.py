@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend.fast import compilable
-from ..threads import parallel
+from ..threads import one_blas_thread, parallel
 from .scratch import scratch
 from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, shares
 from .windows import Geometry
@@ -154,12 +154,14 @@ class Winograd(Strategy):
     def prepare(self, weight):
         outputs, channels = weight.shape[:2]
         flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        return (self.kernel @ flat.T).reshape(-1, outputs, channels)
+        with one_blas_thread():
+            return (self.kernel @ flat.T).reshape(-1, outputs, channels)
 
     def prepare_input(self, weight):
         outputs, channels = weight.shape[:2]
         flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        return (self.flipped.kernel[:, ::-1] @ flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
+        with one_blas_thread():
+            return (self.flipped.kernel[:, ::-1] @ flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
 
     @cached_property
     def flipped(self) -> Winograd:
