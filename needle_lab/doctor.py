@@ -105,13 +105,13 @@ def _first_call() -> str:
 def _kept_loops(room: Path) -> tuple[int, int]:
     """(loops with a compiled form on disk that is newer than the source, all loops)."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
+    places = [Path(chosen)] if chosen else [room / "__pycache__", Path.home() / ".cache" / "numba"]
     names, kept = [], 0
     for source in sorted(room.glob("*.py")):
         written = source.stat().st_mtime
         for name in re.findall(r"^@loop\ndef (\w+)", source.read_text(encoding="utf-8"), re.MULTILINE):
             names.append(name)
-            forms = Path(chosen).rglob(f"{source.stem}.{name}-*.nbi") if chosen else \
-                (room / "__pycache__").glob(f"{source.stem}.{name}-*.nbi")
+            forms = [form for place in places for form in place.rglob(f"{source.stem}.{name}-*.nbi")]
             kept += any(form.stat().st_mtime >= written for form in forms)
     return kept, len(names)
 

@@ -1,4 +1,7 @@
-"""Attaches the compiled loops to the strategies of a convolution: Winograd's transforms, depthwise."""
+"""Attaches the compiled loops to the strategies of a convolution: Winograd's transforms, and depthwise.
+
+Measured, and left to numpy: im2col's columns (numpy copies runs faster), the kernels' transform (bound by what it writes).
+"""
 
 from __future__ import annotations
 
