@@ -14,7 +14,7 @@ import needle_lab as ndl
 from needle_lab import optim
 from needle_lab.backend.fast import compilable
 from needle_lab.backend.fast.kernels import LEAST
-from needle_lab.errors import MissingExtraError
+from needle_lab.errors import MissingExtraError, ShapeError
 from needle_lab.graph import OPS
 from needle_lab.ops.convolve import choose
 
@@ -194,6 +194,17 @@ def test_second_derivatives_take_the_rules(name):
             slope, = ndl.grad((y * y).sum(), [x], create_graph=True)
             return ndl.grad((slope * slope).sum(), [x])[0].numpy() if slope.requires_grad else slope.numpy()
     assert_close(twice(True), twice(False), 1e-5)
+
+
+@pytest.mark.parametrize("name, inputs, attrs", [
+    ("layer_norm", (N(100, 100), N(99)), dict(axes=1, eps=1e-5)), ("batch_norm", (N(10, 10, 100), N(9)), dict(eps=1e-5)),
+    ("apply_batch_norm", (N(10, 10, 100), N(9), N(9) ** 2), dict(eps=1e-5)),
+    ("lstm_sequence", (N(7, 5, 255), N(256, 64), N(5, 64), N(5, 64)), {}),
+    ("gru_sequence", (N(7, 9, 143), N(144, 48), N(9, 48)), {})])
+def test_shapes_that_do_not_fit_are_errors_as_without(name, inputs, attrs):
+    """A compiled loop would read what lies behind an array."""
+    with pytest.raises(ShapeError):
+        OPS[name](*tensors(inputs), **attrs)
 
 
 def test_without_fast_numpy_computes_the_same_bits():

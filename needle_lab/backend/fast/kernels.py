@@ -160,6 +160,11 @@ def _(_needs, g, y, x, target, *, reduction):
 # --- normalisation ----------------------------------------------------------------------------------------------------
 
 
+def _fit(n: int, *vectors) -> bool:
+    """Whether each vector has n values, or is absent: a compiled loop does not look where it reads."""
+    return all(v is None or v.size == n for v in vectors)
+
+
 def _or(vector, value: float, n: int) -> np.ndarray:
     """The vector, or a constant one where it is absent."""
     return np.full(n, value, np.float32) if vector is None else plain(vector).reshape(-1)
@@ -171,6 +176,8 @@ def _(x, weight=None, bias=None, *, axes, eps):
         return NotImplemented
     rows = _rows_of(plain(x), axes)
     n, width = rows.shape
+    if not _fit(width, weight, bias):
+        return NotImplemented
     weight, bias = _or(weight, 1, width), _or(bias, 0, width)
     y, mean, inverse = np.empty_like(rows), np.empty(n, x.dtype), np.empty(n, x.dtype)
     share(n, x.size, lambda start, stop: loops().layer_norm(rows, weight, bias, np.float32(eps), y, mean, inverse,
@@ -212,7 +219,7 @@ def _(x, weight=None, bias=None, *, eps):
     if not _serves(x, weight, bias):
         return NotImplemented
     channels, shape = _maps(x)
-    if shape[2] < LEAST_PLACES:
+    if shape[2] < LEAST_PLACES or not _fit(shape[1], weight, bias):
         return NotImplemented
     rows = plain(channels.rows(x)).reshape(shape)
     weight, bias = _or(weight, 1, shape[1]), _or(bias, 0, shape[1])
@@ -243,7 +250,7 @@ def _(x, mean, var, weight=None, bias=None, *, eps):
     if not _serves(x, mean, var, weight, bias):
         return NotImplemented
     channels, shape = _maps(x)
-    if shape[2] < LEAST_PLACES:
+    if shape[2] < LEAST_PLACES or not _fit(shape[1], mean, var, weight, bias):
         return NotImplemented
     scale = 1 / np.sqrt(var + np.float32(eps))
     scale = plain(scale if weight is None else scale * weight)
@@ -258,7 +265,7 @@ def _(x, mean, var, weight=None, bias=None, *, eps):
 
 @kernel(lstm_sequence, "fast")
 def _(x_part, weight_hh, h, c, *, reverse=False):
-    if not _serves(x_part, weight_hh, h, c):
+    if not _serves(x_part, weight_hh, h, c) or x_part.shape[1:] != (len(h), 4 * h.shape[1]) or c.shape != h.shape:
         return NotImplemented
     x, h, last, cell = plain(x_part), plain(h), plain(c), loops().lstm_cell
     outputs, cells, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
@@ -289,7 +296,8 @@ def _(needs, g, y, x_part, weight_hh, h, c, *, reverse=False):
 
 @kernel(gru_sequence, "fast")
 def _(x_part, weight_hh, h, bias_hh=None, *, reverse=False):
-    if not _serves(x_part, weight_hh, h, bias_hh):
+    if (not _serves(x_part, weight_hh, h, bias_hh) or x_part.shape[1:] != (len(h), 3 * h.shape[1])
+            or not _fit(x_part.shape[2], bias_hh)):
         return NotImplemented
     x, h, bias, cell = plain(x_part), plain(h), _or(bias_hh, 0, x_part.shape[2]), loops().gru_cell
     outputs, inner, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
@@ -357,8 +365,9 @@ def _(_needs, g, y, query, key, value, *, scale, causal):
 
 @kernel(ops.index_select_grad, "fast")
 def _(g, index, *, shape, axis):
-    if not (_serves(g) and axis == 0):
+    flat, width = np.asarray(index).reshape(-1).astype(np.int64), math.prod(shape[1:])
+    if not (_serves(g) and axis == 0 and shape[0] and g.size == flat.size * width):
         return NotImplemented
-    table, flat = np.zeros((shape[0], math.prod(shape[1:])), g.dtype), np.asarray(index).reshape(-1).astype(np.int64)
-    loops().add_rows(plain(g).reshape(flat.size, -1), flat % shape[0], table)
+    table = np.zeros((shape[0], width), g.dtype)
+    loops().add_rows(plain(g).reshape(flat.size, width), flat % shape[0], table)
     return table.reshape(shape)

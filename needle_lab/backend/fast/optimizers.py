@@ -10,9 +10,10 @@ from ... import optim
 from .kernels import LEAST, loops
 
 
-def _serves(*arrays) -> bool:
-    return all(isinstance(a, np.ndarray) and a.size >= LEAST and a.dtype == np.float32 and a.flags.writeable
-               and a.flags.c_contiguous for a in arrays)
+def _serves(p: np.ndarray, *others) -> bool:
+    return isinstance(p, np.ndarray) and p.size >= LEAST and all(
+        isinstance(a, np.ndarray) and a.shape == p.shape and a.dtype == np.float32 and a.flags.c_contiguous
+        and a.flags.writeable for a in (p, *others))
 
 
 def _flat(arrays) -> list[np.ndarray]:
