@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from needle_lab.plots import show_benchmarks
+
 LIBRARIES = ("numpy", "torch", "numba", "onnx", "onnxruntime", "tinygrad")
 
 
@@ -61,7 +63,7 @@ def seconds(value: float) -> str:
 
 
 def write(run: dict[str, Any], folder: Path) -> list[Path]:
-    """results.json, results.md and, where matplotlib is installed, ratios.png."""
+    """results.json, results.md and ratios.png."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(markdown(run), encoding="utf-8")
@@ -69,27 +71,9 @@ def write(run: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def plot(run: dict[str, Any], path: Path) -> Path:
-    """Bars of ours / PyTorch for each workload and thread count; the line at 1 is PyTorch, the ticks are the aims."""
+    """The picture of the table."""
     import matplotlib
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    rows = run["rows"][::-1]
-    figure, axes = plt.subplots(figsize=(9, 0.55 * len(rows) + 1.6))
-    for k, (kind, label, color) in enumerate((("fast", "with [fast]", "#009E73"), ("numpy", "numpy", "#0072B2"))):
-        places = [i + (k - 0.5) * 0.36 for i, row in enumerate(rows) if kind in row["contenders"]]
-        entries = [row["contenders"][kind]["ratio"] for row in rows if kind in row["contenders"]]
-        if entries:
-            axes.barh(places, [e[0] for e in entries], 0.34, label=label, color=color,
-                      xerr=[[e[0] - e[1] for e in entries], [e[2] - e[0] for e in entries]])
-    for i, row in enumerate(rows):
-        if row["aim"][0] is not None:
-            axes.plot([row["aim"][0]] * 2, [i - 0.38, i + 0.38], color="black", linewidth=1.5,
-                      label="aim (numpy)" if i == 0 else None)
-    axes.axvline(1, color="gray", linestyle="--", linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{row['title']}  [{row['threads']} thr.]" for row in rows], fontsize=8)
-    axes.set_xlabel("time / PyTorch's time (left of the dashed line is faster)")
-    axes.legend(loc="lower right", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    axes = show_benchmarks(run)
+    axes.figure.savefig(path, dpi=120)
     return path

@@ -217,8 +217,8 @@ OURS = {"numpy": "needle_lab", "fast": "needle_lab with [fast]", "plan": "needle
 def show_benchmarks(run: Mapping[str, Any], ax: Any = None) -> Any:
     """What `make bench` left in results.json: time over PyTorch's for each workload and number of threads.
 
-    A dot is a median, its line goes from quartile to quartile; left of the dashed line is faster than PyTorch. The scale
-    is logarithmic: half and twice are equally far from 1.
+    A dot is a median, its line goes from quartile to quartile; left of the dashed line is faster than PyTorch. A black
+    stroke is what plain numpy aims at. The scale is logarithmic: half and twice are equally far from 1.
     """
     rows = [row for row in run["rows"] if len(row["contenders"]) > 1]
     if not rows:
@@ -235,6 +235,10 @@ def show_benchmarks(run: Mapping[str, Any], ax: Any = None) -> Any:
         ax.hlines(heights, ratios[:, 1], ratios[:, 2], color=colour, lw=1.5)
         ax.plot(ratios[:, 0], heights, MARKERS[k % len(MARKERS)], ms=6, color=colour, label=label, markeredgecolor="black",
                 markeredgewidth=0.4)
+    aims = [(row["aim"][0], i) for i, row in enumerate(rows) if row.get("aim") and row["aim"][0] is not None]
+    if aims:
+        ax.vlines([a for a, _ in aims], [i - 0.36 for _, i in aims], [i + 0.36 for _, i in aims], color="black", lw=1.2,
+                  label="aim for numpy")
     ax.axvline(1, color="#777777", lw=1, ls="--")
     titles = [f"{row['title'].partition(':')[0]}, {row['threads']} thread{'s' * (row['threads'] > 1)}" for row in rows]
     ax.set(xscale="log", xlabel="time / PyTorch's time", yticks=range(len(rows)), ylim=(len(rows) - 0.4, -0.6))
