@@ -46,7 +46,7 @@ from .random import (
     uniform,
 )
 from .tensor import Tensor
-from .threads import get_num_threads, set_num_threads
+from .threads import get_num_threads, set_blas_threads, set_num_threads
 
 if TYPE_CHECKING:
     from . import analysis, backend, data, grading, models, onnx, plots, serialize, training, widgets

@@ -26,6 +26,7 @@ from .backend.device import Device, cpu, host_fallback, to_device
 from .backend.fast import use_fast
 from .dtypes import float32, float64, is_floating, promote
 from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
+from .threads import elementwise
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
 
@@ -176,7 +177,7 @@ class Op:
             if self.promote and not (alike and (dtype is float32 or dtype is float64)):
                 arrays, rounded = promote(arrays, self.promote, self.index_inputs, device.backend == "numpy")
             if device.backend == "numpy" and not (use_fast.enabled and "fast" in self.kernels):
-                result = self.forward(*arrays, **attrs)
+                result = elementwise(self.forward, *arrays, **attrs) if self.elementwise else self.forward(*arrays, **attrs)
             else:
                 result = self._run(device, arrays, attrs)
         except NeedleError:
@@ -214,7 +215,9 @@ class Op:
         """The device's kernel; without one (or where it declines) the forward: on the host, which is reported."""
         if device.backend == "numpy":
             result = self.kernels["fast"](*arrays, **attrs)
-            return self.forward(*arrays, **attrs) if result is NotImplemented else result
+            if result is not NotImplemented:
+                return result
+            return elementwise(self.forward, *arrays, **attrs) if self.elementwise else self.forward(*arrays, **attrs)
         kernel = self.kernels.get(device.backend)
         result = kernel(*arrays, **attrs) if kernel else NotImplemented
         return host_fallback(self.name, self._on_host, device, arrays, attrs) if result is NotImplemented else result

@@ -22,6 +22,7 @@ from .dtypes import float32, float64
 from .errors import ArgumentError, StateKeyError
 from .graph import no_grad
 from .tensor import Tensor
+from .threads import parallel, shares
 
 BLOCK = 1 << 14              # values that are updated at a time: with all moments within the second-level cache
 
@@ -92,8 +93,11 @@ class Optimizer:
             self._update(*arrays, step=state["step"], group=group)
         else:
             flat = [x.reshape(-1) for x in arrays]
-            for start in range(0, arrays[0].size, BLOCK):
-                self._update(*[x[start:start + BLOCK] for x in flat], step=state["step"], group=group)
+
+            def some(at: slice) -> None:
+                for start in range(at.start, at.stop, BLOCK):
+                    self._update(*[x[start:min(start + BLOCK, at.stop)] for x in flat], step=state["step"], group=group)
+            parallel(some, shares(arrays[0].size, arrays[0].size))
         p._version[0] += 1
 
     def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
-"""How many threads a computation may use, and how work is split over them.
+"""How many threads a computation may use, and how work is shared among them.
 
-numpy's functions run outside Python's lock, so Python threads that call them run at the same time. A convolution is split
-over samples or rows, one part a thread, while BLAS (numpy's matrix products) is held at one thread: two such threads are
-faster than one with a BLAS of two, which waits for itself after every product. A single product is left to BLAS.
+numpy's functions run outside Python's lock, so Python threads that call them run at the same time. Work is split over
+samples, rows or blocks of values, one part after another for each thread. BLAS, which computes numpy's matrix products,
+has threads of its own, and after a product they go on spinning for a while on the cores that we want; so needle_lab sets
+numpy's BLAS to one thread for the whole process when it is imported, and shares large products among its own threads.
+`set_blas_threads` changes that.
 
 The parts of a result do not depend on one another, but a product of another size may be summed in another order: results
 with different numbers of threads agree to rounding, and with the same number they are equal bit by bit.
@@ -14,9 +16,10 @@ import contextlib
 import ctypes
 import functools
 import itertools
+import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,11 +44,10 @@ def _usable_cores() -> int:
 
 
 class _State:
-    """What all threads share.  threads: how many may work; busy: calls of `parallel` that hold BLAS at one thread."""
+    """What all threads share: how many may work, and the pool that they come from."""
 
     def __init__(self, threads: int):
-        self.threads, self.busy, self.blas_threads = threads, 0, 1
-        self.lock, self.pool = threading.Lock(), None
+        self.threads, self.lock, self.pool = threads, threading.Lock(), None
 
 
 _state: Any = _State(_usable_cores())
@@ -58,19 +60,27 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use up to n threads for a computation, here and in BLAS.  torch.set_num_threads.
+    """Use up to n threads for a computation.  torch.set_num_threads.
 
     Without it: OMP_NUM_THREADS, or else one thread for each core that the process may use.
     """
-    if not isinstance(n, int) or n < 1:
-        raise ArgumentError(f"set_num_threads: a whole number of at least 1 is needed, got {n!r}")
+    _check_threads("set_num_threads", n)
     with _state.lock:
-        _state.threads = _state.blas_threads = n
-        if not _state.busy:
-            _blas().put(n)
+        _state.threads = n
         pool, _state.pool = _state.pool, None
     if pool is not None:
         pool.shutdown(wait=False)
+
+
+def set_blas_threads(n: int) -> None:
+    """Let a matrix product of numpy use n threads of its own: 1 within needle_lab, unless this is called."""
+    _check_threads("set_blas_threads", n)
+    _blas().put(n)
+
+
+def _check_threads(name: str, n: int) -> None:
+    if not isinstance(n, int) or n < 1:
+        raise ArgumentError(f"{name}: a whole number of at least 1 is needed, got {n!r}")
 
 
 def parallel(function: Callable[[Any], Any], items: Sequence, most: int | None = None) -> list:
@@ -79,7 +89,7 @@ def parallel(function: Callable[[Any], Any], items: Sequence, most: int | None =
     A part that calls `parallel` itself runs its own parts one after another. An error of a part is raised here.
     """
     threads = min(_state.threads, len(items), len(items) if most is None else most)
-    if threads < 2 or getattr(_worker, "inside", False) or not _blas().known:
+    if threads < 2 or getattr(_worker, "inside", False):
         return [function(item) for item in items]
     results: list[Any] = [None] * len(items)
     turn = itertools.count()                             # next() is atomic: each number is given to one thread
@@ -91,16 +101,69 @@ def parallel(function: Callable[[Any], Any], items: Sequence, most: int | None =
                 results[i] = function(items[i])
         finally:
             _worker.inside = False
-    with one_blas_thread():
-        others = [_pool().submit(work) for _ in range(threads - 1)]
-        try:
-            work()
-        finally:
-            for other in others:
-                other.exception()                        # all parts have ended, also after an error
+    others = [_pool().submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        for other in others:
+            other.exception()                            # all parts have ended, also after an error
     for other in others:
         other.result()
     return results
+
+
+# To wake a thread takes 50 us. Worth it are (measured):
+PRODUCTS = 1 << 24           # multiplications in a matrix product
+VALUES = 1 << 20             # values of which each takes a few operations
+PART = 1 << 18               # values of an elementwise formula in one turn of a thread
+
+
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """np.matmul; a large product is shared among the threads, by rows, by columns, or by the first of leading axes."""
+    if (_state.threads == 1 or min(a.ndim, b.ndim) < 2 or a.size * b.shape[-1] < PRODUCTS or a.dtype != b.dtype
+            or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2] or getattr(_worker, "inside", False)):
+        return np.matmul(a, b, out=out)
+    y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype) if out is None else out
+    if math.prod(a.shape[:-2]) > 1:
+        parallel(lambda at: np.matmul(a[at], b[at], out=y[at]), shares(len(a)))
+    elif a.shape[-2] >= b.shape[-1]:
+        parallel(lambda at: np.matmul(a[..., at, :], b, out=y[..., at, :]), shares(a.shape[-2]))
+    else:
+        parallel(lambda at: np.matmul(a, b[..., at], out=y[..., at]), shares(b.shape[-1]))
+    return y
+
+
+def elementwise(function: Callable, *arrays, **attrs) -> Any:
+    """function(*arrays, **attrs), which has one value for each place: large arrays are shared among the threads.
+
+    A part's result is moved while it is in the cache. Arrays of different shapes or memory orders go in one piece.
+    """
+    large = [a for a in arrays if isinstance(a, np.ndarray) and a.ndim]
+    if _state.threads == 1 or not large or large[0].size < VALUES or getattr(_worker, "inside", False):
+        return function(*arrays, **attrs)
+    first = large[0]
+    order = sorted(range(first.ndim), key=lambda i: -first.strides[i])           # the axes, the fastest in memory last
+    if (not first.transpose(order).flags.c_contiguous
+            or any(a.shape != first.shape or a.strides != first.strides for a in large)):
+        return function(*arrays, **attrs)
+    flat = [a.transpose(order).reshape(-1) if isinstance(a, np.ndarray) and a.ndim else a for a in arrays]
+
+    def part(start: int) -> np.ndarray:
+        return function(*[a[start:start + PART] if isinstance(a, np.ndarray) and a.ndim else a for a in flat], **attrs)
+    begin = part(0)
+    y = np.empty(first.size, begin.dtype)
+    y[:PART] = begin
+
+    def write(start: int) -> None:
+        y[start:start + PART] = part(start)
+    parallel(write, range(PART, first.size, PART))
+    return y.reshape([first.shape[i] for i in order]).transpose(np.argsort(order))
+
+
+def shares(n: int, values: int = VALUES) -> list[slice]:
+    """0..n-1 as one slice for each thread, or as one slice where so few values are not worth it."""
+    count = max(1, min(_state.threads, n)) if values >= VALUES else 1
+    return [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 
 def _pool() -> ThreadPoolExecutor:
@@ -110,36 +173,11 @@ def _pool() -> ThreadPoolExecutor:
         return _state.pool
 
 
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """BLAS at one thread while any call of `parallel` is at work, at its former number afterwards.
-
-    Also for a product just before `parallel`: BLAS's own threads go on spinning for a while and would be in the way.
-    """
-    if _state.threads == 1:
-        yield
-        return
-    blas = _blas()
-    with _state.lock:
-        if _state.busy == 0:
-            _state.blas_threads = blas.get()
-            blas.put(1)
-        _state.busy += 1
-    try:
-        yield
-    finally:
-        with _state.lock:
-            _state.busy -= 1
-            if _state.busy == 0:
-                blas.put(_state.blas_threads)
-
-
 class _Blas(NamedTuple):
-    """The functions that read and set the number of threads of numpy's BLAS; known: whether it has any that we know."""
+    """The functions that read and set the number of threads of numpy's BLAS; they do nothing where it has none we know."""
 
     get: Callable[[], int]
     put: Callable[[int], None]
-    known: bool
 
 
 _BLAS_NAMES = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
@@ -158,8 +196,8 @@ def _blas() -> _Blas:
                 get, put = getattr(library, getter, None), getattr(library, setter, None)
                 if get is not None and put is not None:
                     put.argtypes, put.restype, get.restype = [ctypes.c_int], None, ctypes.c_int
-                    return _Blas(get, put, True)
-    return _Blas(lambda: 1, lambda n: None, False)
+                    return _Blas(get, put)
+    return _Blas(lambda: 1, lambda n: None)
 
 
 def _after_fork() -> None:
@@ -168,5 +206,7 @@ def _after_fork() -> None:
     _state, _worker = _State(_state.threads), threading.local()
 
 
+if _state.threads > 1:
+    set_blas_threads(1)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

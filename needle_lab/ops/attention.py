@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..graph import backward_kernel, by_parts, is_tracing, op
+from ..threads import parallel, shares
 from .dropout import dropout
 from .elementwise import where
 from .reduce import logsumexp
@@ -29,6 +30,11 @@ def _blocks(heads: int, queries: int, keys: int, causal: bool):
         for row in range(0, queries, rows):
             end = min(row + rows, queries)
             yield slice(head, head + together), slice(row, end), min(end, keys) if causal else keys
+
+
+def _work(q, k) -> int:
+    """Weights of all heads, each of which takes some operations."""
+    return len(q) * q.shape[1] * k.shape[1] * 4
 
 
 def _flat(x):
@@ -58,7 +64,8 @@ def attention(query, key, value, *, scale, causal):
                          "lengths, and key and value the same number of rows")
     q, k, v = map(_flat, (query, key, value))
     y, total = np.empty((*q.shape[:2], v.shape[2]), q.dtype), np.empty(q.shape[:2], q.dtype)
-    for heads, rows, keys in _blocks(len(q), q.shape[1], k.shape[1], causal):
+
+    def block(heads, rows, keys):
         at = heads, rows
         weights = _scores(q, k, at, keys, scale, causal)
         top = weights.max(axis=2, keepdims=True, initial=-np.inf)
@@ -67,6 +74,8 @@ def attention(query, key, value, *, scale, causal):
         sums = weights.sum(axis=2, keepdims=True)
         y[at] = np.matmul(weights, v[heads, :keys]) / sums
         total[at] = (np.log(sums) + top)[:, :, 0]
+    blocks = list(_blocks(len(q), q.shape[1], k.shape[1], causal))
+    parallel(lambda at: [block(*b) for b in blocks[at]], shares(len(blocks), _work(q, k)))
     return y.reshape(*query.shape[:-1], value.shape[-1]), total.reshape(query.shape[:-1])
 
 
@@ -86,7 +95,11 @@ def _(_needs, g, y, query, key, value, *, scale, causal):
     q, k, v, g, y = map(_flat, (query, key, value, g, y))
     total = total.reshape(q.shape[:2])
     dq, dk, dv = np.empty_like(q), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
-    for heads, rows, keys in _blocks(len(q), q.shape[1], k.shape[1], causal):
+    by_heads: dict[int, list] = {}                           # blocks of the same heads add to the same keys and values
+    for at in _blocks(len(q), q.shape[1], k.shape[1], causal):
+        by_heads.setdefault(at[0].start, []).append(at)
+
+    def block(heads, rows, keys):
         at = heads, rows
         weights = _scores(q, k, at, keys, scale, causal)
         weights -= total[at][:, :, None]
@@ -98,6 +111,8 @@ def _(_needs, g, y, query, key, value, *, scale, causal):
         slope *= q.dtype.type(scale)
         dq[at] = np.matmul(slope, k[heads, :keys])
         dk[heads, :keys] += np.matmul(slope.mT, q[at])
+    groups = list(by_heads.values())
+    parallel(lambda at: [block(*b) for some in groups[at] for b in some], shares(len(groups), _work(q, k)))
     return dq.reshape(query.shape), dk.reshape(key.shape), dv.reshape(value.shape)
 
 

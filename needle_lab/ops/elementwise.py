@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from ..graph import backward_kernel, op
+from ..threads import elementwise as shared
 from .special import erf as _erf
 
 elementwise = functools.partial(op, elementwise=True)                      # +, *: integers stay integers
@@ -247,7 +248,7 @@ def relu(x):
 
 @backward_kernel(relu)
 def _(_needs, g, y, _x):
-    return g * (y > 0)
+    return shared(lambda g, y: g * (y > 0), g, y)
 
 
 @real(vjp=lambda g, y, _x: g * y * (1.0 - y), onnx="Sigmoid")
@@ -337,6 +338,10 @@ def _(g, _y, x):
 
 @backward_kernel(gelu_tanh)
 def _(_needs, g, _y, x):
+    return shared(_gelu_tanh_gradient, g, x)
+
+
+def _gelu_tanh_gradient(g, x):
     t = np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
     slope = x * x
     slope *= 3 * 0.044715

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import backward_kernel, op
+from ..threads import matmul as product
 from .elementwise import clip
 from .reduce import norm
 from .reduce import sum as sum_
@@ -15,7 +16,7 @@ from .shape import diagonal, permute, unsqueeze
 @op(onnx="MatMul")
 def matmul(a, b):
     """Matrix product over the last two axes, leading axes broadcast; vectors as in NumPy.  numpy.matmul."""
-    return np.matmul(a, b)
+    return product(a, b)
 
 
 @matmul.gradient
@@ -37,7 +38,7 @@ def linear(x, weight, bias=None):
     """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
     if not x.ndim or x.shape[-1] != weight.shape[-1]:
         raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
-    y = x @ weight.T if x.ndim < 3 else (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], weight.shape[0])
+    y = product(x.reshape(-1, x.shape[-1]), weight.T).reshape(*x.shape[:-1], weight.shape[0])
     if bias is not None:
         y += bias
     return y
@@ -53,8 +54,8 @@ def _(g, _y, x, weight, bias=None):
 @backward_kernel(linear)
 def _(needs, g, _y, x, weight, bias=None):
     g, flat = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-    return ((g @ weight).reshape(x.shape) if needs[0] else None,
-            g.T @ flat if needs[1] else None,
+    return (product(g, weight).reshape(x.shape) if needs[0] else None,
+            product(g.T, flat) if needs[1] else None,
             np.ones(len(g), g.dtype) @ g if len(needs) > 2 and needs[2] else None)
 
 

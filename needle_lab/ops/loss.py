@@ -4,6 +4,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import backward_kernel, op
+from ..threads import parallel, shares
 from .elementwise import abs, clip, exp, log, maximum, relu, softplus, where
 from .reduce import mean
 from .reduce import sum as sum_
@@ -79,12 +80,17 @@ def class_losses(x, target, *, reduction):
 
     x (N, C, *size) of logits, target (N, *size) of classes 0..C-1. Softmax and its logarithm are never written down.
     """
-    top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
-    total = np.log(np.add.reduce(np.exp(x - top), axis=1)) + top[:, 0]
+    total = np.concatenate(parallel(lambda at: _log_sums(x[at]), shares(len(x), x.size)))
     losses = total - x[_at_classes(target)]
     if reduction != "none":
         losses = np.add.reduce(losses, axis=None) / losses.dtype.type(losses.size if reduction == "mean" else 1)
     return losses, total
+
+
+def _log_sums(x):
+    """Logarithm of the sum of exp(x) over the classes, axis 1."""
+    top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
+    return np.log(np.add.reduce(np.exp(x - top), axis=1)) + top[:, 0]
 
 
 def _at_classes(target):
@@ -115,8 +121,12 @@ def _(_needs, g, y, x, target, *, reduction):
     if g is None or gtotal is not None:
         return NotImplemented
     g = g / g.dtype.type(target.size) if reduction == "mean" else g
-    dx = np.exp(x - total[:, None])
-    dx *= g[:, None] if reduction == "none" else g
+    dx = np.empty_like(x)
+
+    def some(at):
+        np.exp(np.subtract(x[at], total[at, None], out=dx[at]), out=dx[at])
+        dx[at] *= g[at, None] if reduction == "none" else g
+    parallel(some, shares(len(x), x.size))
     dx[_at_classes(target)] -= g                    # each place has one class: none is met twice
     return dx, None
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import backward_kernel, op
+from ..threads import parallel, shares
 from .elementwise import rsqrt
 from .reduce import mean
 from .reduce import sum as sum_
@@ -66,6 +67,11 @@ def _blocks(rows):
     return [slice(i, i + step) for i in range(0, len(rows), step)]
 
 
+def _each_block(function, rows) -> None:
+    blocks = _blocks(rows)
+    parallel(lambda at: [function(block) for block in blocks[at]], shares(len(blocks), rows.size))
+
+
 class _Channels:
     """x (N, C, *size) as a matrix with long rows, so that every step over it is one long loop, however small the maps.
 
@@ -106,22 +112,29 @@ class _Channels:
             return rows @ np.ones(rows.shape[1], rows.dtype)
         return (np.ones(len(rows), rows.dtype) @ rows).reshape(self.shape[1], -1).sum(axis=1)
 
-    def sum_of_products(self, pairs, dtype):
-        """(C): for blocks (slice, a, b) of two matrices, the sum of a * b in each channel."""
-        total = np.zeros(self.shape[1] if self.by_channel else self.shape[1] * self.places, dtype)
-        for block, a, b in pairs:
-            if self.by_channel:
-                total[block] = np.einsum("nk,nk->n", a, b)
-            else:
-                total += np.einsum("nk,nk->k", a, b)
+    def sum_of_products(self, pair, rows):
+        """(C): the sum of a * b in each channel, `pair` giving both for a block of rows."""
+        blocks = _blocks(rows)
+
+        def some(at):
+            total = np.zeros(self.shape[1] if self.by_channel else rows.shape[1], rows.dtype)
+            for block in blocks[at]:
+                if self.by_channel:
+                    total[block] = np.einsum("nk,nk->n", *pair(block))
+                else:
+                    total += np.einsum("nk,nk->k", *pair(block))
+            return total
+        total = sum(parallel(some, shares(len(blocks), rows.size)))
         return total if self.by_channel else total.reshape(self.shape[1], -1).sum(axis=1)
 
     def scaled(self, rows, scale, shift):
         """rows * scale + shift by channel, as (N, C, *size)."""
         scale, shift, y = self.along(scale), self.along(shift), np.empty_like(rows)
-        for block in _blocks(rows):
+
+        def block_scaled(block):
             np.multiply(rows[block], self.part(scale, block), out=y[block])
             y[block] += self.part(shift, block)
+        _each_block(block_scaled, rows)
         return self.back(y)
 
 # --- batch norm with the statistics of the batch -----------------------------------------------------------------------
@@ -138,11 +151,9 @@ def batch_norm_(x, weight=None, bias=None, *, eps):
     mean = channels.sum(rows) / count
     center = channels.along(mean)
 
-    def squares():
-        for block in _blocks(rows):
-            centered = rows[block] - channels.part(center, block)
-            yield block, centered, centered
-    var = channels.sum_of_products(squares(), x.dtype) / count
+    def centered_twice(block):
+        return (rows[block] - channels.part(center, block),) * 2
+    var = channels.sum_of_products(centered_twice, rows) / count
     scale = _inverse(var, eps) if weight is None else _inverse(var, eps) * weight
     return channels.scaled(rows, scale, -mean * scale if bias is None else bias - mean * scale), mean, var
 
@@ -182,19 +193,22 @@ def _(needs, g, y, x, weight=None, bias=None, *, eps):
     channels = _Channels(x)
     rows, g = channels.rows(x), channels.rows(gy)
     count, inverse, center = x.dtype.type(x.shape[0] * channels.places), _inverse(var, eps), channels.along(mu)
-    products = ((block, rows[block] - channels.part(center, block), g[block]) for block in _blocks(rows))
-    total, along = channels.sum(g), channels.sum_of_products(products, x.dtype) * inverse
+    def centered_and_gradient(block):
+        return rows[block] - channels.part(center, block), g[block]
+    total, along = channels.sum(g), channels.sum_of_products(centered_and_gradient, rows) * inverse
     if not needs[0]:
         return None, along, total
     scale = inverse if weight is None else inverse * weight
     slope = -scale * along * inverse / count                     # dx = scale * g + slope * (x - mean) - scale * mean(g)
     offset = channels.along(-scale * total / count - slope * mu)
     scale, slope, dx = channels.along(scale), channels.along(slope), np.empty_like(rows)
-    for block in _blocks(rows):
+
+    def to_x(block):
         part = dx[block]
         np.multiply(rows[block], channels.part(slope, block), out=part)
         part += g[block] * channels.part(scale, block)
         part += channels.part(offset, block)
+    _each_block(to_x, rows)
     return channels.back(dx), along, total
 
 # --- layer norm ---------------------------------------------------------------------------------------------------------
@@ -209,7 +223,8 @@ def layer_norm_(x, weight=None, bias=None, *, axes, eps):
     shape, rows = x.shape[:x.ndim - axes] + (1,) * axes, _rows_of(x, axes)
     mean, inverse, y = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype), np.empty_like(rows)
     ones = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), x.dtype)
-    for block in _blocks(rows):
+
+    def standardized(block):
         mean[block] = rows[block] @ ones
         part = np.subtract(rows[block], mean[block, None], out=y[block])
         inverse[block] = 1 / np.sqrt((part * part) @ ones + x.dtype.type(eps))
@@ -218,6 +233,7 @@ def layer_norm_(x, weight=None, bias=None, *, axes, eps):
             part *= weight.reshape(-1)
         if bias is not None:
             part += bias.reshape(-1)
+    _each_block(standardized, rows)
     return y.reshape(x.shape), mean.reshape(shape), inverse.reshape(shape)
 
 
@@ -255,20 +271,24 @@ def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
     if gmean is not None or ginverse is not None or not x.size:
         return NotImplemented
     rows, g, mu, inverse = _rows_of(x, axes), _rows_of(gy, axes), mu.reshape(-1, 1), inverse.reshape(-1, 1)
-    ones, dx = np.full(rows.shape[1], 1 / rows.shape[1], x.dtype), np.empty_like(rows)
-    dweight, dbias = np.zeros(rows.shape[1], x.dtype), np.ones(len(g), x.dtype) @ g
-    for block in _blocks(rows):
-        part = np.subtract(rows[block], mu[block], out=dx[block])      # the standardized values
-        part *= inverse[block]
-        scaled = g[block]
-        if weight is not None:
-            dweight += np.einsum("nk,nk->k", scaled, part)
-            scaled = scaled * weight.reshape(-1)
-        along = np.einsum("nk,nk->n", scaled, part) * ones[0]
-        part *= -along[:, None]
-        part += scaled
-        part -= (scaled @ ones)[:, None]
-        part *= inverse[block]
+    ones, dx, blocks = np.full(rows.shape[1], 1 / rows.shape[1], x.dtype), np.empty_like(rows), _blocks(rows)
+
+    def some(at):
+        dweight = np.zeros(rows.shape[1], x.dtype)
+        for block in blocks[at]:
+            part = np.subtract(rows[block], mu[block], out=dx[block])      # the standardized values
+            part *= inverse[block]
+            scaled = g[block]
+            if weight is not None:
+                dweight += np.einsum("nk,nk->k", scaled, part)
+                scaled = scaled * weight.reshape(-1)
+            along = np.einsum("nk,nk->n", scaled, part) * ones[0]
+            part *= -along[:, None]
+            part += scaled
+            part -= (scaled @ ones)[:, None]
+            part *= inverse[block]
+        return dweight
+    dweight, dbias = sum(parallel(some, shares(len(blocks), x.size))), np.ones(len(g), x.dtype) @ g
     shape = x.shape[x.ndim - axes:]
     return dx.reshape(x.shape), dweight.reshape(shape), dbias.reshape(shape)
 

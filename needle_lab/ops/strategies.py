@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..backend.fast import compilable
-from ..threads import get_num_threads, parallel
+from ..threads import get_num_threads, matmul, parallel
 from .scratch import scratch
 from .windows import Geometry
 
@@ -64,7 +64,7 @@ def _product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """rows @ columns.  With few rows BLAS is twice as fast in products small enough for its kernels without packing."""
     step = 256 if rows.shape[1] <= FEW_ROWS else columns.shape[2]
     for start, stop in _parts(columns.shape[2], step):
-        np.matmul(rows, columns[:, :, start:stop], out=out[:, :, start:stop])
+        matmul(rows, columns[:, :, start:stop], out=out[:, :, start:stop])
 
 
 def _parts(n: int, step: int) -> list[tuple[int, int]]:
@@ -303,7 +303,7 @@ class Im2col(Strategy):
             unit[...] = 0
             for start, stop in self._rows(part.shape[-1] if self.batch_last else 1, False):
                 columns = scratch("columns", (*rows.shape[:2], (stop - start) * each), g.dtype)
-                np.matmul(rows, flat[:, :, start * each:stop * each], out=columns)
+                matmul(rows, flat[:, :, start * each:stop * each], out=columns)
                 self.scatter(columns, unit, start, stop)
         channels = shape.x[1]
         if not self.batch_last:
@@ -329,7 +329,7 @@ class Im2col(Strategy):
             for start, stop in some:
                 gradient, columns = flat[:, :, start * each:stop * each], self.columns(unit, start, stop)
                 a, b = (columns, gradient) if turned else (gradient, columns)
-                total = total + np.matmul(a, b.swapaxes(1, 2))
+                total = total + matmul(a, b.swapaxes(1, 2))
             return total
 
         def weight(total):

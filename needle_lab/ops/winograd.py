@@ -36,7 +36,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..backend.fast import compilable
-from ..threads import one_blas_thread, parallel
+from ..threads import matmul, parallel
 from .scratch import scratch
 from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, shares
 from .windows import Geometry
@@ -154,14 +154,12 @@ class Winograd(Strategy):
     def prepare(self, weight):
         outputs, channels = weight.shape[:2]
         flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        with one_blas_thread():
-            return (self.kernel @ flat.T).reshape(-1, outputs, channels)
+        return matmul(self.kernel, flat.T).reshape(-1, outputs, channels)
 
     def prepare_input(self, weight):
         outputs, channels = weight.shape[:2]
         flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        with one_blas_thread():
-            return (self.flipped.kernel[:, ::-1] @ flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
+        return matmul(self.flipped.kernel[:, ::-1], flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
 
     @cached_property
     def flipped(self) -> Winograd:
@@ -177,7 +175,7 @@ class Winograd(Strategy):
         def block(at):
             spread = self._spread(x, *at)
             products = scratch("products", (self.numbers, y.shape[1], spread.shape[2]), x.dtype)
-            np.matmul(prepared, spread, out=products)
+            matmul(prepared, spread, out=products)
             self._gather(products, y, *at)
         parallel(block, self._blocks(len(x)), self.threads())
         return y
@@ -193,7 +191,7 @@ class Winograd(Strategy):
         def part(some):
             total = np.zeros((self.numbers, *shape[:2]), x.dtype)
             for at in some:
-                total += np.matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
+                total += matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
             return total
         total = sum(parallel(part, shares(blocks, self.threads()), self.threads()))
         return (total.reshape(self.numbers, -1).T @ self.kernel).reshape(shape)
@@ -228,14 +226,14 @@ class Winograd(Strategy):
             patches = scratch("patches", (self.tile + 2, self.tile + 2, channels, *tiles), x.dtype)
             patches[...] = as_strided(padded, patches.shape, (s2, s3, s1, *steps))
         flat = patches.reshape(self.inputs.shape[1], -1)
-        spread = np.matmul(self.inputs, flat, out=scratch("spread", (self.numbers, flat.shape[1]), x.dtype))
+        spread = matmul(self.inputs, flat, out=scratch("spread", (self.numbers, flat.shape[1]), x.dtype))
         return spread.reshape(self.numbers, channels, -1)
 
     @compilable
     def _gather(self, products, y, start, stop, top, bottom) -> None:
         """From the products of a block of tiles to its part of y."""
         flat = products.reshape(self.numbers, -1)
-        tiles = np.matmul(self.outputs, flat, out=scratch("patches", (len(self.outputs), flat.shape[1]), y.dtype))
+        tiles = matmul(self.outputs, flat, out=scratch("patches", (len(self.outputs), flat.shape[1]), y.dtype))
         for target, source in self._pieces(tiles, y, start, stop, top, bottom):
             target[...] = source
 
@@ -249,7 +247,7 @@ class Winograd(Strategy):
         for source, target in self._pieces(tiles, g, start, stop, top, bottom):
             target[...] = source
         products = scratch("products", (self.numbers, tiles.shape[1]), g.dtype)
-        return np.matmul(self.outputs.T, tiles, out=products).reshape(self.numbers, g.shape[1], count)
+        return matmul(self.outputs.T, tiles, out=products).reshape(self.numbers, g.shape[1], count)
 
     def _pieces(self, tiles, y, start, stop, top, bottom):
         """Pairs of views: of a map y (N, O, *out), and of what lies there in the tiles of a block."""
