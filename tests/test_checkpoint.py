@@ -30,7 +30,8 @@ def gradients(layers, keep):
         layer.zero_grad()
     y = run(layers, x, keep)
     (y * y).sum().backward()
-    return [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for layer in layers for p in layer.parameters()), ndl.rand(3).numpy()]
+    weights = [p.grad.numpy() for layer in layers for p in layer.parameters()]
+    return [y.numpy(), x.grad.numpy(), *weights, ndl.rand(3).numpy()]
 
 
 def test_the_same_bits_dropout_and_the_random_numbers_after_it_included():
