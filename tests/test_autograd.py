@@ -319,9 +319,9 @@ def test_errors_are_also_the_builtins_a_programmer_expects():
 def _resnet101_twins(dtype, training, rng):
     """-> output and input gradient of ours and of PyTorch's, same weights, same input."""
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
-    from torch_models import TorchResNet101
+    from benchmarks import twins
     torch.manual_seed(0)
-    theirs = TorchResNet101().to(getattr(torch, dtype))
+    theirs = twins.ResNet(twins.Bottleneck, (3, 4, 23, 3), 10).to(getattr(torch, dtype))
     ours = ndl.models.ResNet101(10).to(dtype)
     ours.load_state_dict(theirs.state_dict())
     ours.train(training), theirs.train(training)

@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 from peers import needs_torch
 
+from benchmarks import report
+from benchmarks.timing import Timing, interleave
 from needle_lab import cli
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from benchmarks import report  # noqa: E402    a folder of the clone, not of the package
-from benchmarks.timing import Timing, interleave  # noqa: E402
-
 RESULTS = ROOT / "benchmarks" / "results"
 
 
