@@ -35,7 +35,8 @@ def test_every_contender_runs_in_every_round():
 
 def test_the_table_shows_ratios_aims_and_other_peers():
     row = {"title": "a step", "threads": 1, "aim": [0.8, None], "contenders": {
-        "torch": {"median_seconds": 0.0021, "ratio": [1, 1, 1]}, "numpy": {"median_seconds": 0.001, "ratio": [0.5, 0.4, 0.6]},
+        "torch": {"median_seconds": 0.0021, "ratio": [1, 1, 1]},
+        "numpy": {"median_seconds": 0.001, "ratio": [0.5, 0.4, 0.6]},
         "onnxruntime": {"median_seconds": 0.001, "ratio": [0.7, 0.7, 0.7]}}}
     text = report.markdown({"machine": report.machine(), "date": "2026-01-01", "rows": [row]})
     assert text.splitlines()[-1] == "| a step | 1 | 2.1 ms | 0.50 (0.40-0.60) | - | 0.80, - | onnxruntime 0.70 |"
