@@ -120,7 +120,7 @@ PART = 1 << 18               # values of an elementwise formula in one turn of a
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """np.matmul; a large product is shared among the threads, by rows, by columns, or by the first of leading axes."""
-    if (_state.threads == 1 or min(a.ndim, b.ndim) < 2 or a.size * b.shape[-1] < PRODUCTS or a.dtype != b.dtype
+    if (_state.threads == 1 or a.size * b.shape[-1] < PRODUCTS or min(a.ndim, b.ndim) < 2 or a.dtype != b.dtype
             or a.shape[:-2] != b.shape[:-2] or a.shape[-1] != b.shape[-2] or getattr(_worker, "inside", False)):
         return np.matmul(a, b, out=out)
     y = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype) if out is None else out
@@ -138,8 +138,10 @@ def elementwise(function: Callable, *arrays, **attrs) -> Any:
 
     A part's result is moved while it is in the cache. Arrays of different shapes or memory orders go in one piece.
     """
+    if _state.threads == 1:
+        return function(*arrays, **attrs)
     large = [a for a in arrays if isinstance(a, np.ndarray) and a.ndim]
-    if _state.threads == 1 or not large or large[0].size < VALUES or getattr(_worker, "inside", False):
+    if not large or large[0].size < VALUES or getattr(_worker, "inside", False):
         return function(*arrays, **attrs)
     first = large[0]
     order = sorted(range(first.ndim), key=lambda i: -first.strides[i])           # the axes, the fastest in memory last

@@ -38,7 +38,9 @@ def linear(x, weight, bias=None):
     """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
     if not x.ndim or x.shape[-1] != weight.shape[-1]:
         raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
-    y = product(x.reshape(-1, x.shape[-1]), weight.T).reshape(*x.shape[:-1], weight.shape[0])
+    y = product(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), weight.T)
+    if x.ndim != 2:
+        y = y.reshape(*x.shape[:-1], weight.shape[0])
     if bias is not None:
         y += bias
     return y
@@ -53,9 +55,12 @@ def _(g, _y, x, weight, bias=None):
 
 @backward_kernel(linear)
 def _(needs, g, _y, x, weight, bias=None):
-    g, flat = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-    return (product(g, weight).reshape(x.shape) if needs[0] else None,
-            product(g.T, flat) if needs[1] else None,
+    shape = x.shape
+    if x.ndim != 2:
+        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+    dx = product(g, weight) if needs[0] else None
+    return (dx if dx is None or len(shape) == 2 else dx.reshape(shape),
+            product(g.T, x) if needs[1] else None,
             np.ones(len(g), g.dtype) @ g if len(needs) > 2 and needs[2] else None)
 
 

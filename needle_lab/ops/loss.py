@@ -80,7 +80,8 @@ def class_losses(x, target, *, reduction):
 
     x (N, C, *size) of logits, target (N, *size) of classes 0..C-1. Softmax and its logarithm are never written down.
     """
-    total = np.concatenate(parallel(lambda at: _log_sums(x[at]), shares(len(x), x.size)))
+    parts = shares(len(x), x.size)
+    total = _log_sums(x) if len(parts) == 1 else np.concatenate(parallel(lambda at: _log_sums(x[at]), parts))
     losses = total - x[_at_classes(target)]
     if reduction != "none":
         losses = np.add.reduce(losses, axis=None) / losses.dtype.type(losses.size if reduction == "mean" else 1)
@@ -124,8 +125,8 @@ def _(_needs, g, y, x, target, *, reduction):
     dx = np.empty_like(x)
 
     def some(at):
-        np.exp(np.subtract(x[at], total[at, None], out=dx[at]), out=dx[at])
-        dx[at] *= g[at, None] if reduction == "none" else g
+        part = np.exp(np.subtract(x[at], total[at, None], out=dx[at]), out=dx[at])
+        part *= g[at, None] if reduction == "none" else g
     parallel(some, shares(len(x), x.size))
     dx[_at_classes(target)] -= g                    # each place has one class: none is met twice
     return dx, None
