@@ -17,7 +17,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="needle-lab bench", description="needle_lab beside its peers, on this machine.")
-    parser.add_argument("names", nargs="*", help="workloads (default: all of the table)")
+    parser.add_argument("names", nargs="*", help="workloads (default: those of the table, in under five minutes)")
+    parser.add_argument("--full", action="store_true", help="all workloads")
     parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default: 1, and all cores)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="DIR",
                         help="for results.json, results.md and ratios.png (default: %(default)s)")
@@ -33,12 +34,13 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no workload {unknown[0]!r}; there are {', '.join(WORKLOADS)}")
     if arguments.list:
-        print("\n".join(f"{name:<28} {work.title}" for name, work in WORKLOADS.items()))
+        print("\n".join(f"{name:<28} {work.title}{' (--full)' * work.full}" for name, work in WORKLOADS.items()))
         return 0
     about = report.machine()
+    names = arguments.names or [name for name, work in WORKLOADS.items() if arguments.full or not work.full]
     rows = []
     for threads in arguments.threads or sorted({1, about["cores"]}):
-        for line in run_worker(arguments.names or list(WORKLOADS), threads):
+        for line in run_worker(names, threads):
             row = json.loads(line)
             work = WORKLOADS[row["name"]]
             rows.append(row | {"title": work.title, "aim": [work.numpy, work.fast]})

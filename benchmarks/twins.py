@@ -109,10 +109,10 @@ class ResNet9(nn.Module):
 class LanguageModel(nn.Module):
     """tokens (T, N) -> logits (T * N, vocabulary)."""
 
-    def __init__(self, embedding_size, vocabulary_size, hidden_size, num_layers=1):
+    def __init__(self, embedding_size, vocabulary_size, hidden_size, kind=nn.LSTM):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        self.recurrent = nn.LSTM(embedding_size, hidden_size, num_layers)
+        self.recurrent = kind(embedding_size, hidden_size)
         self.linear = nn.Linear(hidden_size, vocabulary_size)
 
     def forward(self, tokens):

@@ -239,3 +239,59 @@ def small_convolution_backward() -> Contenders:
         return twin.weight.grad
     agree(ours(), theirs())
     return {"needle_lab": ours, "torch": theirs}
+
+
+# --- with --full only -----------------------------------------------------------------------------------------------------
+
+@workload("ResNet-18 training step 64x64, batch 32", full=True, seconds=20)
+def resnet18_step() -> Contenders:
+    return training(models.ResNet18(10), twins.ResNet(twins.BasicBlock, (2, 2, 2, 2), 10), *images(32, 3, 64), steps=1)
+
+
+@workload("GRU language model step, V 2,000, H 256, T 35, B 20", full=True)
+def gru_step() -> Contenders:
+    rng = np.random.default_rng(0)
+    return training(models.LanguageModel(256, 2000, 256, kind="gru"),
+                    twins.LanguageModel(256, 2000, 256, kind=torch.nn.GRU),
+                    rng.integers(0, 2000, (35, 20)), rng.integers(0, 2000, 35 * 20),
+                    lambda p: optim.SGD(p, 0.1), lambda p: torch.optim.SGD(p, 0.1))
+
+
+@workload("Transformer encoder of 4 layers, d 256, inference, T 128, B 8", full=True)
+def encoder_inference() -> Contenders:
+    options = dict(d_model=256, nhead=8, dim_feedforward=1024, activation="gelu", batch_first=True)
+    ours_of, theirs_of = nn.TransformerEncoderLayer, torch.nn.TransformerEncoderLayer
+    model = nn.Sequential(*(ours_of(**options) for _ in range(4))).eval()
+    twin = twins.with_weights_of(model, torch.nn.Sequential(*(theirs_of(**options) for _ in range(4))))
+    x = np.random.default_rng(0).normal(size=(8, 128, 256)).astype("float32")
+    ours, theirs = ndl.tensor(x), torch.tensor(x)
+
+    def run_ours():
+        with ndl.no_grad():
+            return model(ours)
+
+    def run_torch():
+        with torch.inference_mode():
+            return twin(theirs)
+    agree(run_ours(), run_torch())
+    return {"needle_lab": run_ours, "torch": run_torch}
+
+
+@workload("Depthwise convolution 3x3, 128 channels, 28x28, batch 8, forward and backward", full=True)
+def depthwise_step() -> Contenders:
+    conv = nn.Conv2d(128, 128, 3, padding=1, groups=128)
+    twin = twins.with_weights_of(conv, torch.nn.Conv2d(128, 128, 3, padding=1, groups=128))
+    data = np.random.default_rng(0).normal(size=(8, 128, 28, 28)).astype("float32")
+    x, tx = ndl.tensor(data, requires_grad=True), torch.tensor(data, requires_grad=True)
+
+    def ours():
+        x.grad = conv.weight.grad = conv.bias.grad = None
+        (conv(x) * 1e-3).sum().backward()
+        return conv.weight.grad
+
+    def theirs():
+        tx.grad = twin.weight.grad = twin.bias.grad = None
+        (twin(tx) * 1e-3).sum().backward()
+        return twin.weight.grad
+    agree(ours(), theirs())
+    return {"needle_lab": ours, "torch": theirs}

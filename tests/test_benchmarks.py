@@ -44,17 +44,19 @@ def test_the_table_shows_ratios_aims_and_other_peers():
 
 
 @needs_torch
-def test_the_committed_figures_are_of_all_workloads():
+def test_the_committed_figures_are_of_all_workloads_of_the_table():
     """So that the lecture's picture does not show a table that has moved on."""
     from benchmarks.workloads import WORKLOADS
     run = json.loads((RESULTS / "results.json").read_text(encoding="utf-8"))
     for threads in {row["threads"] for row in run["rows"]}:
-        assert {row["name"] for row in run["rows"] if row["threads"] == threads} == set(WORKLOADS)
+        assert {row["name"] for row in run["rows"] if row["threads"] == threads} == {
+            name for name, work in WORKLOADS.items() if not work.full}
     assert (RESULTS / "results.md").read_text(encoding="utf-8") == report.markdown(run)
 
 
 @needs_torch
-@pytest.mark.parametrize("name", ["mlp_step", "small_convolution_backward", "resnet9_step"])
+@pytest.mark.parametrize("name", ["mlp_step", "small_convolution_backward", "resnet9_step", "gru_step",
+                                  "encoder_inference", "depthwise_step"])
 def test_ours_and_the_twin_agree(name):
     from benchmarks.workloads import WORKLOADS
     for call in WORKLOADS[name].make().values():
