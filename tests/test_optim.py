@@ -108,3 +108,17 @@ def test_mistakes_are_named(rng):
                  lambda: optim.SGD(ours[:1]).load_state_dict(optim.SGD(ours).state_dict())):
         with pytest.raises(ndl.errors.NeedleError):
             call()
+
+
+def test_leaves_that_get_the_same_gradient_get_an_array_each():
+    """d(a + b) is one array for both: clipping in place must not scale it twice. Broadcast gradients can be written to."""
+    a, b, seed = ndl.randn(4, requires_grad=True), ndl.randn(4, requires_grad=True), ndl.randn(4)
+    (a + b).backward(seed)
+    assert not any(np.shares_memory(x.numpy(), y.numpy()) for x, y in ((a.grad, b.grad), (a.grad, seed), (b.grad, seed)))
+    norm = optim.clip_grad_norm_([a, b], 0.1)
+    np.testing.assert_allclose(a.grad.numpy(), seed.numpy() * 0.1 / norm, rtol=1e-4)
+    np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy())
+    c = ndl.randn(3, 2, requires_grad=True)
+    c.expand(5, 3, 2).sum().backward()
+    c.grad.copy_(c.grad * 2.0)
+    assert c.grad.tolist() == [[10.0] * 2] * 3
