@@ -72,6 +72,14 @@ def inference(model, twin, batch: int, size: int = 224) -> Contenders:
             buffer.copy_(np.random.default_rng(0).uniform(0.5, 1.5, buffer.shape).astype("float32"))
     twin = twins.with_weights_of(model, twin)
     x = np.random.default_rng(1).normal(size=(batch, 3, size, size)).astype("float32")
+    contenders, ours = forward(model, twin, x), ndl.tensor(x)
+    plan = ndl.onnx.load(ndl.onnx.export(model, ours)).plan(ours)
+    agree(plan(ours), contenders["torch"]())
+    return contenders | {"plan": lambda: plan(ours)}
+
+
+def forward(model, twin, x: np.ndarray) -> Contenders:
+    """Both on the same input, without a graph."""
     ours, theirs = ndl.tensor(x), torch.tensor(x)
 
     def run_ours():
@@ -82,9 +90,7 @@ def inference(model, twin, batch: int, size: int = 224) -> Contenders:
         with torch.inference_mode():
             return twin(theirs)
     agree(run_ours(), run_torch())
-    plan = ndl.onnx.load(ndl.onnx.export(model, ours)).plan(ours)
-    agree(plan(ours), run_torch())
-    return {"needle_lab": run_ours, "torch": run_torch, "plan": lambda: plan(ours)}
+    return {"needle_lab": run_ours, "torch": run_torch}
 
 
 def onnx_peers(contenders: Contenders, model, batch: int, threads: int) -> Contenders:
@@ -263,18 +269,7 @@ def encoder_inference() -> Contenders:
     ours_of, theirs_of = nn.TransformerEncoderLayer, torch.nn.TransformerEncoderLayer
     model = nn.Sequential(*(ours_of(**options) for _ in range(4))).eval()
     twin = twins.with_weights_of(model, torch.nn.Sequential(*(theirs_of(**options) for _ in range(4))))
-    x = np.random.default_rng(0).normal(size=(8, 128, 256)).astype("float32")
-    ours, theirs = ndl.tensor(x), torch.tensor(x)
-
-    def run_ours():
-        with ndl.no_grad():
-            return model(ours)
-
-    def run_torch():
-        with torch.inference_mode():
-            return twin(theirs)
-    agree(run_ours(), run_torch())
-    return {"needle_lab": run_ours, "torch": run_torch}
+    return forward(model, twin, np.random.default_rng(0).normal(size=(8, 128, 256)).astype("float32"))
 
 
 @workload("Depthwise convolution 3x3, 128 channels, 28x28, batch 8, forward and backward", full=True)

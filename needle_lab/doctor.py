@@ -45,7 +45,7 @@ def _cores() -> Finding:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limits = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
               if name in os.environ]
-    threads = ", ".join(limits) if limits else "BLAS threads not limited"
+    threads = ", ".join(limits) if limits else "no limit set: needle_lab uses one thread a core"
     return Finding("Cores", True, f"{usable} usable of {os.cpu_count()}; {threads}")
 
 

@@ -229,7 +229,7 @@ class Im2col(Strategy):
         """Ranges of the first output coordinate whose columns fit into the cache together.
 
         alone: nothing else is there to be shared among the threads, so each gets a part, if its product is large enough
-        (smaller ones are left to BLAS).
+        (of a smaller one, `matmul` shares the rows).
         """
         g = self.geometry
         row, step = g.windows // g.out[0] * samples, g.out[0]
@@ -368,7 +368,7 @@ class Pointwise(Im2col):
         return f"a window is one place: a product ({g.weight[0]} x {g.weight[1]}) @ the map itself{sliced}"
 
     def _rows(self, samples, alone):
-        return [(0, self.geometry.out[0] if self.geometry.out else 1)]           # BLAS shares its product
+        return [(0, self.geometry.out[0] if self.geometry.out else 1)]           # `matmul` shares its product
 
     def columns(self, unit, start, stop):
         g = self.geometry
