@@ -60,7 +60,8 @@ def batch_first(y: np.ndarray) -> np.ndarray:
     return y.transpose(y.ndim - 1, *range(y.ndim - 1))
 
 
-def _product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+@compilable
+def product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """rows @ columns.  With few rows BLAS is twice as fast in products small enough for its kernels without packing."""
     step = 256 if rows.shape[1] <= FEW_ROWS else columns.shape[2]
     for start, stop in _parts(columns.shape[2], step):
@@ -266,6 +267,7 @@ class Im2col(Strategy):
     def _units(self, n: int) -> list[tuple[int, int]]:
         return _parts(n, MOST_BATCH if self.batch_last else 1)
 
+    @compilable
     def forward(self, x, prepared):
         g, n = self.geometry, len(x)
 
@@ -275,7 +277,7 @@ class Im2col(Strategy):
 
             def block(at):
                 start, stop = at
-                _product(prepared, self.columns(unit, start, stop), flat[:, :, start * each:stop * each])
+                product(prepared, self.columns(unit, start, stop), flat[:, :, start * each:stop * each])
             rows = self._rows(unit.shape[-1] if self.batch_last else 1, self.batch_last or n == 1)
             parallel(block, rows, self.threads())
         if not self.batch_last:

@@ -38,7 +38,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend.fast import compilable
 from ..threads import matmul, parallel
 from .scratch import scratch
-from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, shares
+from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, product, shares
 from .windows import Geometry
 
 BLOCK_VALUES = 1_500_000                 # numbers in the products of a block of tiles: 6 MB (measured)
@@ -175,7 +175,7 @@ class Winograd(Strategy):
         def block(at):
             spread = self._spread(x, *at)
             products = scratch("products", (self.numbers, y.shape[1], spread.shape[2]), x.dtype)
-            matmul(prepared, spread, out=products)
+            product(prepared, spread, products)
             self._gather(products, y, *at)
         parallel(block, self._blocks(len(x)), self.threads())
         return y

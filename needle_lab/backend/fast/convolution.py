@@ -1,20 +1,109 @@
-"""Attaches the compiled loops to the strategies of a convolution: Winograd's transforms, and depthwise.
+"""Attaches the compiled loops to the strategies of a convolution: products, Winograd's transforms, and depthwise.
 
-Measured, and left to numpy: im2col's columns (numpy copies runs faster), the kernels' transform (bound by what it writes).
+Measured, and left to numpy: products with many columns, the kernels' transform (bound by what it writes).
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 import sys
 from collections.abc import Iterator
 
 import numpy as np
 
 from ...ops.scratch import scratch
-from ...ops.strategies import Depthwise, batch_last
+from ...ops.strategies import MOST_BATCH, Depthwise, Im2col, Pointwise, batch_first, batch_last, product
+from ...ops.windows import Geometry
+from ...threads import parallel
 from .kernels import LEAST, loops, plain, share
 
 Winograd = sys.modules["needle_lab.ops.winograd"].Winograd         # the package's name `winograd` is the switch
+
+# --- products ---------------------------------------------------------------------------------------------------------
+
+LEAST_PRODUCTS = 1 << 18     # multiplications that are worth a call of a loop
+FEW_COLUMNS = 256            # up to here our products are faster than those of BLAS, beyond as fast (measured)
+CHUNK = 480                  # columns that a block of windows forms
+
+
+def _rest(size: int) -> np.ndarray:
+    """Scratch for the last rows of weights with `size` columns."""
+    return scratch("rest", (loops("products").ROWS * size,), np.float32)
+
+
+@functools.lru_cache(1024)
+def _each(size: int, step: int) -> np.ndarray:
+    """0, step, 2 step, ...: where the rows of a matrix begin."""
+    return np.arange(size) * step
+
+
+@product.compiled
+def _(rows, columns, out):
+    size, count = columns.shape[1:]
+    if (not 0 < count <= FEW_COLUMNS or rows.size * count < LEAST_PRODUCTS or len(rows) != len(columns)
+            or not all(a.dtype == np.float32 and a.flags.c_contiguous for a in (rows, columns, out))):
+        return NotImplemented
+    weights, flat, starts = plain(rows), plain(columns).reshape(-1), _each(size, count)
+
+    def some(start, stop, first, last):                  # these products of the stack, these rows
+        loops("products").products(weights[:, first:last].reshape(-1), flat, starts, out[:, first:last].reshape(-1), count,
+                                   last - first, count, start, stop, _rest(size))
+    if len(rows) > 1:
+        share(len(rows), rows.size * count // 32, lambda start, stop: some(start, stop, 0, rows.shape[1]))
+    else:
+        share(rows.shape[1], rows.size * count // 32, lambda first, last: some(0, 1, first, last))
+    return None
+
+# --- im2col without columns -------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(1024)
+def _seen(g: Geometry, n: int) -> tuple[tuple[int, int], np.ndarray]:
+    """(rows and columns of a plane, where in the planes of n samples each channel and place of the kernel begins)."""
+    reach = [[place * d for place in range(k)] for k, d in zip(g.kernel, g.dilation, strict=True)]
+    shape = tuple(m + r[-1] // s for m, r, s in zip(g.out, reach, g.stride, strict=True))
+    (down, across), (height, width) = g.stride, shape
+    starts = [(((c * down + i % down) * across + j % across) * height + i // down) * width + j // across
+              for c, i, j in itertools.product(range(g.weight[1]), *reach)]
+    return shape, np.array(starts) * n
+
+
+@Im2col.forward.compiled
+def _(self, x, prepared):
+    g, n = self.geometry, len(x)
+    if (isinstance(self, Pointwise) or self.whole or len(g.out) != 2 or self.multiplications() < LEAST_PRODUCTS
+            or n > MOST_BATCH or x.dtype != np.float32 or prepared.dtype != np.float32):
+        return NotImplemented
+    weights = plain(prepared)
+    if self.batch_last:
+        y = np.empty((*g.y[1:], n), x.dtype)
+        _convolve(self, batch_last(x), n, weights, y)
+        return batch_first(y)
+    y = np.empty((n, *g.y[1:]), x.dtype)
+    parallel(lambda i: _convolve(self, plain(x[i]), 1, weights, y[i]), range(n), self.threads())
+    return y
+
+
+def _convolve(way: Im2col, x: np.ndarray, n: int, weights: np.ndarray, y: np.ndarray) -> None:
+    """x (C, H, W) or (C, H, W, n), weights (groups, O / groups, K) -> y (O, *out) or (O, *out, n)."""
+    g, do = way.geometry, loops("products")
+    shape, starts = _seen(g, n)
+    channels, size, row, kept = g.x[1], len(starts), shape[1] * n, g.out[1] * n
+    each = math.prod(g.stride) * math.prod(shape) * n                # numbers of a channel
+    maps, corner = scratch("planes", (channels * each,), x.dtype), (g.pads[0][0], g.pads[1][0])
+    unit, results = x.reshape(channels, g.size[0], -1), y.reshape(g.groups, -1, g.out[0], kept)
+    share(channels, channels * each, lambda first, last: do.planes(unit, n, g.stride, corner, shape, maps, first, last))
+    width = do.WIDTH                                     # row by row, if its last vector wastes no more than dropped columns
+    step = 1 if row > kept and -(-kept // width) * width <= row else max(1, min(CHUNK // row, g.out[0]))
+
+    def some(start, stop):
+        block = scratch("product", (results.shape[1] * step * row,), x.dtype)
+        for group in range(g.groups):
+            do.windows(weights[group].reshape(-1), maps[group * g.weight[1] * each:], starts, row, kept, results[group],
+                       start, stop, step, block, _rest(size))
+    share(g.out[0], way.multiplications() // g.x[0] * n // 32, some)
 
 # --- Winograd's transforms --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,266 @@
+"""The inner kernel of a matrix product, and two uses of it: many small products, and the windows of a convolution.
+
+    out (rows, count) = weights (rows, K) @ columns (K, count)
+
+A number that has been loaded should be used many times. So a tile of ROWS x 3 vectors of the result stays in registers
+for the whole sum (register blocking): each step k loads 3 vectors of row k of the columns and ROWS weights, and does 3 x
+ROWS multiply-adds with them. That fills three quarters of the registers, and the loads are hidden behind the arithmetic:
+
+             vector of row k    vector      vector
+    weight   sum                sum         sum            16 floats a vector and 32 registers (AVX-512): tiles of 8 x 48
+    weight   sum                sum         sum             8 floats and 16 registers (AVX):              tiles of 4 x 24
+    ...
+
+BLAS copies both matrices into such an order first; with few columns (the 16 to 49 tiles or windows of a deep layer) those
+copies cost as much as the product. Here nothing is copied. Weights are read where they lie, ROWS rows at a time, and the
+next ROWS are fetched into the cache meanwhile. Row k of the columns begins wherever a table of offsets says: in a padded
+map, what a place of the kernel sees is the map itself, moved, so that a convolution needs no im2col.
+
+Compilers do not find this loop by themselves, so it is written in LLVM's language, with vectors as values.
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from .compiled import f32, loop, part
+
+
+def _registers() -> tuple[int, int]:
+    """(floats in a vector register, how many registers there are) of this machine."""
+    has = llvmlite.binding.get_host_cpu_features()
+    if has.get("avx512f") and has.get("avx512vl"):
+        return 16, 32
+    arm = llvmlite.binding.get_default_triple().startswith(("aarch64", "arm64"))
+    return (8, 16) if has.get("avx") else (4, 32 if arm else 16)
+
+
+WIDTH, REGISTERS = _registers()
+ROWS = REGISTERS // 4
+
+# --- one tile ---------------------------------------------------------------------------------------------------------
+
+FLOAT, INT, WORD, BYTES = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
+VECTOR = ir.VectorType(FLOAT, WIDTH)
+MASK = ir.VectorType(ir.IntType(1), WIDTH)
+FUSED = ("contract",)                    # a * b + c may be rounded once
+
+
+class _Edge:
+    """Loads and stores of vectors; those of the last one of a tile leave out what lies beyond the last column."""
+
+    def __init__(self, build: ir.IRBuilder, vectors: int, count: ir.Value | None):
+        self.build, self.last, self.mask = build, vectors - 1, None
+        if count is not None:
+            places = ir.VectorType(WORD, WIDTH)
+            rest = build.trunc(build.sub(count, INT(WIDTH * self.last)), WORD)
+            self.mask = build.icmp_signed("<", ir.Constant(places, list(range(WIDTH))), _splat(build, rest))
+
+    def _at(self, pointer, v):
+        return self.build.bitcast(self.build.gep(pointer, [INT(v * WIDTH)]), VECTOR.as_pointer())
+
+    def _masked(self, name, result, *arguments):
+        name = f"llvm.masked.{name}.v{WIDTH}f32.p0"
+        form = ir.FunctionType(result, [a.type for a in arguments])
+        return self.build.call(cgutils.get_or_insert_function(self.build.module, form, name), arguments)
+
+    def load(self, pointer, v):
+        if self.mask is not None and v == self.last:
+            return self._masked("load", VECTOR, self._at(pointer, v), WORD(4), self.mask, ir.Constant(VECTOR, [0.0] * WIDTH))
+        return self.build.load(self._at(pointer, v), align=4)
+
+    def store(self, value, pointer, v):
+        if self.mask is not None and v == self.last:
+            self._masked("store", ir.VoidType(), value, self._at(pointer, v), WORD(4), self.mask)
+        else:
+            self.build.store(value, self._at(pointer, v), align=4)
+
+
+def _splat(build, number):
+    """A vector of which every value is this number."""
+    kind = ir.VectorType(number.type, WIDTH)
+    empty = ir.Constant(kind, ir.Undefined)
+    return build.shuffle_vector(build.insert_element(empty, number, WORD(0)), empty,
+                                ir.Constant(ir.VectorType(WORD, WIDTH), [0] * WIDTH))
+
+
+def _tile(height: int, vectors: int, edge: bool):
+    """The kernel of a tile of height x vectors, called as
+
+        tile(weights, i, columns, j, offsets, out, o, pitch, rows, count)
+
+    The arrays are flat; i, j, o are the places where the tile begins in them.  weights has `height` rows of offsets.size
+    numbers; out has `rows` <= height rows, `pitch` apart.  edge: only `count` columns, which end in the last vector.
+    """
+    @intrinsic
+    def tile(_context, weights, i, columns, j, offsets, out, o, pitch, rows, count):
+        def generate(context, build, signature, given):
+            def array(at):
+                return cgutils.create_struct_proxy(signature.args[at])(context, build, given[at])
+            w, x, y = (build.gep(array(at).data, [given[at + 1]]) for at in (0, 2, 5))
+            starts, (pitch, rows, count) = array(4), given[7:]
+            size = build.extract_value(starts.shape, 0)
+            at = _Edge(build, vectors, count if edge else None)
+            fetch = cgutils.get_or_insert_function(
+                build.module, ir.FunctionType(ir.VoidType(), [BYTES, WORD, WORD, WORD]), "llvm.prefetch.p0")
+            before, body, after = build.block, build.append_basic_block("sum"), build.append_basic_block("store")
+            build.branch(body)
+
+            build.position_at_end(body)
+            k = build.phi(INT)
+            sums = [[build.phi(VECTOR) for _ in range(vectors)] for _ in range(height)]
+            seen = build.gep(x, [build.load(build.gep(starts.data, [k]))])
+            row = [at.load(seen, v) for v in range(vectors)]
+            ahead = build.gep(w, [build.mul(build.add(k, size), INT(height))])
+            build.call(fetch, [build.bitcast(ahead, BYTES), WORD(0), WORD(2), WORD(1)])    # to be read, into the L2 cache
+            for r, line in enumerate(sums):
+                weight = _splat(build, build.load(build.gep(w, [build.add(build.mul(size, INT(r)), k)])))
+                for v, total in enumerate(line):
+                    total.add_incoming(ir.Constant(VECTOR, [0.0] * WIDTH), before)
+                    total.add_incoming(build.fadd(build.fmul(weight, row[v], flags=FUSED), total, flags=FUSED), body)
+            following = build.add(k, INT(1))
+            k.add_incoming(INT(0), before)
+            k.add_incoming(following, body)
+            build.cbranch(build.icmp_signed("<", following, size), body, after)
+
+            build.position_at_end(after)
+            for r, line in enumerate(sums):
+                with build.if_then(build.icmp_signed("<", INT(r), rows), likely=True):
+                    for v, total in enumerate(line):
+                        at.store(total.incomings[1][0], build.gep(y, [build.mul(pitch, INT(r))]), v)
+            return context.get_dummy_value()
+        return types.void(weights, types.intp, columns, types.intp, offsets, out, *[types.intp] * 4), generate
+    return tile
+
+
+_three, _two, _one, _tall = (_tile(*size, False) for size in ((ROWS, 3), (ROWS, 2), (ROWS, 1), (2 * ROWS, 1)))
+_three_, _two_, _one_, _tall_ = (_tile(*size, True) for size in ((ROWS, 3), (ROWS, 2), (ROWS, 1), (2 * ROWS, 1)))
+
+# --- a product --------------------------------------------------------------------------------------------------------
+
+
+@part
+def _some_rows(weights, i, columns, j, offsets, out, o, pitch, rows, count):
+    """ROWS rows of the product (the last `rows` <= ROWS of them are kept), three vectors of columns at a time."""
+    stop = j + count
+    while j < stop:
+        left = stop - j
+        if left > 4 * WIDTH or 2 * WIDTH < left <= 3 * WIDTH:
+            step = 3 * WIDTH
+            if left >= step:
+                _three(weights, i, columns, j, offsets, out, o, pitch, rows, left)
+            else:
+                _three_(weights, i, columns, j, offsets, out, o, pitch, rows, left)
+        elif left > WIDTH:                               # four vectors are twice two
+            step = 2 * WIDTH
+            if left >= step:
+                _two(weights, i, columns, j, offsets, out, o, pitch, rows, left)
+            else:
+                _two_(weights, i, columns, j, offsets, out, o, pitch, rows, left)
+        else:
+            step = WIDTH
+            if left == step:
+                _one(weights, i, columns, j, offsets, out, o, pitch, rows, left)
+            else:
+                _one_(weights, i, columns, j, offsets, out, o, pitch, rows, left)
+        j += step
+        o += step
+
+
+@part
+def _multiply(weights, i, columns, j, offsets, out, o, pitch, rows, count, rest):
+    """out (rows, count), its rows `pitch` apart = weights (rows, K) @ columns (K, count).
+
+    The arrays are flat and the matrices begin at places i, j and o; row k of the columns begins at j + offsets[k].
+    rest: scratch of ROWS * K, for the last rows with zeros below them.
+    """
+    size = offsets.size
+    if count <= WIDTH:                                   # one vector: twice as many rows share it
+        while rows >= 2 * ROWS:
+            if count == WIDTH:
+                _tall(weights, i, columns, j, offsets, out, o, pitch, 2 * ROWS, count)
+            else:
+                _tall_(weights, i, columns, j, offsets, out, o, pitch, 2 * ROWS, count)
+            i, o, rows = i + 2 * ROWS * size, o + 2 * ROWS * pitch, rows - 2 * ROWS
+    while rows >= ROWS:
+        _some_rows(weights, i, columns, j, offsets, out, o, pitch, ROWS, count)
+        i, o, rows = i + ROWS * size, o + ROWS * pitch, rows - ROWS
+    if rows > 0:
+        for n in range(ROWS * size):
+            rest[n] = weights[i + n] if n < rows * size else f32(0)
+        _some_rows(rest, 0, columns, j, offsets, out, o, pitch, rows, count)
+
+
+@loop
+def products(weights, columns, offsets, out, pitch, rows, count, start, stop, rest):
+    """The products start .. stop - 1 of a stack, each like `_multiply`; the matrices of a stack lie one after another."""
+    size = offsets.size
+    for p in range(start, stop):
+        _multiply(weights, p * rows * size, columns, p * size * count, offsets, out, p * rows * pitch, pitch, rows, count,
+                  rest)
+
+# --- the windows of a convolution -------------------------------------------------------------------------------------
+
+
+@loop
+def planes(x, n, stride, pad, shape, out, start, stop):
+    """Channels start .. stop - 1 of maps x (C, H, W * n) in planes, so that a step of `stride` is a step to the neighbour.
+
+    out, flat: (C, *stride, *shape, n); plane (a, b) has every stride-th row from a and column from b on of the map with its
+    padding, of which `pad` is that above and to the left.  n samples lie side by side.
+    """
+    height, width, o = x.shape[1], x.shape[2] // n, start * stride[0] * stride[1] * shape[0] * shape[1] * n
+    for c in range(start, stop):
+        for a in range(stride[0]):
+            for b in range(stride[1]):
+                first = min(max(0, -((b - pad[1]) // stride[1])), shape[1])                # columns that are in the map
+                last = max(first, min(shape[1], (width - 1 + pad[1] - b) // stride[1] + 1))
+                for r in range(shape[0]):
+                    h, w = r * stride[0] + a - pad[0], first * stride[1] + b - pad[1]
+                    if 0 <= h < height:
+                        for t in range(first * n):
+                            out[o + t] = f32(0)
+                        if stride[1] == 1:
+                            for t in range((last - first) * n):
+                                out[o + first * n + t] = x[c, h, w * n + t]
+                        elif n == 1:
+                            for t in range(last - first):
+                                out[o + first + t] = x[c, h, w + t * stride[1]]
+                        else:
+                            for t in range(last - first):
+                                for i in range(n):
+                                    out[o + (first + t) * n + i] = x[c, h, (w + t * stride[1]) * n + i]
+                        for t in range(last * n, shape[1] * n):
+                            out[o + t] = f32(0)
+                    else:
+                        for t in range(shape[1] * n):
+                            out[o + t] = f32(0)
+                    o += shape[1] * n
+
+
+@loop
+def windows(weights, maps, offsets, row, kept, out, start, stop, step, product, rest):
+    """Rows of windows start .. stop - 1 of out (O, rows, kept): weights (O, K) times what the windows see in `maps`.
+
+    A row of windows takes `row` >= kept columns of the product, of which the last ones see across the edge of the map and
+    are dropped.  step: how many rows of windows form one product.
+    """
+    outputs, pitch, size = out.shape[0], out.shape[1] * kept, out.size
+    flat = out.reshape(size)
+    for r in range(start, stop, step):
+        rows = min(step, stop - r)
+        if row == kept:
+            _multiply(weights, 0, maps, r * row, offsets, flat, r * row, pitch, outputs, rows * row, rest)
+        elif step == 1:
+            _multiply(weights, 0, maps, r * row, offsets, flat, r * kept, pitch, outputs, kept, rest)
+        else:
+            count = rows * row - (row - kept)
+            _multiply(weights, 0, maps, r * row, offsets, product, 0, step * row, outputs, count, rest)
+            for o in range(outputs):
+                for i in range(rows):
+                    source, target = o * step * row + i * row, o * pitch + (r + i) * kept
+                    for t in range(kept):
+                        flat[target + t] = product[source + t]
