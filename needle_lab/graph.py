@@ -26,7 +26,7 @@ from .backend.device import Device, cpu, host_fallback, to_device
 from .backend.fast import use_fast
 from .dtypes import float32, float64, is_floating, promote
 from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
-from .threads import elementwise
+from .threads import elementwise as shared
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
 
@@ -106,6 +106,7 @@ class Op:
         self.name = forward.__name__.rstrip("_")
         self.forward, self.onnx, self.promote = forward, onnx, promote
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
+        self.compute = functools.partial(shared, forward) if elementwise else forward        # on numpy arrays
         self.kernels: dict[str, Callable] = {}
         self.backward_kernels: dict[str, Callable] = {}
         parameters = inspect.signature(forward).parameters.values()
@@ -145,39 +146,37 @@ class Op:
         return device.backend == "numpy" or device.backend in self.kernels
 
     def __call__(self, *inputs, **attrs):
-        if len(inputs) > self.most_inputs:           # x.sum(0): what follows the inputs are attributes
-            if len(inputs) > self.most_inputs + len(self.attributes):
-                raise ArgumentError(f"{self.name}{inspect.signature(self.forward)}: too many arguments, {_describe(inputs)}")
-            attrs = {**dict(zip(self.attributes, inputs[self.most_inputs:], strict=False)), **attrs}
-            inputs = inputs[:self.most_inputs]
-        device, requires_grad, arrays = None, False, []
-        dtype, alike = None, not self.index_inputs       # alike: all float32 or all float64, as nearly always
+        if len(inputs) > self.most_inputs:
+            inputs, attrs = self._sorted_out(inputs, attrs)
         while inputs and inputs[-1] is None:         # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
-        for x in inputs:
+        device, dtype, arrays, versions = None, None, [], []
+        requires_grad, alike = False, True               # alike: all float32 or all float64, as nearly always
+        for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
-                if device is None:
-                    device = x.device
-                elif x.device is not device and x.device != device:
-                    raise DeviceError(f"{self.name}: inputs are on {device} and {x.device}; "
-                                      f"move one with .to(ndl.{_constructor(device)})")
-                requires_grad |= x.requires_grad
                 arrays.append(x.data)
-                if x.data.dtype is not dtype:
-                    alike = alike and dtype is None
-                    dtype = x.data.dtype
+                versions.append(x._version[0])
+                if x.device is not device:
+                    device = x.device if device is None else self._one_device(device, x.device)
+                if x.requires_grad:
+                    requires_grad = True
+                if x.data.dtype is not dtype and i not in self.index_inputs:
+                    alike, dtype = alike and dtype is None, x.data.dtype
             else:
-                alike = alike and isinstance(x, (int, float))
+                alike = alike and (x is None or isinstance(x, (int, float)) or i in self.index_inputs)
                 arrays.append(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+                versions.append(0)
+        alike = alike and (dtype is float32 or dtype is float64)
         device = device or cpu()
-        if device.backend != "numpy":                # a numpy array among the inputs is a constant: it follows the tensors
+        host = device.backend == "numpy"
+        if not host:                                 # a numpy array among the inputs is a constant: it follows the tensors
             arrays = [to_device(a, device) if isinstance(a, np.ndarray) else a for a in arrays]
         try:
             rounded = None
-            if self.promote and not (alike and (dtype is float32 or dtype is float64)):
-                arrays, rounded = promote(arrays, self.promote, self.index_inputs, device.backend == "numpy")
-            if device.backend == "numpy" and not (use_fast.enabled and "fast" in self.kernels):
-                result = elementwise(self.forward, *arrays, **attrs) if self.elementwise else self.forward(*arrays, **attrs)
+            if self.promote and not alike:
+                arrays, rounded = promote(arrays, self.promote, self.index_inputs, host)
+            if host and not (use_fast.enabled and "fast" in self.kernels):
+                result = self.compute(*arrays, **attrs)
             else:
                 result = self._run(device, arrays, attrs)
         except NeedleError:
@@ -191,15 +190,29 @@ class Op:
         if rounded is not None:
             results = tuple(r.astype(rounded) if r is not None and r.dtype == np.float32 else r for r in results)
         node = None
-        if (requires_grad and _mode.enabled and self.vjp is not None) or _mode.tracing:
-            node = Node(self, inputs, attrs, results)
-        device = attrs.get("device", device)             # a transfer names where its result lives
+        if (requires_grad and self.vjp is not None and _mode.enabled) or _mode.tracing:
+            node = Node(self, inputs, attrs, results, versions, dtype if alike else None)
+        if attrs:
+            device = attrs.get("device", device)         # a transfer names where its result lives
         if type(result) is tuple:
             return tuple([None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results)])
         y = _wrap(results[0], device, node, 0)
         if self.view and isinstance(inputs[0], Tensor):
             y._version = inputs[0]._version              # one memory, one version counter
         return y
+
+    def _sorted_out(self, inputs: tuple, attrs: dict) -> tuple[tuple, dict]:
+        """x.sum(0): what follows the inputs are attributes."""
+        if len(inputs) > self.most_inputs + len(self.attributes):
+            raise ArgumentError(f"{self.name}{inspect.signature(self.forward)}: too many arguments, {_describe(inputs)}")
+        named = zip(self.attributes, inputs[self.most_inputs:], strict=False)
+        return inputs[:self.most_inputs], {**dict(named), **attrs}
+
+    def _one_device(self, first: Device, other: Device) -> Device:
+        if first != other:
+            raise DeviceError(f"{self.name}: inputs are on {first} and {other}; "
+                              f"move one with .to(ndl.{_constructor(first)})")
+        return first
 
     def _check_call(self, inputs: tuple, attrs: dict) -> None:
         """ArgumentError for an attribute that the op does not have, or for one or an input that is missing."""
@@ -217,7 +230,7 @@ class Op:
             result = self.kernels["fast"](*arrays, **attrs)
             if result is not NotImplemented:
                 return result
-            return elementwise(self.forward, *arrays, **attrs) if self.elementwise else self.forward(*arrays, **attrs)
+            return self.compute(*arrays, **attrs)
         kernel = self.kernels.get(device.backend)
         result = kernel(*arrays, **attrs) if kernel else NotImplemented
         return host_fallback(self.name, self._on_host, device, arrays, attrs) if result is NotImplemented else result
@@ -283,16 +296,18 @@ def backward_kernel(target: Op, backend: str = "numpy"):
 class Node:
     """One recorded call: which op, on which inputs, with which attributes."""
 
-    __slots__ = ("op", "inputs", "attrs", "outputs", "count", "versions", "number", "hooks", "__weakref__")
+    __slots__ = ("op", "inputs", "attrs", "outputs", "count", "versions", "dtype", "number", "hooks", "__weakref__")
 
     inputs: Any              # None once freed, like outputs and versions
 
-    def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple):
+    def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple, versions: Sequence[int] = (),
+                 dtype: np.dtype | None = None):
         self.op, self.inputs, self.attrs = op, inputs, attrs
+        self.versions: Any = versions                      # of the inputs, as they were when the op read them
+        self.dtype = dtype                                 # of all inputs, where that is float32 or float64
         # Arrays, not tensors: a tensor would point back at this node, and the cycle would keep memory alive.
         self.outputs: Any = results if op.reads_output else None
         self.count = len(results)
-        self.versions: Any = tuple([x._version[0] if isinstance(x, Tensor) else 0 for x in inputs])
         self.number = next(_serial)
         self.hooks: dict[int, tuple[int, Callable]] | None = None
 
@@ -316,9 +331,10 @@ def topological_order(roots: Iterable[Node], ends: Collection = ()) -> list[Node
             raise GraphError(f"the graph through op {node.op.name!r} was freed by an earlier backward; "
                              "call the first one with retain_graph=True, or compute the forward again")
         for x in node.inputs:
-            if isinstance(x, Tensor) and x.node is not None and x.node not in seen and not (ends and key_of(x) in ends):
-                seen.add(x.node)
-                stack.append(x.node)
+            if isinstance(x, Tensor) and (parent := x.node) is not None and parent not in seen:
+                if not ends or key_of(x) not in ends:
+                    seen.add(parent)
+                    stack.append(parent)
     return sorted(seen, key=_number, reverse=True)
 
 
@@ -333,18 +349,25 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
     only_between: what wanted tensors were made of is not looked at, as if they were leaves.
     """
     keys = None if wanted is None else {key_of(x) for x in wanted}
-    order = topological_order([y.node for y in outputs if y.node is not None], keys if keys and only_between else ())
+    ends = keys if keys and only_between else ()
+    order = topological_order([y.node for y in outputs if y.node is not None], ends)
     needs = _needs(order, wanted)
     found: dict[Any, Tensor] = {}                       # leaves and wanted tensors
     pending: dict[Node, list[Tensor | None]] = {}       # gradients of the outputs of nodes not yet reached
 
-    def add(x: Tensor, g: Tensor) -> None:
-        if x.node is None or (only_between and keys and key_of(x) in keys):
-            found[key_of(x)] = found[key_of(x)] + g if key_of(x) in found else g
-        else:
-            slots = pending.setdefault(x.node, [None] * x.node.count)
+    def add(x: Tensor, g: Tensor, source: Op | None = None) -> None:
+        if g.data.shape != x.data.shape or g.data.dtype is not x.data.dtype:
+            g = _fit(g, x, source)
+        if x.node is None or (ends and key_of(x) in ends):
+            key = key_of(x)
+            found[key] = found[key] + g if key in found else g
+        elif x.node in pending:
+            slots = pending[x.node]
             before = slots[x.output_index]
             slots[x.output_index] = g if before is None else before + g
+        else:
+            slots = pending[x.node] = [None] * x.node.count
+            slots[x.output_index] = g
 
     with grad_mode(create_graph):
         for y, g in zip(outputs, gradients, strict=True):
@@ -357,8 +380,10 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                 if keys:
                     found.update({(node, i): g for i, g in enumerate(slots) if g is not None and (node, i) in keys})
                 if needs is None or node in needs:
-                    for x, g in _input_gradients(node, slots, _wanting(node, needs, keys), create_graph):
-                        add(x, g if g.data.shape == x.data.shape and g.data.dtype is x.data.dtype else _fit(g, x, node.op))
+                    wanting = _wanting(node, needs, keys)
+                    for x, wants, g in zip(node.inputs, wanting, _answer(node, slots, wanting, create_graph), strict=False):
+                        if wants and g is not None:
+                            add(x, g if isinstance(g, Tensor) else _wrap(g, x.device, None, 0), node.op)
             if not retain_graph:
                 node.free()
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
@@ -371,21 +396,19 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
     """Add d(sum of y * gradient)/d(leaf) to `.grad` of every leaf that requires a gradient."""
     gradient = _seed(y, gradient)
     found = propagate([y], [gradient], None, create_graph, retain_graph or create_graph)
-    given = {_memory_of(gradient)}
+    given = {_memory_of(gradient.data)}
     for leaf, g in found.items():
-        memory = _memory_of(g)
         if leaf.grad is not None:
             leaf.grad = leaf.grad + g
-        elif memory in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
+        elif (memory := _memory_of(g.data)) in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
             leaf.grad = g.clone()           # y = a + b hands one array to both: each gets its own, as .grad may be changed
         else:
             leaf.grad = g
             given.add(memory)
 
 
-def _memory_of(x: Tensor) -> int:
-    """Identifies the array that a tensor's values lie in, which views share."""
-    data = x.data
+def _memory_of(data: Any) -> int:
+    """Identifies the array that values lie in, which views share."""
     while (base := getattr(data, "base", None)) is not None:
         data = base
     return id(data)
@@ -448,7 +471,7 @@ def _seed(y: Tensor, gradient: Tensor | None) -> Tensor:
         if y.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
-        return Tensor(np.ones(y.shape, y.dtype), device=y.device)
+        return _wrap(to_device(np.ones(y.shape, y.dtype), y.device), y.device, None, 0)
     if not isinstance(gradient, Tensor):
         gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
     if gradient.shape != y.shape:
@@ -470,39 +493,45 @@ def _needs(order: list[Node], wanted: Sequence[Tensor] | None) -> set[Node] | No
 def _wanting(node: Node, needs: set[Node] | None, keys: set | None) -> list[bool]:
     """Which inputs of a node want a gradient; GraphError if one that the rule reads was changed since."""
     wanting = []
-    for i, x in enumerate(node.inputs):
+    for x, version in zip(node.inputs, node.versions, strict=True):
         if not isinstance(x, Tensor):
             wanting.append(False)
             continue
-        if x._version[0] != node.versions[i] and node.op.reads(i):
-            raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
-                             "after it was used; change a .clone(), or change it after backward")
+        if x._version[0] != version and node.op.reads(len(wanting)):
+            raise GraphError(f"backward through {node.op.name!r}: its input {len(wanting)} of shape {x.shape} was changed "
+                             "in place after it was used; change a .clone(), or change it after backward")
         wanting.append(x.requires_grad if needs is None else x.node in needs or (keys is not None and key_of(x) in keys))
     return wanting
 
 
-def _input_gradients(node: Node, slots: list, wanting: list[bool], create_graph: bool) -> list[tuple[Tensor, Tensor]]:
-    """(input, gradient) for the wanted inputs: from the op's backward kernel if it has one, else by its rule."""
-    answer: Any = NotImplemented
-    found: list[tuple[Tensor, Tensor]] = []
-    device: Device | None = None
-    if node.op.backward_kernels and not create_graph:
-        answer, device = _from_kernel(node, slots, wanting)
-    if answer is NotImplemented:
-        answer, device = _from_rule(node, slots), None
-    for i, wants in enumerate(wanting):
-        if wants:
-            g = answer[i]
-            if device is not None:
-                g = None if g is None else _wrap(g, device, None, 0)
-            elif callable(g):
-                g = g()
-            if g is not None:
-                found.append((node.inputs[i], g))
-    return found
+def _answer(node: Node, slots: list, wanting: list[bool], create_graph: bool) -> Sequence:
+    """The gradient of each input, None for some that want none: from the op's backward kernel, else by its rule."""
+    if node.op.backward_kernels and node.dtype is not None and not create_graph:
+        answer = _from_kernel(node, slots, wanting)
+        if answer is not NotImplemented:
+            return answer
+    return _from_rule(node, slots, wanting)
 
 
-def _from_rule(node: Node, slots: list) -> tuple:
+def _from_kernel(node: Node, slots: list, wanting: list[bool]) -> Any:
+    """Arrays, from the op's backward kernel; NotImplemented where it declines, or gradients are of another dtype."""
+    for g in slots:
+        if g is not None:
+            if g.data.dtype is not node.dtype:
+                return NotImplemented
+            backend = g.device.backend
+    g, y = (slots[0].data, node.outputs and node.outputs[0]) if node.count == 1 else (
+        tuple([g if g is None else g.data for g in slots]), node.outputs)
+    arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
+    kernels, answer = node.op.backward_kernels, NotImplemented
+    if use_fast.enabled and backend == "numpy" and "fast" in kernels:
+        answer = kernels["fast"](wanting, g, y, *arrays, **node.attrs)
+    if answer is NotImplemented and backend in kernels:
+        answer = kernels[backend](wanting, g, y, *arrays, **node.attrs)
+    return answer if type(answer) is tuple or answer is NotImplemented else (answer,)
+
+
+def _from_rule(node: Node, slots: list, wanting: list[bool]) -> list[Tensor | None]:
     """What the op's rule answers: once per input, or it is an error in the rule."""
     rule_op, y = node.op, None
     if node.outputs is not None:
@@ -517,46 +546,17 @@ def _from_rule(node: Node, slots: list) -> tuple:
     if len(answer) != len(node.inputs):
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")
-    return answer
+    return [g() if wants and callable(g) else g for g, wants in zip(answer, wanting, strict=True)]
 
 
-def _from_kernel(node: Node, slots: list, wanting: list[bool]) -> tuple[Any, Device | None]:
-    """The answer of the op's backward kernel and its device; NotImplemented where there is none for these dtypes."""
-    kernels, dtype = node.op.backward_kernels, None
-    arrays: list[Any] = []
-    gradients: list[Any] = []
-    device: Any = None
-    for g in slots:
-        if g is None:
-            gradients.append(None)
-            continue
-        if dtype is not None and g.data.dtype is not dtype:
-            return NotImplemented, None
-        gradients.append(g.data)
-        dtype, device = g.data.dtype, g.device
-    if dtype is not float32 and dtype is not float64:
-        return NotImplemented, None                      # narrow floats: the rule widens and rounds where it must
-    for i, x in enumerate(node.inputs):
-        if wanting[i] and x.data.dtype is not dtype:
-            return NotImplemented, None
-        arrays.append(x.data if isinstance(x, Tensor) else x)
-    g, y = (gradients[0], node.outputs and node.outputs[0]) if node.count == 1 else (tuple(gradients), node.outputs)
-    answer, backend = NotImplemented, device.backend
-    if backend == "numpy" and use_fast.enabled and "fast" in kernels:
-        answer = kernels["fast"](wanting, g, y, *arrays, **node.attrs)
-    if answer is NotImplemented and backend in kernels:
-        answer = kernels[backend](wanting, g, y, *arrays, **node.attrs)
-    return answer if type(answer) is tuple or answer is NotImplemented else (answer,), device
-
-
-def _fit(g: Tensor, x: Tensor, rule_op: Op) -> Tensor:
+def _fit(g: Tensor, x: Tensor, source: Op | None) -> Tensor:
     """Undo broadcasting: sum over the axes along which x was stretched, and round to x's dtype."""
     if g.data.shape != x.data.shape:
         extra = g.ndim - x.ndim
         stretched = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(x.shape) if n == 1 != g.shape[i + extra])
         summed = g.sum(axis=stretched, keepdims=True) if stretched else g
         if extra < 0 or summed.shape[extra:] != x.shape:
-            raise GraphError(f"the gradient rule of {rule_op.name!r} returned shape {g.shape} "
+            raise GraphError(f"the gradient rule of {source and source.name!r} returned shape {g.shape} "
                              f"for an input of shape {x.shape}")
         g = summed.reshape(x.shape)
     return g if g.data.dtype is x.data.dtype or g.dtype == x.dtype else g.astype(x.dtype)

@@ -71,22 +71,26 @@ class Optimizer:
         """Change every parameter that has a gradient."""
         with no_grad():
             for group in self.groups:
+                moments = self._moments(group)
                 for p in group["params"]:
                     if p.grad is not None:
-                        self._step(p, p.grad, group)
+                        self._step(p, p.grad, moments, group)
 
-    def _step(self, p: Tensor, g: Tensor, group: dict[str, Any]) -> None:
-        state = self.state.setdefault(p, {"step": 0})
+    def _step(self, p: Tensor, g: Tensor, moments: tuple[str, ...], group: dict[str, Any]) -> None:
+        state = self.state.get(p)
+        if state is None:
+            state = self.state[p] = {"step": 0}
         state["step"] = state.get("step", 1) + 1
-        moments = self._moments(group)
         for name in moments:
             if name not in state:
                 state[name] = ops.zeros_like(p)
-        values = (p, g, *[state[name] for name in moments])
-        arrays = [x.data for x in values]
-        dtype = arrays[0].dtype
-        alike = all([type(x) is np.ndarray and x.dtype is dtype and x.flags.c_contiguous for x in arrays])
-        if not alike or (dtype is not float32 and dtype is not float64):
+        values = [p, g, *[state[name] for name in moments]] if moments else [p, g]
+        dtype, arrays = p.data.dtype, []
+        for x in values:
+            if type(x.data) is not np.ndarray or x.data.dtype is not dtype or not x.data.flags.c_contiguous:
+                break
+            arrays.append(x.data)
+        if len(arrays) < len(values) or (dtype is not float32 and dtype is not float64):
             self._update(p.detach(), g, *values[2:], step=state["step"], group=group)     # shares p's memory and version
             return
         if arrays[0].size <= BLOCK:

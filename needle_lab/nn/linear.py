@@ -35,7 +35,7 @@ class Linear(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.ndim or x.shape[-1] != self.in_features:
+        if x.shape[-1:] != (self.in_features,):
             raise ShapeError(f"Linear: expected (..., {self.in_features}), got {x.shape}")
         return ops.linear(x, self.weight, self.bias)
 

@@ -70,6 +70,7 @@ class Module:
     """
 
     training = True
+    _hooks: dict[str, dict[int, Callable]] | None = None         # of this module, once one was registered
 
     def __init__(self) -> None:
         pass
@@ -79,8 +80,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run `forward` and the hooks around it."""
-        registered = vars(self).get("_hooks")
-        return hooks.call(self, registered, args, kwargs) if registered else self.forward(*args, **kwargs)
+        return hooks.call(self, self._hooks, args, kwargs) if self._hooks else self.forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and not isinstance(value, (Parameter, Buffer)):

@@ -248,7 +248,11 @@ def relu(x):
 
 @backward_kernel(relu)
 def _(_needs, g, y, _x):
-    return shared(lambda g, y: g * (y > 0), g, y)
+    return shared(_relu_gradient, g, y)
+
+
+def _relu_gradient(g, y):
+    return g * (y > 0).astype(g.dtype)
 
 
 @real(vjp=lambda g, y, _x: g * y * (1.0 - y), onnx="Sigmoid")

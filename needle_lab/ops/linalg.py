@@ -1,11 +1,13 @@
 """Matrix products: matmul, einsum, outer, dot."""
 
+import functools
 import string
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..graph import backward_kernel, op
+from ..threads import PRODUCTS
 from ..threads import matmul as product
 from .elementwise import clip
 from .reduce import norm
@@ -36,14 +38,18 @@ def _(g, _y, a, b):
 @op(onnx="Gemm")
 def linear(x, weight, bias=None):
     """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
-    if not x.ndim or x.shape[-1] != weight.shape[-1]:
-        raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
-    y = product(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]), weight.T)
-    if x.ndim != 2:
-        y = y.reshape(*x.shape[:-1], weight.shape[0])
+    shape, width = x.shape, weight.shape[-1]
+    if shape[-1:] != (width,):
+        raise ShapeError(f"linear: input {shape} needs {width} as its last length for weight {weight.shape}")
+    y = _times(x if len(shape) == 2 else x.reshape(-1, width), weight.T)
     if bias is not None:
         y += bias
-    return y
+    return y if len(shape) == 2 else y.reshape(*shape[:-1], len(weight))
+
+
+def _times(a, b):
+    """The product of two matrices: `dot` begins in half the time of np.matmul, which is for those worth sharing."""
+    return a.dot(b) if a.size * b.shape[1] < PRODUCTS else product(a, b)
 
 
 @linear.gradient
@@ -56,12 +62,19 @@ def _(g, _y, x, weight, bias=None):
 @backward_kernel(linear)
 def _(needs, g, _y, x, weight, bias=None):
     shape = x.shape
-    if x.ndim != 2:
-        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
-    dx = product(g, weight) if needs[0] else None
-    return (dx if dx is None or len(shape) == 2 else dx.reshape(shape),
-            product(g.T, x) if needs[1] else None,
-            np.ones(len(g), g.dtype) @ g if len(needs) > 2 and needs[2] else None)
+    if len(shape) != 2:
+        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, shape[-1])
+    return (_times(g, weight).reshape(shape) if needs[0] else None,
+            _times(g.T, x) if needs[1] else None,
+            _ones(len(g), g.dtype).dot(g) if len(needs) > 2 and needs[2] else None)
+
+
+@functools.lru_cache(maxsize=8)
+def _ones(n, dtype):
+    """What a product with sums n rows: BLAS takes half the time of np.add.reduce."""
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def trace(x):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..graph import backward_kernel, op
-from ..threads import parallel, shares
+from ..threads import VALUES, parallel, shares
 from .elementwise import abs, clip, exp, log, maximum, relu, softplus, where
 from .reduce import mean
 from .reduce import sum as sum_
@@ -80,18 +80,29 @@ def class_losses(x, target, *, reduction):
 
     x (N, C, *size) of logits, target (N, *size) of classes 0..C-1. Softmax and its logarithm are never written down.
     """
-    parts = shares(len(x), x.size)
-    total = _log_sums(x) if len(parts) == 1 else np.concatenate(parallel(lambda at: _log_sums(x[at]), parts))
+    total = np.empty(target.shape, x.dtype)
+    _share(lambda at: _log_sums(x[at], total[at]), x)
     losses = total - x[_at_classes(target)]
-    if reduction != "none":
-        losses = np.add.reduce(losses, axis=None) / losses.dtype.type(losses.size if reduction == "mean" else 1)
-    return losses, total
+    if reduction == "none":
+        return losses, total
+    loss = np.add.reduce(losses, axis=None)
+    return loss / losses.size if reduction == "mean" else loss, total
 
 
-def _log_sums(x):
-    """Logarithm of the sum of exp(x) over the classes, axis 1."""
+def _share(work, x) -> None:
+    """work(slice of the samples) for all samples of x, by threads where there are enough values."""
+    if x.size < VALUES:
+        work(slice(None))
+    else:
+        parallel(work, shares(len(x), x.size))
+
+
+def _log_sums(x, total) -> None:
+    """total = logarithm of the sum of exp(x) over the classes, axis 1."""
     top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
-    return np.log(np.add.reduce(np.exp(x - top), axis=1)) + top[:, 0]
+    e = x - top
+    np.log(np.add.reduce(np.exp(e, out=e), axis=1), out=total)
+    total += top[:, 0]
 
 
 def _at_classes(target):
@@ -121,13 +132,14 @@ def _(_needs, g, y, x, target, *, reduction):
     (g, gtotal), (_, total) = g, y
     if g is None or gtotal is not None:
         return NotImplemented
-    g = g / g.dtype.type(target.size) if reduction == "mean" else g
+    g = g / target.size if reduction == "mean" else g
     dx = np.empty_like(x)
 
     def some(at):
-        part = np.exp(np.subtract(x[at], total[at, None], out=dx[at]), out=dx[at])
+        part = np.subtract(x[at], total[at, None], out=dx[at])
+        np.exp(part, out=part)
         part *= g[at, None] if reduction == "none" else g
-    parallel(some, shares(len(x), x.size))
+    _share(some, x)
     dx[_at_classes(target)] -= g                    # each place has one class: none is met twice
     return dx, None
 
@@ -167,7 +179,7 @@ def _all_count(x, target, ignore_index) -> bool:
     """Whether every target is a class of x: none is to be ignored, and none is wrong."""
     values = target.numpy()
     return (values.size > 0 and values.shape == x.shape[:1] + x.shape[2:]
-            and np.minimum.reduce(values, axis=None) >= 0 and np.maximum.reduce(values, axis=None) < x.shape[1]
+            and values.item(values.argmin()) >= 0 and values.item(values.argmax()) < x.shape[1]    # begins faster than min
             and (ignore_index < 0 or ignore_index not in values))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..backend.device import Device, to_device, to_host
 from ..dtypes import is_floating
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph import kernel, op
+from ..graph import backward_kernel, kernel, op
 from .elementwise import where
 from .reduce import normalize_axes
 from .reduce import sum as sum_
@@ -23,6 +23,11 @@ from .reduce import sum as sum_
 def reshape(x, *, shape):
     """Same values in another shape; one length may be -1."""
     return x.reshape(shape)
+
+
+@backward_kernel(reshape)
+def _(_needs, g, _y, x, *, shape):
+    return g.reshape(x.shape)
 
 
 @op(promote=None, view=True, onnx="Transpose")
