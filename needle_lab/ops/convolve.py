@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backend.fast import use_fast
 from ..errors import ShapeError
 from .strategies import Dense, Depthwise, Empty, Im2col, Pointwise, Strategy
 from .windows import Geometry, pad_pairs, spread
@@ -58,11 +59,11 @@ def choose(x_shape, weight_shape, stride, pads, dilation, groups: int = 1, dtype
     what: "forward", "input" or "weight". reuse: the weight stays the same over many calls, so that `prepare` is free.
     """
     return _choose(tuple(x_shape), tuple(weight_shape), tuple(stride), tuple(map(tuple, pads)), tuple(dilation), groups,
-                   np.dtype(dtype), what, reuse, winograd_allowed())
+                   np.dtype(dtype), what, reuse, winograd_allowed(), use_fast.enabled)
 
 
 @lru_cache(1024)
-def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: bool, winograd: bool) -> Choice:
+def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: bool, winograd: bool, fast: bool) -> Choice:
     geometry = Geometry(x, weight, stride, pads, dilation, groups, dtype)
     strategy: Strategy
     trimmed, kept = geometry.trimmed() if 0 not in (*x, *weight, *geometry.y) else (geometry, ())
@@ -75,7 +76,7 @@ def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: 
     elif Pointwise.fits(trimmed):
         strategy = Pointwise(trimmed)
     else:
-        strategy = (winograd and Winograd.best(trimmed, what, reuse)) or Im2col(trimmed)
+        strategy = (winograd and Winograd.best(trimmed, reuse, fast and what == "forward")) or Im2col(trimmed)
     return Choice(strategy.name, strategy.why(), what, strategy.multiplications(), strategy, kept, geometry.kernel)
 
 # --- for people -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from __future__ import annotations
 import threading
 from fractions import Fraction
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -123,22 +124,24 @@ class Winograd(Strategy):
                 and all(p <= 2 for pair in g.pads for p in pair))
 
     @classmethod
-    def best(cls, g: Geometry, what: str, reuse: bool) -> Winograd | None:
+    def best(cls, g: Geometry, reuse: bool, fast: bool) -> Winograd | None:
         """With the better size of tiles, if its work, in multiplications, is clearly under that of im2col; else None."""
         if not cls.fits(g):
             return None
-        way = min((cls(g, tile) for tile in (4, 2)), key=lambda way: way.work(what, reuse))
-        direct = g.x[0] * g.windows * g.places * g.x[1] * (g.weight[0] * (1 + FEW_COLUMNS / (g.x[0] * g.windows)) + MOVED)
-        return way if way.work(what, reuse) < 0.9 * direct else None
+        costs = FAST if fast else NUMPY
+        way = min((cls(g, tile) for tile in (4, 2)), key=lambda way: way.work(costs, reuse))
+        windows = g.x[0] * g.windows
+        direct = g.places * g.x[1] * (g.weight[0] * costs.columns(windows) + windows * costs.moved)
+        return way if way.work(costs, reuse) < 0.9 * direct else None
 
-    def work(self, what: str, reuse: bool) -> float:
+    def work(self, costs: Costs, reuse: bool) -> float:
         """Products, transforms and values moved, in multiplications."""
         g = self.geometry
         tiles = g.x[0] * self.tiles[0] * self.tiles[1]
         channels, outputs = g.x[1], g.weight[0]
         moved = (len(self.inputs[0]) * channels + len(self.outputs) * outputs) * tiles
-        weights = self.numbers * channels * outputs * (READ if reuse else WEIGHT_MOVED)
-        return self.multiplications() * (1 + FEW_COLUMNS / tiles) + moved * (self.numbers + MOVED) + weights
+        weights = costs.columns(tiles) + (costs.read if reuse else costs.weight_moved)
+        return self.numbers * channels * outputs * weights + moved * (self.numbers + costs.moved)
 
     def multiplications(self) -> int:
         g = self.geometry
@@ -279,11 +282,27 @@ def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(start - first, stop - first)
 
 
-# What else costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core):
-MOVED = 15                               # to copy one value into or out of a tile or a column
-WEIGHT_MOVED = 45                        # to bring one number of a kernel into the space of products
-READ = 13                                # to read it from there, where weights are prepared
-FEW_COLUMNS = 8                          # a product over this many columns runs at half its speed
+class Costs(NamedTuple):
+    """What else costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core).
+
+    moved: to copy one value into or out of a tile or a column. weight_moved: to bring one number of a kernel into the space
+    of products. read: to read it from there, where weights are prepared. few: so many more columns would cost a product as
+    much as its start does. step: columns that are computed together.
+    """
+
+    moved: float
+    weight_moved: float
+    read: float
+    few: int
+    step: int
+
+    def columns(self, n: int) -> int:
+        """What a product over n columns costs, in columns."""
+        return -(-n // self.step) * self.step + self.few
+
+
+NUMPY = Costs(moved=15, weight_moved=45, read=13, few=8, step=1)
+FAST = Costs(moved=15, weight_moved=45, read=3, few=0, step=16)
 
 # --- the switch -----------------------------------------------------------------------------------------------------
 
