@@ -3,6 +3,7 @@
     Op      a function of arrays, its gradient rule, its ONNX name and its kernels by device, as one value
     Node    one call of an Op, as data: (op, inputs, attrs); the drawn graph, ONNX export and backward all read it
     order   a Node is made after the Nodes it reads, so "newest first" is a topological order; nothing recurses
+    number  of calls and in-place writes alike: a value written after the call that read it has the higher one
     rule    gradient of the outputs -> gradient of the inputs, written in Ops itself, so it can be differentiated again
     fused   the same gradient as one function of arrays, where that is faster: used when nobody will differentiate it
 
@@ -38,6 +39,15 @@ class _GradMode(threading.local):
 
 _mode = _GradMode()
 _serial = itertools.count(1)
+
+
+class _Writes:
+    last = 0                 # the number of the last write to any tensor
+
+
+def written(x: Tensor) -> None:
+    """Note that the values of x were changed in place, so that backward can tell."""
+    x._written[0] = _Writes.last = next(_serial)
 
 
 class grad_mode:
@@ -150,22 +160,20 @@ class Op:
             inputs, attrs = self._sorted_out(inputs, attrs)
         while inputs and inputs[-1] is None:         # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
-        device, dtype, arrays, versions = None, None, [], []
-        requires_grad, alike = False, True               # alike: all float32 or all float64, as nearly always
+        device, dtype, arrays, wants = None, None, [], []
+        alike = True                                     # all float32 or all float64, as nearly always
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
                 arrays.append(x.data)
-                versions.append(x._version[0])
+                wants.append(x.requires_grad)
                 if x.device is not device:
                     device = x.device if device is None else self._one_device(device, x.device)
-                if x.requires_grad:
-                    requires_grad = True
                 if x.data.dtype is not dtype and i not in self.index_inputs:
                     alike, dtype = alike and dtype is None, x.data.dtype
             else:
                 alike = alike and (x is None or isinstance(x, (int, float)) or i in self.index_inputs)
                 arrays.append(np.asarray(x) if isinstance(x, (list, tuple)) else x)
-                versions.append(0)
+                wants.append(False)
         alike = alike and (dtype is float32 or dtype is float64)
         device = device or cpu()
         host = device.backend == "numpy"
@@ -190,15 +198,15 @@ class Op:
         if rounded is not None:
             results = tuple(r.astype(rounded) if r is not None and r.dtype == np.float32 else r for r in results)
         node = None
-        if (requires_grad and self.vjp is not None and _mode.enabled) or _mode.tracing:
-            node = Node(self, inputs, attrs, results, versions, dtype if alike else None)
+        if (True in wants and self.vjp is not None and _mode.enabled) or _mode.tracing:
+            node = Node(self, inputs, attrs, results, wants, arrays if alike else None, dtype)
         if attrs:
             device = attrs.get("device", device)         # a transfer names where its result lives
         if type(result) is tuple:
             return tuple([None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results)])
         y = _wrap(results[0], device, node, 0)
         if self.view and isinstance(inputs[0], Tensor):
-            y._version = inputs[0]._version              # one memory, one version counter
+            y._written = inputs[0]._written              # one memory
         return y
 
     def _sorted_out(self, inputs: tuple, attrs: dict) -> tuple[tuple, dict]:
@@ -296,15 +304,15 @@ def backward_kernel(target: Op, backend: str = "numpy"):
 class Node:
     """One recorded call: which op, on which inputs, with which attributes."""
 
-    __slots__ = ("op", "inputs", "attrs", "outputs", "count", "versions", "dtype", "number", "hooks", "__weakref__")
+    __slots__ = ("op", "inputs", "attrs", "outputs", "count", "wants", "arrays", "dtype", "number", "hooks", "__weakref__")
 
-    inputs: Any              # None once freed, like outputs and versions
+    inputs: Any              # None once freed, like outputs and arrays
 
-    def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple, versions: Sequence[int] = (),
-                 dtype: np.dtype | None = None):
+    def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple, wants: Sequence[bool] = (),
+                 arrays: list | None = None, dtype: np.dtype | None = None):
         self.op, self.inputs, self.attrs = op, inputs, attrs
-        self.versions: Any = versions                      # of the inputs, as they were when the op read them
-        self.dtype = dtype                                 # of all inputs, where that is float32 or float64
+        self.wants = wants                                 # which inputs require a gradient
+        self.arrays, self.dtype = arrays, dtype            # of the inputs, where all are float32 or all float64
         # Arrays, not tensors: a tensor would point back at this node, and the cycle would keep memory alive.
         self.outputs: Any = results if op.reads_output else None
         self.count = len(results)
@@ -316,7 +324,7 @@ class Node:
 
     def free(self) -> None:
         """Let go of activations once their gradients are known."""
-        self.inputs = self.outputs = self.versions = None
+        self.inputs = self.outputs = self.arrays = None
 
 
 # --- backward -------------------------------------------------------------------------------------------------------
@@ -331,10 +339,10 @@ def topological_order(roots: Iterable[Node], ends: Collection = ()) -> list[Node
             raise GraphError(f"the graph through op {node.op.name!r} was freed by an earlier backward; "
                              "call the first one with retain_graph=True, or compute the forward again")
         for x in node.inputs:
-            if isinstance(x, Tensor) and (parent := x.node) is not None and parent not in seen:
-                if not ends or key_of(x) not in ends:
-                    seen.add(parent)
-                    stack.append(parent)
+            if (isinstance(x, Tensor) and (parent := x.node) is not None and parent not in seen
+                    and (not ends or key_of(x) not in ends)):
+                seen.add(parent)
+                stack.append(parent)
     return sorted(seen, key=_number, reverse=True)
 
 
@@ -358,15 +366,15 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
     def add(x: Tensor, g: Tensor, source: Op | None = None) -> None:
         if g.data.shape != x.data.shape or g.data.dtype is not x.data.dtype:
             g = _fit(g, x, source)
-        if x.node is None or (ends and key_of(x) in ends):
+        parent = x.node
+        if parent is None or (ends and key_of(x) in ends):
             key = key_of(x)
             found[key] = found[key] + g if key in found else g
-        elif x.node in pending:
-            slots = pending[x.node]
-            before = slots[x.output_index]
-            slots[x.output_index] = g if before is None else before + g
+        elif parent in pending:
+            slots, i = pending[parent], x.output_index
+            slots[i] = g if slots[i] is None else slots[i] + g
         else:
-            slots = pending[x.node] = [None] * x.node.count
+            slots = pending[parent] = [None] * parent.count
             slots[x.output_index] = g
 
     with grad_mode(create_graph):
@@ -380,9 +388,14 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                 if keys:
                     found.update({(node, i): g for i, g in enumerate(slots) if g is not None and (node, i) in keys})
                 if needs is None or node in needs:
-                    wanting = _wanting(node, needs, keys)
-                    for x, wants, g in zip(node.inputs, wanting, _answer(node, slots, wanting, create_graph), strict=False):
-                        if wants and g is not None:
+                    if _Writes.last > node.number:
+                        _check_unchanged(node)
+                    wants = node.wants if needs is None else _leading(node, needs, keys)
+                    gradients = NotImplemented if create_graph else _from_kernel(node, slots, wants)
+                    if gradients is NotImplemented:
+                        gradients = _from_rule(node, slots, wants)
+                    for x, wanted, g in zip(node.inputs, wants, gradients, strict=False):
+                        if wanted and g is not None:
                             add(x, g if isinstance(g, Tensor) else _wrap(g, x.device, None, 0), node.op)
             if not retain_graph:
                 node.free()
@@ -471,7 +484,7 @@ def _seed(y: Tensor, gradient: Tensor | None) -> Tensor:
         if y.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
-        return _wrap(to_device(np.ones(y.shape, y.dtype), y.device), y.device, None, 0)
+        return _wrap(to_device(np.array(1, y.dtype).reshape(y.shape), y.device), y.device, None, 0)
     if not isinstance(gradient, Tensor):
         gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
     if gradient.shape != y.shape:
@@ -490,48 +503,42 @@ def _needs(order: list[Node], wanted: Sequence[Tensor] | None) -> set[Node] | No
     return needs
 
 
-def _wanting(node: Node, needs: set[Node] | None, keys: set | None) -> list[bool]:
-    """Which inputs of a node want a gradient; GraphError if one that the rule reads was changed since."""
-    wanting = []
-    for x, version in zip(node.inputs, node.versions, strict=True):
-        if not isinstance(x, Tensor):
-            wanting.append(False)
-            continue
-        if x._version[0] != version and node.op.reads(len(wanting)):
-            raise GraphError(f"backward through {node.op.name!r}: its input {len(wanting)} of shape {x.shape} was changed "
-                             "in place after it was used; change a .clone(), or change it after backward")
-        wanting.append(x.requires_grad if needs is None else x.node in needs or (keys is not None and key_of(x) in keys))
-    return wanting
+def _leading(node: Node, needs: set[Node], keys: set | None) -> list[bool]:
+    """Which inputs of a node lead to a wanted tensor, or are one."""
+    return [isinstance(x, Tensor) and (x.node in needs or (keys is not None and key_of(x) in keys)) for x in node.inputs]
 
 
-def _answer(node: Node, slots: list, wanting: list[bool], create_graph: bool) -> Sequence:
-    """The gradient of each input, None for some that want none: from the op's backward kernel, else by its rule."""
-    if node.op.backward_kernels and node.dtype is not None and not create_graph:
-        answer = _from_kernel(node, slots, wanting)
-        if answer is not NotImplemented:
-            return answer
-    return _from_rule(node, slots, wanting)
+def _check_unchanged(node: Node) -> None:
+    """GraphError if an input that the gradient reads was written to after the call."""
+    for i, x in enumerate(node.inputs):
+        if isinstance(x, Tensor) and x._written[0] > node.number and node.op.reads(i):
+            raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
+                             "after it was used; change a .clone(), or change it after backward")
 
 
-def _from_kernel(node: Node, slots: list, wanting: list[bool]) -> Any:
-    """Arrays, from the op's backward kernel; NotImplemented where it declines, or gradients are of another dtype."""
+def _from_kernel(node: Node, slots: list, wants: list[bool]) -> Any:
+    """The arrays that the op's backward kernel answers; NotImplemented where there is none, or not for these dtypes."""
+    kernels = node.op.backward_kernels
+    if not kernels or node.arrays is None:
+        return NotImplemented                              # narrow floats: the rule widens and rounds where it must
     for g in slots:
         if g is not None:
             if g.data.dtype is not node.dtype:
                 return NotImplemented
             backend = g.device.backend
-    g, y = (slots[0].data, node.outputs and node.outputs[0]) if node.count == 1 else (
-        tuple([g if g is None else g.data for g in slots]), node.outputs)
-    arrays = [x.data if isinstance(x, Tensor) else x for x in node.inputs]
-    kernels, answer = node.op.backward_kernels, NotImplemented
+    if node.count == 1:
+        g, y = slots[0].data, node.outputs and node.outputs[0]
+    else:
+        g, y = tuple([g if g is None else g.data for g in slots]), node.outputs
+    answer = NotImplemented
     if use_fast.enabled and backend == "numpy" and "fast" in kernels:
-        answer = kernels["fast"](wanting, g, y, *arrays, **node.attrs)
+        answer = kernels["fast"](wants, g, y, *node.arrays, **node.attrs)
     if answer is NotImplemented and backend in kernels:
-        answer = kernels[backend](wanting, g, y, *arrays, **node.attrs)
+        answer = kernels[backend](wants, g, y, *node.arrays, **node.attrs)
     return answer if type(answer) is tuple or answer is NotImplemented else (answer,)
 
 
-def _from_rule(node: Node, slots: list, wanting: list[bool]) -> list[Tensor | None]:
+def _from_rule(node: Node, slots: list, wants: list[bool]) -> list[Tensor | None]:
     """What the op's rule answers: once per input, or it is an error in the rule."""
     rule_op, y = node.op, None
     if node.outputs is not None:
@@ -546,7 +553,7 @@ def _from_rule(node: Node, slots: list, wanting: list[bool]) -> list[Tensor | No
     if len(answer) != len(node.inputs):
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")
-    return [g() if wants and callable(g) else g for g, wants in zip(answer, wanting, strict=True)]
+    return [g() if wanted and callable(g) else g for g, wanted in zip(answer, wants, strict=True)]
 
 
 def _fit(g: Tensor, x: Tensor, source: Op | None) -> Tensor:
@@ -579,7 +586,7 @@ def _wrap(result, device: Device, node: Node | None, index: int) -> Tensor:
         result = np.asarray(result)                     # numpy answers 0-d questions with scalars
     y = Tensor.__new__(Tensor)
     y.data, y.device, y.grad, y._hooks = result, device, None, None
-    y.node, y.output_index, y._version = node, index, [0]
+    y.node, y.output_index, y._written = node, index, [0]
     y.requires_grad = node is not None and is_floating(result.dtype)
     return y
 

@@ -20,7 +20,7 @@ from . import ops
 from .backend.fast import compilable
 from .dtypes import float32, float64
 from .errors import ArgumentError, StateKeyError
-from .graph import no_grad
+from .graph import no_grad, written
 from .tensor import Tensor
 from .threads import parallel, shares
 
@@ -80,29 +80,30 @@ class Optimizer:
         state = self.state.get(p)
         if state is None:
             state = self.state[p] = {"step": 0}
-        state["step"] = state.get("step", 1) + 1
+        state["step"] = step = state.get("step", 1) + 1
+        values = [p, g]
         for name in moments:
             if name not in state:
                 state[name] = ops.zeros_like(p)
-        values = [p, g, *[state[name] for name in moments]] if moments else [p, g]
-        dtype, arrays = p.data.dtype, []
-        for x in values:
-            if type(x.data) is not np.ndarray or x.data.dtype is not dtype or not x.data.flags.c_contiguous:
-                break
-            arrays.append(x.data)
-        if len(arrays) < len(values) or (dtype is not float32 and dtype is not float64):
-            self._update(p.detach(), g, *values[2:], step=state["step"], group=group)     # shares p's memory and version
+            values.append(state[name])
+        arrays = [x.data for x in values]
+        dtype = arrays[0].dtype
+        alike = dtype is float32 or dtype is float64
+        for a in arrays:
+            alike = alike and type(a) is np.ndarray and a.dtype is dtype and a.flags.c_contiguous
+        if not alike:
+            self._update(p.detach(), g, *values[2:], step=step, group=group)     # shares p's memory
             return
         if arrays[0].size <= BLOCK:
-            self._update(*arrays, step=state["step"], group=group)
+            self._update(*arrays, step=step, group=group)
         else:
             flat = [x.reshape(-1) for x in arrays]
 
             def some(at: slice) -> None:
                 for start in range(at.start, at.stop, BLOCK):
-                    self._update(*[x[start:min(start + BLOCK, at.stop)] for x in flat], step=state["step"], group=group)
+                    self._update(*[x[start:min(start + BLOCK, at.stop)] for x in flat], step=step, group=group)
             parallel(some, shares(arrays[0].size, arrays[0].size))
-        p._version[0] += 1
+        written(p)
 
     def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The names of what is kept for each parameter, in its shape; zeros before the first step."""

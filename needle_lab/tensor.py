@@ -47,7 +47,7 @@ class Tensor:
     requires_grad: record what is done with it; floating dtypes only.
     """
 
-    __slots__ = ("data", "device", "requires_grad", "grad", "node", "output_index", "_version", "_hooks",
+    __slots__ = ("data", "device", "requires_grad", "grad", "node", "output_index", "_written", "_hooks",
                  "__weakref__")
     __array_priority__ = 1000          # numpy_array + tensor asks the tensor first
 
@@ -64,7 +64,7 @@ class Tensor:
         self.data, self.device, self.requires_grad = data, device, requires_grad
         self.grad: Tensor | None = None
         self.node: graph.Node | None = None
-        self.output_index, self._version = 0, [0]
+        self.output_index, self._written = 0, [0]          # the number of the last write; views share it
         self._hooks: dict[int, Callable] | None = None
 
     # --- what it is -------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
         y = Tensor(self)
-        y._version = self._version
+        y._written = self._written
         return y
 
     def requires_grad_(self, flag: bool = True) -> Tensor:
@@ -212,7 +212,7 @@ class Tensor:
         own[key] = hook
         return HookHandle(own, key)
 
-    # --- changes in place: leaves only, counted, so that backward can tell --------------------------------------------
+    # --- changes in place: leaves only, noted, so that backward can tell ---------------------------------------------
 
     def _writable(self) -> None:
         if self.node is not None and graph.is_grad_enabled():
@@ -231,7 +231,7 @@ class Tensor:
             source = value.data if isinstance(value, Tensor) and value.device == self.device else np.asarray(value)
             if self.data.write(source, index) is NotImplemented:
                 self.data.write(host_fallback("write", _put, self.device, [self.data, source], {"index": index}))
-            self._version[0] += 1
+            graph.written(self)
             return self
         source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
         try:
@@ -241,7 +241,7 @@ class Tensor:
             raise ShapeError(f"in-place write: value of shape {source.shape} into {self.shape}"
                              f"{'' if index is ... else ' at the given index'}: {error}") from error
         self.data[index] = source.astype(self.dtype, copy=False)
-        self._version[0] += 1
+        graph.written(self)
         return self
 
     def __setitem__(self, index, value) -> None:

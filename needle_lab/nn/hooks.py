@@ -118,7 +118,7 @@ def _pass(tensors: list[Tensor], crossed: Callable[[tuple], tuple]) -> list[Tens
 
     passed = list(tensors)
     for i, y in zip(places, boundary(*(tensors[i] for i in places), crossed=at_all), strict=True):
-        y._version = tensors[i]._version               # the same memory
+        y._written = tensors[i]._written               # the same memory
         passed[i] = y
     return passed
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..backend.device import Device, as_device
 from ..dtypes import as_dtype, is_floating
 from ..errors import ArgumentError, DTypeError
+from ..graph import written
 from ..tensor import HookHandle, Tensor
 from . import hooks
 from .state import LoadReport, load_into
@@ -234,7 +235,7 @@ class Module:
         for x, new in [(x, moved(x)) for x in tensors]:        # all moved before the first is replaced
             if new.data is not x.data:
                 x.data, x.device = new.data, new.device
-                x._version[0] += 1                             # a graph that read the old values can tell
+                written(x)                             # a graph that read the old values can tell
         return self
 
     # --- hooks ------------------------------------------------------------------------------------------------------

@@ -248,11 +248,11 @@ def relu(x):
 
 @backward_kernel(relu)
 def _(_needs, g, y, _x):
-    return shared(_relu_gradient, g, y)
+    return shared(_passed, g, y)
 
 
-def _relu_gradient(g, y):
-    return g * (y > 0).astype(g.dtype)
+def _passed(g, y):
+    return g * (y > 0).astype(g.dtype)                # faster than a product with bools
 
 
 @real(vjp=lambda g, y, _x: g * y * (1.0 - y), onnx="Sigmoid")

@@ -1,7 +1,7 @@
 """Ops that move values without computing: shapes, views, joins, indexing.
 
 The gradient of a move is the move back: of a view, the inverse view; of a selection, a scatter; of a join, a split.
-Dtypes are left alone (`promote=None`), and views share memory and version counter with their input.
+Dtypes are left alone (`promote=None`), and views share memory with their input.
 """
 
 import math
