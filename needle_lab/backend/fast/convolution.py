@@ -108,11 +108,12 @@ def _convolve(way: Im2col, x: np.ndarray, n: int, weights: np.ndarray, y: np.nda
 # --- Winograd's transforms --------------------------------------------------------------------------------------------
 
 
+STRIP = 1024                 # tiles of a channel that are transformed together: their planes stay in the L2 cache
+
+
 def _serves(way, values: int) -> bool:
-    """Whether tiles are 4x4, there are enough values, and two rows of tiles fit into a plane."""
-    samples = way.geometry.x[0] if way.batch_last else 1
-    return (way.tile == 4 and not way.one_tile and values >= LEAST
-            and 3 * samples * (way.tiles[1] + 1) <= loops("tiles").PLANE and way.geometry.pads[1][0] >= 0)
+    """Whether maps are cut into tiles, no column is cropped, and there are enough values."""
+    return not way.one_tile and values >= LEAST and way.geometry.pads[1][0] >= 0
 
 
 def _strips(way, x: np.ndarray, start: int, stop: int, top: int, bottom: int) -> Iterator[tuple]:
@@ -121,7 +122,7 @@ def _strips(way, x: np.ndarray, start: int, stop: int, top: int, bottom: int) ->
     All samples stand side by side where the batch is last in memory; else they come one by one.
     """
     across, n = way.tiles[1], stop - start if way.batch_last else 1
-    most = loops("tiles").PLANE // (n * (across + 1)) - 2
+    most = max(1, STRIP // (n * across))
     if way.batch_last:
         maps = batch_last(x[start:stop])
         units = [maps.reshape(*maps.shape[:2], -1)]
@@ -132,8 +133,16 @@ def _strips(way, x: np.ndarray, start: int, stop: int, top: int, bottom: int) ->
             yield n, unit, row, min(most, bottom - row), (i * (bottom - top) + row - top) * across * n
 
 
-def _memory(dtype) -> np.ndarray:
-    return scratch("planes", (loops("tiles").SCRATCH,), dtype)
+def _planes(way, planes: int, n: int, down: int) -> np.ndarray:
+    """Scratch for so many planes, each with a row of tiles and a vector more."""
+    return scratch("tiles", (planes * ((down + 1) * way.tiles[1] * n + loops("tiles").WIDTH),), np.float32)
+
+
+def _padded(way, n: int, down: int) -> np.ndarray:
+    """Scratch for the map under so many rows of tiles, and vectors that begin in it."""
+    side = way.tile
+    numbers = (side * down + 2) * (side * way.tiles[1] + 2) * n
+    return scratch("padded", (numbers + (side + 1) * loops("tiles").WIDTH,), np.float32)
 
 
 @Winograd._spread.compiled
@@ -141,10 +150,11 @@ def _(self, x, start, stop, top, bottom):
     if not _serves(self, x[start:stop].size):
         return NotImplemented
     (above, _), (left, _) = self.geometry.pads
-    across, memory = self.tiles[1], _memory(x.dtype)
-    out = scratch("spread", (36, x.shape[1], (stop - start) * (bottom - top) * across), x.dtype)
+    across, side = self.tiles[1], self.tile
+    out = scratch("spread", (self.numbers, x.shape[1], (stop - start) * (bottom - top) * across), x.dtype)
     for n, unit, row, down, at in _strips(self, x, start, stop, top, bottom):
-        loops("tiles").spread(unit, n, 4 * row - above, -left, down, across, memory, out, at)
+        loops("tiles").spread(unit, n, side, side * row - above, left, down, across, _padded(self, n, down),
+                              _planes(self, side * (side + 2), n, down), out, at)
     return out
 
 
@@ -152,9 +162,9 @@ def _(self, x, start, stop, top, bottom):
 def _(self, products, y, start, stop, top, bottom):
     if not _serves(self, y[start:stop].size):
         return NotImplemented
-    across, memory = self.tiles[1], _memory(y.dtype)
     for n, unit, row, down, at in _strips(self, y, start, stop, top, bottom):
-        loops("tiles").gather(products, n, 4 * row, down, across, memory, unit, at)
+        loops("tiles").gather(products, n, self.tile, self.tile * row, down, self.tiles[1],
+                              _planes(self, self.tile**2, n, down), unit, at)
     return None
 
 
@@ -162,10 +172,10 @@ def _(self, products, y, start, stop, top, bottom):
 def _(self, g, start, stop, top, bottom):
     if not _serves(self, g[start:stop].size):
         return NotImplemented
-    across, memory = self.tiles[1], _memory(g.dtype)
-    out = scratch("products", (36, g.shape[1], (stop - start) * (bottom - top) * across), g.dtype)
+    out = scratch("products", (self.numbers, g.shape[1], (stop - start) * (bottom - top) * self.tiles[1]), g.dtype)
     for n, unit, row, down, at in _strips(self, g, start, stop, top, bottom):
-        loops("tiles").spread_gradient(unit, n, 4 * row, down, across, memory, out, at)
+        loops("tiles").spread_gradient(unit, n, self.tile, self.tile * row, down, self.tiles[1], _padded(self, n, down),
+                                       _planes(self, self.tile**2, n, down), out, at)
     return out
 
 # --- depthwise --------------------------------------------------------------------------------------------------------

@@ -21,70 +21,16 @@ Compilers do not find this loop by themselves, so it is written in LLVM's langua
 
 from __future__ import annotations
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .compiled import f32, loop, part
+from .vectors import BYTES, INT, REGISTERS, VECTOR, WIDTH, WORD, Memory, Vector, array, clear, copy, every, place, splat
 
-
-def _registers() -> tuple[int, int]:
-    """(floats in a vector register, how many registers there are) of this machine."""
-    has = llvmlite.binding.get_host_cpu_features()
-    if has.get("avx512f") and has.get("avx512vl"):
-        return 16, 32
-    arm = llvmlite.binding.get_default_triple().startswith(("aarch64", "arm64"))
-    return (8, 16) if has.get("avx") else (4, 32 if arm else 16)
-
-
-WIDTH, REGISTERS = _registers()
 ROWS = REGISTERS // 4
 
 # --- one tile ---------------------------------------------------------------------------------------------------------
-
-FLOAT, INT, WORD, BYTES = ir.FloatType(), ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
-VECTOR = ir.VectorType(FLOAT, WIDTH)
-MASK = ir.VectorType(ir.IntType(1), WIDTH)
-FUSED = ("contract",)                    # a * b + c may be rounded once
-
-
-class _Edge:
-    """Loads and stores of vectors; those of the last one of a tile leave out what lies beyond the last column."""
-
-    def __init__(self, build: ir.IRBuilder, vectors: int, count: ir.Value | None):
-        self.build, self.last, self.mask = build, vectors - 1, None
-        if count is not None:
-            places = ir.VectorType(WORD, WIDTH)
-            rest = build.trunc(build.sub(count, INT(WIDTH * self.last)), WORD)
-            self.mask = build.icmp_signed("<", ir.Constant(places, list(range(WIDTH))), _splat(build, rest))
-
-    def _at(self, pointer, v):
-        return self.build.bitcast(self.build.gep(pointer, [INT(v * WIDTH)]), VECTOR.as_pointer())
-
-    def _masked(self, name, result, *arguments):
-        name = f"llvm.masked.{name}.v{WIDTH}f32.p0"
-        form = ir.FunctionType(result, [a.type for a in arguments])
-        return self.build.call(cgutils.get_or_insert_function(self.build.module, form, name), arguments)
-
-    def load(self, pointer, v):
-        if self.mask is not None and v == self.last:
-            return self._masked("load", VECTOR, self._at(pointer, v), WORD(4), self.mask, ir.Constant(VECTOR, [0.0] * WIDTH))
-        return self.build.load(self._at(pointer, v), align=4)
-
-    def store(self, value, pointer, v):
-        if self.mask is not None and v == self.last:
-            self._masked("store", ir.VoidType(), value, self._at(pointer, v), WORD(4), self.mask)
-        else:
-            self.build.store(value, self._at(pointer, v), align=4)
-
-
-def _splat(build, number):
-    """A vector of which every value is this number."""
-    kind = ir.VectorType(number.type, WIDTH)
-    empty = ir.Constant(kind, ir.Undefined)
-    return build.shuffle_vector(build.insert_element(empty, number, WORD(0)), empty,
-                                ir.Constant(ir.VectorType(WORD, WIDTH), [0] * WIDTH))
 
 
 def _tile(height: int, vectors: int, edge: bool):
@@ -98,12 +44,10 @@ def _tile(height: int, vectors: int, edge: bool):
     @intrinsic
     def tile(_context, weights, i, columns, j, offsets, out, o, pitch, rows, count):
         def generate(context, build, signature, given):
-            def array(at):
-                return cgutils.create_struct_proxy(signature.args[at])(context, build, given[at])
-            w, x, y = (build.gep(array(at).data, [given[at + 1]]) for at in (0, 2, 5))
-            starts, (pitch, rows, count) = array(4), given[7:]
+            w, x, y = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 2, 5))
+            starts, (pitch, rows, count) = array(context, build, signature, given, 4), given[7:]
             size = build.extract_value(starts.shape, 0)
-            at = _Edge(build, vectors, count if edge else None)
+            memory = Memory(build, build.sub(count, INT(WIDTH * (vectors - 1))) if edge else None)
             fetch = cgutils.get_or_insert_function(
                 build.module, ir.FunctionType(ir.VoidType(), [BYTES, WORD, WORD, WORD]), "llvm.prefetch.p0")
             before, body, after = build.block, build.append_basic_block("sum"), build.append_basic_block("store")
@@ -112,15 +56,16 @@ def _tile(height: int, vectors: int, edge: bool):
             build.position_at_end(body)
             k = build.phi(INT)
             sums = [[build.phi(VECTOR) for _ in range(vectors)] for _ in range(height)]
-            seen = build.gep(x, [build.load(build.gep(starts.data, [k]))])
-            row = [at.load(seen, v) for v in range(vectors)]
-            ahead = build.gep(w, [build.mul(build.add(k, size), INT(height))])
+            seen = place(build, x, build.load(place(build, starts.data, k)))
+            row = [memory.load(place(build, seen, v * WIDTH), last=v == vectors - 1) for v in range(vectors)]
+            ahead = place(build, w, build.mul(build.add(k, size), INT(height)))
             build.call(fetch, [build.bitcast(ahead, BYTES), WORD(0), WORD(2), WORD(1)])    # to be read, into the L2 cache
             for r, line in enumerate(sums):
-                weight = _splat(build, build.load(build.gep(w, [build.add(build.mul(size, INT(r)), k)])))
+                weight = build.load(place(build, w, build.mul(size, INT(r)), k))
+                weight = Vector(build, splat(build, weight))
                 for v, total in enumerate(line):
                     total.add_incoming(ir.Constant(VECTOR, [0.0] * WIDTH), before)
-                    total.add_incoming(build.fadd(build.fmul(weight, row[v], flags=FUSED), total, flags=FUSED), body)
+                    total.add_incoming((weight * row[v] + Vector(build, total)).value, body)
             following = build.add(k, INT(1))
             k.add_incoming(INT(0), before)
             k.add_incoming(following, body)
@@ -130,7 +75,8 @@ def _tile(height: int, vectors: int, edge: bool):
             for r, line in enumerate(sums):
                 with build.if_then(build.icmp_signed("<", INT(r), rows), likely=True):
                     for v, total in enumerate(line):
-                        at.store(total.incomings[1][0], build.gep(y, [build.mul(pitch, INT(r))]), v)
+                        memory.store(Vector(build, total.incomings[1][0]),
+                                     place(build, y, build.mul(pitch, INT(r)), v * WIDTH), last=v == vectors - 1)
             return context.get_dummy_value()
         return types.void(weights, types.intp, columns, types.intp, offsets, out, *[types.intp] * 4), generate
     return tile
@@ -205,6 +151,27 @@ def products(weights, columns, offsets, out, pitch, rows, count, start, stop, re
 # --- the windows of a convolution -------------------------------------------------------------------------------------
 
 
+@intrinsic
+def _second(_context, x, i, out, o):
+    """A vector of x[i], x[i + 2], x[i + 4], ... to out[o], out[o + 1], ...; x has a number behind the last of them."""
+    def generate(context, build, signature, given):
+        source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 2))
+        Memory(build).store(every(Memory(build, width=2 * WIDTH).load(source), 0, 2), target)
+        return context.get_dummy_value()
+    return types.void(x, types.intp, out, types.intp), generate
+
+
+@part
+def _every_second(x, i, out, o, count):
+    t = 0
+    while t + WIDTH < count:
+        _second(x, i + 2 * t, out, o + t)
+        t += WIDTH
+    while t < count:
+        out[o + t] = x[i + 2 * t]
+        t += 1
+
+
 @loop
 def planes(x, n, stride, pad, shape, out, start, stop):
     """Channels start .. stop - 1 of maps x (C, H, W * n) in planes, so that a step of `stride` is a step to the neighbour.
@@ -213,6 +180,7 @@ def planes(x, n, stride, pad, shape, out, start, stop):
     padding, of which `pad` is that above and to the left.  n samples lie side by side.
     """
     height, width, o = x.shape[1], x.shape[2] // n, start * stride[0] * stride[1] * shape[0] * shape[1] * n
+    maps = x.reshape(x.size)
     for c in range(start, stop):
         for a in range(stride[0]):
             for b in range(stride[1]):
@@ -221,23 +189,18 @@ def planes(x, n, stride, pad, shape, out, start, stop):
                 for r in range(shape[0]):
                     h, w = r * stride[0] + a - pad[0], first * stride[1] + b - pad[1]
                     if 0 <= h < height:
-                        for t in range(first * n):
-                            out[o + t] = f32(0)
+                        i = ((c * height + h) * width + w) * n
+                        clear(out, o, first * n)
                         if stride[1] == 1:
-                            for t in range((last - first) * n):
-                                out[o + first * n + t] = x[c, h, w * n + t]
-                        elif n == 1:
-                            for t in range(last - first):
-                                out[o + first + t] = x[c, h, w + t * stride[1]]
+                            copy(maps, i, out, o + first * n, (last - first) * n)
+                        elif n == 1 and stride[1] == 2:
+                            _every_second(maps, i, out, o + first, last - first)
                         else:
                             for t in range(last - first):
-                                for i in range(n):
-                                    out[o + (first + t) * n + i] = x[c, h, (w + t * stride[1]) * n + i]
-                        for t in range(last * n, shape[1] * n):
-                            out[o + t] = f32(0)
+                                copy(maps, i + t * stride[1] * n, out, o + (first + t) * n, n)
+                        clear(out, o + last * n, (shape[1] - last) * n)
                     else:
-                        for t in range(shape[1] * n):
-                            out[o + t] = f32(0)
+                        clear(out, o, shape[1] * n)
                     o += shape[1] * n
 
 
@@ -261,6 +224,4 @@ def windows(weights, maps, offsets, row, kept, out, start, stop, step, product, 
             _multiply(weights, 0, maps, r * row, offsets, product, 0, step * row, outputs, count, rest)
             for o in range(outputs):
                 for i in range(rows):
-                    source, target = o * step * row + i * row, o * pitch + (r + i) * kept
-                    for t in range(kept):
-                        flat[target + t] = product[source + t]
+                    copy(product, (o * step + i) * row, flat, o * pitch + (r + i) * kept, kept)

@@ -1,28 +1,31 @@
-"""Winograd's transforms F(4x4, 3x3) of `needle_lab.ops.winograd`, compiled: tiles into the space of 36 products and back.
+"""Winograd's transforms F(4x4, 3x3) and F(2x2, 3x3) of `needle_lab.ops.winograd`, compiled: tiles into the space of products
+and back.
 
 The matrices have so many zeros and pairs of points +p, -p that a dimension takes a dozen additions, where the product with
-a Kronecker square takes 36 multiplications a number. So that every step is one long loop over all tiles of a channel,
-however small the map, values stand in planes:
+a Kronecker square takes 36 multiplications a number. Vectors run along the tiles: a vector holds the same place of 16
+tiles (or 8, or 4), whether they lie in one row of the map or in several, so that small maps fill vectors too. For that a
+channel is brought into planes first, one for each place of a tile, in which tiles lie side by side. Of the side + 2 rows
+that a tile sees, the last two are the first two of the tile below: they lie one row of tiles further on in their planes.
 
-    phase     every fourth column of every fourth row: 4 x 4 planes; a tile's inputs are at one place t in all of them, or
-              at the next places, which are those of the tiles beside and below
-    line      one row of the map with its padding
-
-Planes lie PLANE numbers apart: the compiler, knowing this, knows that they do not overlap. n samples, last in memory, are
-n tiles side by side; n is 1 where the batch is first.
+n samples, last in memory, are n tiles side by side; n is 1 where the batch is first.
 """
 
 from __future__ import annotations
 
 import sys
 
+from numba.core import types
+from numba.extending import intrinsic
+
 from .compiled import f32, loop, part
+from .vectors import INT, WIDTH, Memory, array, clear, copy, every, place, zipped
 
 _, P, _, Q, _ = (f32(p) for p in sys.modules["needle_lab.ops.winograd"].POINTS)     # 0, P, -P, Q, -Q and infinity
 PP, QQ, PPP, QQQ, SUM = P * P, Q * Q, P * P * P, Q * Q * Q, P * P + Q * Q            # P * Q = 1
 
+# --- one dimension of a tile, by its side ---------------------------------------------------------------------------
 
-@part
+
 def _to_points(d0, d1, d2, d3, d4, d5):
     """B^T d: six inputs as values at the six points."""
     even_p, odd_p = d4 - QQ * d2, P * (d3 - QQ * d1)
@@ -30,7 +33,6 @@ def _to_points(d0, d1, d2, d3, d4, d5):
     return (d0 - SUM * d2 + d4, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, d1 - SUM * d3 + d5)
 
 
-@part
 def _from_points(m0, m1, m2, m3, m4, m5):
     """A^T m: four outputs from the values of a product at the six points."""
     plus_p, minus_p, plus_q, minus_q = m1 + m2, m1 - m2, m3 + m4, m3 - m4
@@ -38,7 +40,6 @@ def _from_points(m0, m1, m2, m3, m4, m5):
             PPP * minus_p + QQQ * minus_q + m5)
 
 
-@part
 def _outputs_to_points(y0, y1, y2, y3):
     """A y: the adjoint of `_from_points`."""
     even_p, odd_p = y0 + PP * y2, P * y1 + PPP * y3
@@ -46,141 +47,213 @@ def _outputs_to_points(y0, y1, y2, y3):
     return y0, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, y3
 
 
-PLANE = 4096 + 16            # 16: planes a multiple of 4 KiB apart would compete for the same cache lines
-SCRATCH = 46 * PLANE         # numbers of scratch memory that each transform takes
+def _to_points_2(d0, d1, d2, d3):
+    """The same three with four points: 0, 1, -1 and infinity."""
+    return d2 - d0, d1 + d2, d2 - d1, d3 - d1
 
 
-@part
-def _copy(source, target, count):
-    """A plain loop: Numba's assignment of slices first finds out whether they overlap."""
-    for t in range(count):
-        target[t] = source[t]
+def _from_points_2(m0, m1, m2, m3):
+    return m0 + m1 + m2, m1 - m2 + m3
 
 
-@part
-def _fill(target, value):
-    for t in range(target.size):
-        target[t] = value
+def _outputs_to_points_2(y0, y1):
+    return y0, y0 + y1, y0 - y1, y1
+
+# --- both dimensions of a vector of tiles -----------------------------------------------------------------------------
 
 
-@part
-def _to_phases(line, n, count, phases):
-    """line (count, 4, n) to four planes (count, n)."""
-    if n == 1:
-        for t in range(count):
-            phases[t] = line[4 * t]
-            phases[PLANE + t] = line[4 * t + 1]
-            phases[2 * PLANE + t] = line[4 * t + 2]
-            phases[3 * PLANE + t] = line[4 * t + 3]
-    else:
-        for t in range(count):
-            for j in range(4):
-                _copy(line[(4 * t + j) * n:], phases[j * PLANE + t * n:], n)
+def _both(formula, rows):
+    """The formula along the columns of a square, then along its rows."""
+    turned = [formula(*column) for column in zip(*rows, strict=True)]
+    return [formula(*column) for column in zip(*turned, strict=True)]
 
 
-@part
-def _from_phases(phases, n, count, line):
-    """Four planes (count, n) to line (count, 4, n)."""
-    if n == 1:
-        for t in range(count):
-            line[4 * t] = phases[t]
-            line[4 * t + 1] = phases[PLANE + t]
-            line[4 * t + 2] = phases[2 * PLANE + t]
-            line[4 * t + 3] = phases[3 * PLANE + t]
-    else:
-        for t in range(count):
-            for j in range(4):
-                _copy(phases[j * PLANE + t * n:], line[(4 * t + j) * n:], n)
+def _transform(formula, size: int, period: int, edge: bool):
+    """The kernel for a vector of tiles, called as
 
+        transform(x, i, apart, below, y, o, further, count)
 
-@part
-def _six(a, b, c, d, e, f, count, y):
-    """Six planes from six: `_to_points` of each place."""
-    for t in range(count):
-        (y[t], y[PLANE + t], y[2 * PLANE + t], y[3 * PLANE + t], y[4 * PLANE + t], y[5 * PLANE + t]) = _to_points(
-            a[t], b[t], c[t], d[t], e[t], f[t])
-
-
-@loop
-def spread(x, n, top, left, down, across, scratch, out, at):
-    """A map x (C, H, W * n), the first tile beginning at (top, left), as out (36, C, tiles): from tile `at` on.
-
-    down, across: how many tiles; (down + 1) (across + 1) n must fit into a plane.
+    It reads size x size vectors from x and writes as many as the formula makes to y, flat arrays both: from place i on,
+    planes `apart`, and from o on, planes `further` from each other. Rows from `period` on are read from the planes of the
+    first rows, `below` values further on. edge: there are only `count` tiles.
     """
-    height, width, row, tiles = x.shape[1], x.shape[2], (across + 1) * n, across * n
-    phases, columns, points, line = (scratch[:16 * PLANE], scratch[16 * PLANE:40 * PLANE], scratch[40 * PLANE:],
-                                     scratch[40 * PLANE:40 * PLANE + 4 * row])            # points come after the line
-    before, last = -left * n, min(width, 4 * row + left * n)
-    for c in range(x.shape[0]):
-        _fill(line, f32(0))
-        for r in range(4 * down + 2):
-            h = top + r
-            if 0 <= h < height:
-                _copy(x[c, h], line[before:], last)
+    @intrinsic
+    def transform(_context, x, i, apart, below, y, o, further, count):
+        def generate(context, build, signature, given):
+            source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 4))
+            apart, below, further, count = given[2], given[3], given[6], given[7]
+            memory = Memory(build, count if edge else None)
+            rows = [[memory.load(place(build, source, build.mul(apart, INT(r % period * size + c)),
+                                       build.mul(below, INT(r // period)))) for c in range(size)] for r in range(size)]
+            results = _both(formula, rows)
+            for number, value in enumerate(value for row in results for value in row):
+                memory.store(value, place(build, target, build.mul(further, INT(number))))
+            return context.get_dummy_value()
+        return types.void(x, *[types.intp] * 3, y, *[types.intp] * 3), generate
+    return transform
+
+
+_spread_4, _spread_4_ = (_transform(_to_points, 6, 4, edge) for edge in (False, True))
+_spread_2, _spread_2_ = (_transform(_to_points_2, 4, 2, edge) for edge in (False, True))
+_gather_4, _gather_4_ = (_transform(_from_points, 6, 6, edge) for edge in (False, True))
+_gather_2, _gather_2_ = (_transform(_from_points_2, 4, 4, edge) for edge in (False, True))
+_adjoint_4, _adjoint_4_ = (_transform(_outputs_to_points, 4, 4, edge) for edge in (False, True))
+_adjoint_2, _adjoint_2_ = (_transform(_outputs_to_points_2, 2, 2, edge) for edge in (False, True))
+
+# --- maps and planes --------------------------------------------------------------------------------------------------
+
+
+def _dealer(side: int, places: int):
+    """deal(line, i, planes, o, apart): from the places of WIDTH tiles that begin at line[i], a vector to each plane."""
+    @intrinsic
+    def deal(_context, line, i, planes, o, apart):
+        def generate(context, build, signature, given):
+            source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 2))
+            memory, tiles = Memory(build), Memory(build, width=side * WIDTH)
+            for j in range(places):
+                row = tiles.load(place(build, source, j // side * side))
+                memory.store(every(row, j % side, side), place(build, target, build.mul(given[4], INT(j))))
+            return context.get_dummy_value()
+        return types.void(line, types.intp, planes, *[types.intp] * 2), generate
+    return deal
+
+
+def _collector(side: int):
+    """collect(planes, i, apart, y, o, count): the way back, to a row of the map of which `count` numbers are left."""
+    @intrinsic
+    def collect(_context, planes, i, apart, y, o, count):
+        def generate(context, build, signature, given):
+            source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 3))
+            memory, tiles = Memory(build), Memory(build, given[5], side * WIDTH)
+            rows = [memory.load(place(build, source, build.mul(given[2], INT(j)))) for j in range(side)]
+            tiles.store(zipped(rows), target)
+            return context.get_dummy_value()
+        return types.void(planes, *[types.intp] * 2, y, *[types.intp] * 2), generate
+    return collect
+
+
+_deal_6, _deal_4, _deal_4_of_2, _deal_2 = _dealer(4, 6), _dealer(4, 4), _dealer(2, 4), _dealer(2, 2)
+_collect_4, _collect_2 = _collector(4), _collector(2)
+
+
+@part
+def _deal(line, i, n, side, places, across, planes, o, apart):
+    """A row of a map, from line[i] on, dealt out to the planes of its places: those of every side-th column from there."""
+    if n == 1:
+        for t in range(0, across, WIDTH):
+            if places == 6:
+                _deal_6(line, i + 4 * t, planes, o + t, apart)
+            elif side == 4:
+                _deal_4(line, i + 4 * t, planes, o + t, apart)
+            elif places == 4:
+                _deal_4_of_2(line, i + 2 * t, planes, o + t, apart)
             else:
-                _fill(line, f32(0))
-            _to_phases(line, n, across + 1, phases[(r % 4) * 4 * PLANE + (r // 4) * row:])
-        for j in range(4):                                               # along the columns: a phase at six points
-            p = phases[j * PLANE:]
-            _six(p, p[4 * PLANE:], p[8 * PLANE:], p[12 * PLANE:], p[row:], p[4 * PLANE + row:], down * row,
-                 columns[j * 6 * PLANE:])
-        for u in range(6):                                               # along the rows
-            p = columns[u * PLANE:]
-            _six(p, p[6 * PLANE:], p[12 * PLANE:], p[18 * PLANE:], p[n:], p[6 * PLANE + n:], down * row - n, points)
-            for v in range(6):
-                found, target = points[v * PLANE:], out[6 * u + v, c, at:]
-                for i in range(down):
-                    _copy(found[i * row:], target[i * tiles:], tiles)
+                _deal_2(line, i + 2 * t, planes, o + t, apart)
+    else:
+        for t in range(across):
+            for j in range(places):
+                copy(line, i + (t * side + j) * n, planes, o + j * apart + t * n, n)
+
+
+@part
+def _collect(planes, i, apart, n, side, across, y, o, width):
+    """A row of the map, `width` numbers, from the planes of its places."""
+    if n == 1:
+        for t in range(0, across, WIDTH):
+            if side == 4:
+                _collect_4(planes, i + t, apart, y, o + 4 * t, width - 4 * t)
+            else:
+                _collect_2(planes, i + t, apart, y, o + 2 * t, width - 2 * t)
+    else:
+        for t in range(across):
+            for j in range(min(side, width // n - t * side)):
+                copy(planes, i + j * apart + t * n, y, o + (t * side + j) * n, n)
+
+
+@part
+def _into_planes(maps, c, height, width, n, side, places, top, left, rows, across, padded, planes, apart):
+    """Channel c of maps (C, height, width), a row of the map at (top, left) with its padding, and on to the planes.
+
+    Numbers of `padded` that are outside of the map are not touched.
+    """
+    row = across * n
+    pitch, first = row * side + (places - side) * n, left * n
+    last = min(width, pitch - first)
+    for r in range(max(0, -top), min(rows, height - top)):
+        copy(maps, (c * height + top + r) * width, padded, r * pitch + first, last)
+    for r in range(rows):
+        _deal(padded, r * pitch, n, side, places, across, planes, r % side * places * apart + r // side * row, apart)
 
 
 @loop
-def gather(products, n, top, down, across, scratch, y, at):
-    """The way back: products (36, O, tiles), from tile `at` on, to the rows from `top` on of y (O, H, W * n)."""
+def spread(x, n, side, top, left, down, across, padded, planes, out, at):
+    """A map x (C, H, W * n), the first tile beginning at (top, -left), as out (numbers, C, tiles): from tile `at` on.
+
+    down, across: how many tiles. Scratch: padded for (side * down + 2) (side * across + 2) n numbers and side + 1 vectors;
+    planes for side (side + 2), each of (down + 1) across n numbers and a vector.
+    """
+    channels, height, width = x.shape
+    row, tiles, total, further = across * n, down * across * n, out.shape[2], out.shape[1] * out.shape[2]
+    apart, maps, flat = (down + 1) * row + WIDTH, x.reshape(x.size), out.reshape(out.size)
+    clear(padded, 0, padded.size)
+    for c in range(channels):
+        _into_planes(maps, c, height, width, n, side, side + 2, top, left, side * down + 2, across, padded, planes, apart)
+        for t in range(0, tiles, WIDTH):
+            left_over, o = tiles - t, c * total + at + t
+            if side == 4:
+                if left_over >= WIDTH:
+                    _spread_4(planes, t, apart, row, flat, o, further, left_over)
+                else:
+                    _spread_4_(planes, t, apart, row, flat, o, further, left_over)
+            elif left_over >= WIDTH:
+                _spread_2(planes, t, apart, row, flat, o, further, left_over)
+            else:
+                _spread_2_(planes, t, apart, row, flat, o, further, left_over)
+
+
+@loop
+def gather(products, n, side, top, down, across, planes, y, at):
+    """The way back: products (numbers, O, tiles), from tile `at` on, to the rows from `top` on of y (O, H, W * n).
+
+    planes is scratch for side^2 planes, each of down across n numbers and a vector.
+    """
     height, width, row, tiles = y.shape[1], y.shape[2], across * n, down * across * n
-    rows, phases, line = scratch[:24 * PLANE], scratch[24 * PLANE:28 * PLANE], scratch[28 * PLANE:28 * PLANE + 4 * row]
-    for o in range(y.shape[0]):
-        for v in range(6):
-            m0, m1, m2 = products[v, o, at:], products[6 + v, o, at:], products[12 + v, o, at:]
-            m3, m4, m5 = products[18 + v, o, at:], products[24 + v, o, at:], products[30 + v, o, at:]
-            r = rows[v * PLANE:]
-            for t in range(tiles):
-                r[t], r[6 * PLANE + t], r[12 * PLANE + t], r[18 * PLANE + t] = _from_points(
-                    m0[t], m1[t], m2[t], m3[t], m4[t], m5[t])
-        for i in range(4):
-            m = rows[i * 6 * PLANE:]
-            for t in range(tiles):
-                phases[t], phases[PLANE + t], phases[2 * PLANE + t], phases[3 * PLANE + t] = _from_points(
-                    m[t], m[PLANE + t], m[2 * PLANE + t], m[3 * PLANE + t], m[4 * PLANE + t], m[5 * PLANE + t])
-            for d in range(down):
-                h = top + 4 * d + i
-                if h < height:
-                    _from_phases(phases[d * row:], n, across, line)
-                    _copy(line, y[o, h], width)
+    total, further, apart = products.shape[2], products.shape[1] * products.shape[2], tiles + WIDTH
+    maps, flat = y.reshape(y.size), products.reshape(products.size)
+    for c in range(y.shape[0]):
+        for t in range(0, tiles, WIDTH):
+            left_over, i = tiles - t, c * total + at + t
+            if side == 4:
+                if left_over >= WIDTH:
+                    _gather_4(flat, i, further, 0, planes, t, apart, left_over)
+                else:
+                    _gather_4_(flat, i, further, 0, planes, t, apart, left_over)
+            elif left_over >= WIDTH:
+                _gather_2(flat, i, further, 0, planes, t, apart, left_over)
+            else:
+                _gather_2_(flat, i, further, 0, planes, t, apart, left_over)
+        for r in range(min(side * down, height - top)):
+            i, o = r % side * side * apart + r // side * row, (c * height + top + r) * width
+            _collect(planes, i, apart, n, side, across, maps, o, width)
 
 
 @loop
-def spread_gradient(g, n, top, down, across, scratch, out, at):
-    """The adjoint of `gather`: the rows from `top` on of g (O, H, W * n) to out (36, O, tiles), from tile `at` on."""
-    height, width, row, tiles = g.shape[1], g.shape[2], across * n, down * across * n
-    phases, columns, points, line = (scratch[:16 * PLANE], scratch[16 * PLANE:40 * PLANE], scratch[40 * PLANE:],
-                                     scratch[40 * PLANE:40 * PLANE + 4 * row])
-    for o in range(g.shape[0]):
-        _fill(line, f32(0))
-        for r in range(4 * down):
-            if top + r < height:
-                _copy(g[o, top + r], line, width)
+def spread_gradient(g, n, side, top, down, across, padded, planes, out, at):
+    """The adjoint of `gather`: the rows from `top` on of g (O, H, W * n) to out (numbers, O, tiles), from tile `at` on."""
+    channels, height, width = g.shape
+    tiles, total, further = down * across * n, out.shape[2], out.shape[1] * out.shape[2]
+    apart, maps, flat = tiles + WIDTH, g.reshape(g.size), out.reshape(out.size)
+    clear(padded, 0, padded.size)
+    for c in range(channels):
+        _into_planes(maps, c, height, width, n, side, side, top, 0, side * down, across, padded, planes, apart)
+        for t in range(0, tiles, WIDTH):
+            left_over, o = tiles - t, c * total + at + t
+            if side == 4:
+                if left_over >= WIDTH:
+                    _adjoint_4(planes, t, apart, 0, flat, o, further, left_over)
+                else:
+                    _adjoint_4_(planes, t, apart, 0, flat, o, further, left_over)
+            elif left_over >= WIDTH:
+                _adjoint_2(planes, t, apart, 0, flat, o, further, left_over)
             else:
-                _fill(line, f32(0))
-            _to_phases(line, n, across, phases[(r % 4) * 4 * PLANE + (r // 4) * row:])
-        for j in range(4):
-            p, c = phases[j * PLANE:], columns[j * 6 * PLANE:]
-            for t in range(tiles):
-                (c[t], c[PLANE + t], c[2 * PLANE + t], c[3 * PLANE + t], c[4 * PLANE + t],
-                 c[5 * PLANE + t]) = _outputs_to_points(p[t], p[4 * PLANE + t], p[8 * PLANE + t], p[12 * PLANE + t])
-        for u in range(6):
-            p = columns[u * PLANE:]
-            for t in range(tiles):
-                (points[t], points[PLANE + t], points[2 * PLANE + t], points[3 * PLANE + t], points[4 * PLANE + t],
-                 points[5 * PLANE + t]) = _outputs_to_points(p[t], p[6 * PLANE + t], p[12 * PLANE + t], p[18 * PLANE + t])
-            for v in range(6):
-                _copy(points[v * PLANE:], out[6 * u + v, o, at:], tiles)
+                _adjoint_2_(planes, t, apart, 0, flat, o, further, left_over)
