@@ -106,9 +106,9 @@ class Winograd(Strategy):
 
     name = "winograd"
 
-    def __init__(self, geometry: Geometry, tile: int = 4):
+    def __init__(self, geometry: Geometry, tile: int = 4, late: bool = False):
         super().__init__(geometry)
-        g, self.tile = geometry, tile
+        g, self.tile, self.late = geometry, tile, late
         lines = [_line(n, m, b) for n, m, (b, _) in zip(g.size, g.out, g.pads, strict=True)]
         self.one_tile = None not in lines
         (a0, g0, b0), (a1, g1, b1) = [line or F4 for line in lines] if self.one_tile else [F4 if tile == 4 else F2] * 2
@@ -129,7 +129,7 @@ class Winograd(Strategy):
         if not cls.fits(g):
             return None
         costs = FAST if fast else NUMPY
-        way = min((cls(g, tile) for tile in (4, 2)), key=lambda way: way.work(costs, reuse))
+        way = min((cls(g, tile, late=fast and not reuse) for tile in (4, 2)), key=lambda way: way.work(costs, reuse))
         windows = g.x[0] * g.windows
         direct = g.places * g.x[1] * (g.weight[0] * costs.columns(windows) + windows * costs.moved)
         return way if way.work(costs, reuse) < 0.9 * direct else None
@@ -155,14 +155,17 @@ class Winograd(Strategy):
         return f"{unit}, {self.numbers} products each: {less:.1f} times fewer multiplications than summing {g.places} places"
 
     def prepare(self, weight):
-        outputs, channels = weight.shape[:2]
-        flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        return matmul(self.kernel, flat.T).reshape(-1, outputs, channels)
+        return weight if self.late else self._kernels(weight, False)
 
     def prepare_input(self, weight):
+        return self.flipped._kernels(weight, True).swapaxes(1, 2)
+
+    @compilable
+    def _kernels(self, weight, turned: bool) -> np.ndarray:
+        """Kernels in the space of products: (numbers, O, C).  turned: by half a turn before."""
         outputs, channels = weight.shape[:2]
         flat = np.ascontiguousarray(weight).reshape(outputs * channels, 9)
-        return matmul(self.flipped.kernel[:, ::-1], flat.T).reshape(-1, outputs, channels).swapaxes(1, 2)
+        return matmul(self.kernel[:, ::-1] if turned else self.kernel, flat.T).reshape(-1, outputs, channels)
 
     @cached_property
     def flipped(self) -> Winograd:
@@ -174,14 +177,22 @@ class Winograd(Strategy):
     def forward(self, x, prepared):
         shape = (*self.geometry.y[1:], len(x))
         y = batch_first(np.empty(shape, x.dtype)) if self.batch_last else np.empty((len(x), *shape[:-1]), x.dtype)
+        blocks = self._blocks(len(x))
+        if prepared.ndim > 3 and len(blocks) > 1:
+            prepared = self._kernels(prepared, False)
 
         def block(at):
             spread = self._spread(x, *at)
             products = scratch("products", (self.numbers, y.shape[1], spread.shape[2]), x.dtype)
-            product(prepared, spread, products)
+            self._multiply(prepared, spread, products)
             self._gather(products, y, *at)
-        parallel(block, self._blocks(len(x)), self.threads())
+        parallel(block, blocks, self.threads())
         return y
+
+    @compilable
+    def _multiply(self, prepared, spread, products) -> None:
+        """The matrix products, with prepared kernels (numbers, O, C) or with kernels (O, C, 3, 3) as they are."""
+        product(prepared if prepared.ndim == 3 else self._kernels(prepared, False), spread, products)
 
     def input_gradient(self, g, prepared):
         return self.flipped.forward(g, prepared)
@@ -302,7 +313,7 @@ class Costs(NamedTuple):
 
 
 NUMPY = Costs(moved=15, weight_moved=45, read=13, few=8, step=1)
-FAST = Costs(moved=15, weight_moved=45, read=3, few=0, step=16)
+FAST = Costs(moved=15, weight_moved=6, read=3, few=0, step=16)
 
 # --- the switch -----------------------------------------------------------------------------------------------------
 

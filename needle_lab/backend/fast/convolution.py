@@ -178,6 +178,39 @@ def _(self, g, start, stop, top, bottom):
                                        _planes(self, self.tile**2, n, down), out, at)
     return out
 
+
+@Winograd._kernels.compiled
+def _(self, weight, turned):
+    outputs, channels = weight.shape[:2]
+    if self.one_tile or weight.dtype != np.float32 or outputs * channels % loops("tiles").WIDTH or weight.size < LEAST:
+        return NotImplemented
+    kernels, width = plain(weight).reshape(-1), loops("tiles").WIDTH
+    out = np.empty((self.numbers, outputs, channels), np.float32)
+    vectors = outputs * channels // width
+    share(vectors, out.size, lambda start, stop: loops("tiles").kernels_to_points(
+        kernels, turned, out.reshape(self.numbers, -1), start * width, stop * width))
+    return out
+
+
+@Winograd._multiply.compiled
+def _(self, prepared, spread, products):
+    """Kernels are brought into the space of products some rows at a time, and used while they are in the cache."""
+    if prepared.ndim == 3 or self.one_tile or not spread.flags.c_contiguous:
+        return NotImplemented
+    (outputs, channels), count, do = prepared.shape[:2], spread.shape[2], loops("tiles")
+    if (prepared.dtype != np.float32 or count > FEW_COLUMNS or products.size * channels < LEAST_PRODUCTS
+            or outputs % do.ROWS or do.ROWS * channels % do.WIDTH):
+        return NotImplemented
+    kernels, columns, out = plain(prepared).reshape(-1), spread.reshape(-1), products.reshape(-1)
+    starts = _each(channels, count)
+
+    def some(start, stop):
+        weights = scratch("kernels", (self.numbers * do.ROWS * channels,), np.float32)
+        do.products_with_kernels(kernels, self.numbers, columns, starts, out, outputs, count, start * do.ROWS,
+                                 stop * do.ROWS, weights)
+    share(outputs // do.ROWS, products.size * channels // 32, some)
+    return None
+
 # --- depthwise --------------------------------------------------------------------------------------------------------
 
 

@@ -18,10 +18,12 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .compiled import f32, loop, part
-from .vectors import INT, WIDTH, Memory, array, clear, copy, every, place, zipped
+from .products import ROWS, _some_rows
+from .vectors import INT, WIDTH, Memory, array, clear, copy, every, place, thirds, zipped
 
 _, P, _, Q, _ = (f32(p) for p in sys.modules["needle_lab.ops.winograd"].POINTS)     # 0, P, -P, Q, -Q and infinity
 PP, QQ, PPP, QQQ, SUM = P * P, Q * Q, P * P * P, Q * Q * Q, P * P + Q * Q            # P * Q = 1
+OF_P, OF_Q = f32(1) / (f32(2) * PP * (PP - QQ)), f32(1) / (f32(2) * QQ * (QQ - PP))
 
 # --- one dimension of a tile, by its side ---------------------------------------------------------------------------
 
@@ -47,8 +49,15 @@ def _outputs_to_points(y0, y1, y2, y3):
     return y0, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, y3
 
 
+def _kernel_to_points(g0, g1, g2):
+    """G g: three weights as values at the six points."""
+    even_p, odd_p = OF_P * g0 + OF_P * PP * g2, OF_P * P * g1
+    even_q, odd_q = OF_Q * g0 + OF_Q * QQ * g2, OF_Q * Q * g1
+    return g0, even_p + odd_p, even_p - odd_p, even_q + odd_q, even_q - odd_q, g2
+
+
 def _to_points_2(d0, d1, d2, d3):
-    """The same three with four points: 0, 1, -1 and infinity."""
+    """The same four with four points: 0, 1, -1 and infinity."""
     return d2 - d0, d1 + d2, d2 - d1, d3 - d1
 
 
@@ -58,6 +67,10 @@ def _from_points_2(m0, m1, m2, m3):
 
 def _outputs_to_points_2(y0, y1):
     return y0, y0 + y1, y0 - y1, y1
+
+def _kernel_to_points_2(g0, g1, g2):
+    even, odd = f32(0.5) * g0 + f32(0.5) * g2, f32(0.5) * g1
+    return f32(-1) * g0, even + odd, even - odd, g2
 
 # --- both dimensions of a vector of tiles -----------------------------------------------------------------------------
 
@@ -257,3 +270,69 @@ def spread_gradient(g, n, side, top, down, across, padded, planes, out, at):
                 _adjoint_2(planes, t, apart, 0, flat, o, further, left_over)
             else:
                 _adjoint_2_(planes, t, apart, 0, flat, o, further, left_over)
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def _kernels(formula, turned: bool):
+    """The kernel for WIDTH kernels of 3x3, called as transform(x, i, y, o, apart): they begin at x[i], and a vector of the
+    first of their numbers is written from y[o] on, the others `apart` from each other.  turned: by half a turn before.
+    """
+    @intrinsic
+    def transform(_context, x, i, y, o, apart):
+        def generate(context, build, signature, given):
+            source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 2))
+            memory = Memory(build)
+            nine = [memory.load(place(build, source, n * WIDTH)) for n in range(9)]
+            columns = zip(*(thirds(nine[n:n + 3]) for n in (0, 3, 6)), strict=True)     # of the kernels, all rows
+            rows = list(zip(*(thirds(list(column)) for column in columns), strict=True))
+            rows = [row[::-1] for row in rows[::-1]] if turned else rows
+            for number, value in enumerate(value for row in _both(formula, rows) for value in row):
+                memory.store(value, place(build, target, build.mul(given[4], INT(number))))
+            return context.get_dummy_value()
+        return types.void(x, types.intp, y, *[types.intp] * 2), generate
+    return transform
+
+
+_four, _four_turned = (_kernels(_kernel_to_points, turned) for turned in (False, True))
+_two_by_two, _two_by_two_turned = (_kernels(_kernel_to_points_2, turned) for turned in (False, True))
+
+
+@part
+def _transform(kernels, i, count, numbers, turned, out, o, apart):
+    for t in range(0, count, WIDTH):
+        if numbers == 36:
+            if turned:
+                _four_turned(kernels, i + 9 * t, out, o + t, apart)
+            else:
+                _four(kernels, i + 9 * t, out, o + t, apart)
+        elif turned:
+            _two_by_two_turned(kernels, i + 9 * t, out, o + t, apart)
+        else:
+            _two_by_two(kernels, i + 9 * t, out, o + t, apart)
+
+
+@loop
+def kernels_to_points(kernels, turned, out, start, stop):
+    """Kernels start .. stop - 1 of kernels, flat (count, 3, 3), in the space of products: out (numbers, count).
+
+    start and stop are multiples of WIDTH.
+    """
+    numbers, count = out.shape
+    flat = out.reshape(out.size)
+    _transform(kernels, 9 * start, stop - start, numbers, turned, flat, start, count)
+
+
+@loop
+def products_with_kernels(kernels, numbers, columns, offsets, out, rows, count, start, stop, weights):
+    """Products as of `products`, whose weights are kernels, flat (rows, K, 3, 3), in the space of `numbers` products.
+
+    ROWS rows after another are brought there, into scratch memory (numbers, ROWS, K) that stays in the cache.  For rows
+    start .. stop - 1, ROWS K and their number being multiples of WIDTH and ROWS.
+    """
+    size = offsets.size
+    for r in range(start, stop, ROWS):
+        _transform(kernels, 9 * r * size, ROWS * size, numbers, False, weights, 0, ROWS * size)
+        for p in range(numbers):
+            _some_rows(weights, p * ROWS * size, columns, p * size * count, offsets, out, (p * rows + r) * count, count,
+                       ROWS, count)

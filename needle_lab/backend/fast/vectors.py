@@ -80,6 +80,19 @@ def every(vector: Vector, first: int, step: int) -> Vector:
     return Vector(vector.build, vector.build.shuffle_vector(vector.value, vector.value, picked))
 
 
+def thirds(vectors: list[Vector]) -> list[Vector]:
+    """Three vectors, one behind the other, dealt out to three: values 0, 3, 6, ..., values 1, 4, 7, ..., and the rest."""
+    a, b, c = (v.value for v in vectors)
+    build = vectors[0].build
+    results = []
+    for first in range(3):
+        at = [first + 3 * i for i in range(WIDTH)]
+        both = build.shuffle_vector(a, b, _places([min(n, 2 * WIDTH - 1) for n in at]))
+        picked = [i if n < 2 * WIDTH else n - WIDTH for i, n in enumerate(at)]
+        results.append(Vector(build, build.shuffle_vector(both, c, _places(picked))))
+    return results
+
+
 def zipped(vectors: list[Vector]) -> Vector:
     """The first values of all the vectors, then their second values, and so on: 2 or 4 vectors in one."""
     build, values, n = vectors[0].build, [v.value for v in vectors], len(vectors)
