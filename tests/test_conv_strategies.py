@@ -1,6 +1,7 @@
 """Every strategy of the convolution against PyTorch: values, both gradients, layouts, odd shapes, threads; the choice."""
 
 import concurrent.futures
+import itertools
 import os
 
 import numpy as np
@@ -13,6 +14,7 @@ import needle_lab as ndl
 from needle_lab import threads
 from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.ops import convolution, convolution_input, convolution_weight, strategies
+from needle_lab.ops.channels_last import LastIm2col, LastWinograd, channels_first, channels_last
 from needle_lab.ops.convolve import choose
 from needle_lab.ops.scratch import KEPT_BYTES, scratch
 from needle_lab.ops.strategies import Dense, Depthwise, Im2col, Pointwise, batch_first, batch_last
@@ -61,6 +63,7 @@ CASES = {
 }
 LAYOUTS = {"plain": lambda a: a,
            "batch last": lambda a: batch_first(np.ascontiguousarray(a.transpose(*range(1, a.ndim), 0))),
+           "channels last": lambda a: channels_first(np.ascontiguousarray(channels_last(a))),
            "every second": lambda a: np.repeat(a, 2, -1)[..., ::2]}
 
 
@@ -156,15 +159,43 @@ def test_transposed_convolution_takes_the_same_strategies():
 
 def test_prepared_weights_serve_many_calls(rng):
     """`choose(..., reuse=True)` is what a plan for inference keeps: prepared once, any number of inputs, a given output."""
-    for case in (CASES["winograd 4x4 tiles"], CASES["kernel cut to the map"], CASES["pointwise, stride"]):
+    cases = [CASES[name] for name in ("winograd 4x4 tiles", "kernel cut to the map", "pointwise, stride")]
+    for case, fast in itertools.product(cases, (False, True)):
         w = rng.normal(size=case[1]).astype(np.float32)
-        way = choose(*case, np.float32, reuse=True)
-        ready = way.prepare(w)
-        for _ in range(2):
-            x = rng.normal(size=case[0]).astype(np.float32)
-            out = np.full(geometry(case).y, np.nan, np.float32)
-            assert way.run(x, ready, out) is out
-            assert_close(out, torch_sums(x, w, out, *case[2:])[0], 1e-5)
+        with ndl.use_fast(fast):
+            way = choose(*case, np.float32, reuse=True)
+            ready = way.prepare(w)
+            for _ in range(2):
+                x = rng.normal(size=case[0]).astype(np.float32)
+                out = np.full(geometry(case).y, np.nan, np.float32)
+                assert way.run(x, ready, out) is out
+                assert_close(out, torch_sums(x, w, out, *case[2:])[0], 1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[-1] == 1 and not name.startswith("no ")
+                                  and name != "kernel that sees only padding"])
+def test_channels_last_agrees_with_torch(name, two_threads, rng):
+    """Every strategy of this order on every geometry, chosen or not; maps and results in every layout, in small blocks."""
+    case = CASES[name]
+    shape, kept = geometry(case).trimmed()
+    x, w = rng.normal(size=case[0]).astype(np.float32), rng.normal(size=case[1]).astype(np.float32)
+    expected = torch_sums(x, w, np.zeros(shape.y, np.float32), *case[2:])[0]
+    ways = [LastIm2col(shape)] + [LastWinograd(shape, tile) for tile in (4, 2) if LastWinograd.fits(shape)]
+    for way, layout in itertools.product(ways, LAYOUTS.values()):
+        ready = way.prepare(w[(slice(None), slice(None), *kept)])
+        out = layout(np.full(shape.y, np.nan, np.float32))
+        for most in (way.most_values, 1):                       # one block, and a block for each row of windows
+            way.most_values = most
+            assert_close(way.forward(layout(x), ready), expected, 2e-5)
+            way.forward(layout(x), ready, out)
+            assert_close(out, expected, 2e-5)
+
+
+def test_prepared_weights_choose_channels_last():
+    with ndl.use_fast(False):
+        names = {ndl.explain_conv(*case, reuse=True).rows[0][1].name for case in CASES.values()}
+    assert {"im2col, channels last", "winograd, channels last", "im2col", "pointwise", "winograd", "depthwise",
+            "dense", "empty"} == names
 
 
 def test_winograd_loses_little(rng):

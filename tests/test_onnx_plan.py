@@ -27,13 +27,18 @@ def other_values(array: np.ndarray, rng) -> np.ndarray:
 
 
 def assert_plan_equals_model(model, arrays: list, rng, tolerance=1e-5):
-    """Twice, on other inputs than the plan was made from: nothing is left over from the call before."""
-    plan = model.plan(*arrays)
-    for _ in range(2):
-        inputs = [other_values(a, rng) for a in arrays]
-        for ours, theirs in zip(as_tuple(plan(*inputs)), as_tuple(model(*inputs)), strict=True):
-            assert_close(ours, theirs, tolerance)
-            assert ours.dtype == theirs.dtype and not ours.requires_grad
+    """Twice, on other inputs than the plan was made from: nothing is left over from the call before.
+
+    With the compiled loops and without, as maps lie in memory in another order there.
+    """
+    for fast in (False, True):
+        with ndl.use_fast(fast):
+            plan = model.plan(*arrays)
+            for _ in range(2):
+                inputs = [other_values(a, rng) for a in arrays]
+                for ours, theirs in zip(as_tuple(plan(*inputs)), as_tuple(model(*inputs)), strict=True):
+                    assert_close(ours, theirs, tolerance)
+                    assert ours.dtype == theirs.dtype and not ours.requires_grad
     return plan
 
 
@@ -65,6 +70,25 @@ def test_the_digits_model_by_batch_and_by_example(rng):
         assert_close(plan(x), model(x), 1e-6)
         assert_close(plan(image=x), model(x), 1e-6)
     assert plan.report().calls == 7 and plan.report().done["add done inside of convolution"] == 1
+
+
+def test_maps_in_both_orders_meet(rng):
+    """Maps that a convolution writes channels last, beside inputs and constants that are not, and under other shapes."""
+    c = {"w": rng.normal(size=(16, 3, 3, 3)), "v": rng.normal(size=(16, 16, 1, 1)), "line": rng.normal(size=(15,)),
+         "map": rng.normal(size=(1, 16, 17, 15)), "flat": [2, -1]}
+    c = {k: np.asarray(v, "int64" if k == "flat" else "float32") for k, v in c.items()}
+    model = graph_of([
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]), helper.make_node("Add", ["a", "line"], ["b"]),
+        helper.make_node("Mul", ["b", "z"], ["d"]), helper.make_node("Add", ["d", "map"], ["e"]),
+        helper.make_node("Conv", ["e", "v"], ["f"]), helper.make_node("Concat", ["f", "z", "e"], ["g"], axis=1),
+        helper.make_node("MaxPool", ["g"], ["h"], kernel_shape=[2, 2]), helper.make_node("Reshape", ["f", "flat"], ["i"]),
+        helper.make_node("Transpose", ["h"], ["j"], perm=[0, 2, 3, 1]), helper.make_node("ReduceMean", ["h"], ["k"])],
+        {"x": (2, 3, 17, 15), "z": (2, 16, 17, 15)},
+        {"h": (2, 48, 16, 14), "i": (2, 16 * 17 * 15), "j": (2, 16, 14, 48), "k": (1, 1, 1, 1)}, c)
+    examples = [rng.normal(size=s).astype("float32") for s in ((2, 3, 17, 15), (2, 16, 17, 15))]
+    assert_plan_equals_model(model, examples, rng)
+    with ndl.use_fast(False):
+        assert model.plan(*examples).report().done["maps kept channels last"] >= 2
 
 
 BRANCHES = """

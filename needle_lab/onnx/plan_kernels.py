@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.channels_last import channels_last
 from ..ops.convolve import Choice, choose
 from ..tensor import Tensor
 from .plan_lower import HERE, Call, Value
@@ -102,8 +103,8 @@ def kernel_of(call: Call) -> Kernel | None:
 def bound(call: Call, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
     """The call with its arrays: run it and its outputs are written."""
     inputs = [array_of(v, arrays) for v in call.inputs]
-    if call.name in WAYS and is_direct(call) and call.inputs[1].known:
-        return _convolved(call, inputs, arrays)
+    if way := way_of(call):
+        return _convolved(call, way, inputs, arrays)
     kernel = kernel_of(call)
     run: Callable[[], object] = functools.partial(kernel, arrays[call.outputs[0]], *inputs, **call.attrs) if kernel \
         else _copied(call, inputs, [arrays.get(v) for v in call.outputs])
@@ -137,42 +138,50 @@ def _copied(call: Call, inputs: list, outs: list[np.ndarray | None]) -> Callable
     return run
 
 
-def _way(x: np.ndarray, weight: np.ndarray, *, stride, pads, dilation, groups) -> Choice:
+def _way(x: Value, weight: Value, *, stride, pads, dilation, groups) -> Choice:
     return choose(x.shape, weight.shape, stride, pads, dilation, groups, x.dtype, reuse=True)
 
 
-def _way_of_input(g: np.ndarray, weight: np.ndarray, *, size, stride, pads, dilation, groups) -> Choice:
-    shape = (len(g), weight.shape[1] * groups, *size)
+def _way_of_input(g: Value, weight: Value, *, size, stride, pads, dilation, groups) -> Choice:
+    shape = (g.shape[0], weight.shape[1] * groups, *size)
     return choose(shape, weight.shape, stride, pads, dilation, groups, g.dtype, what="input", reuse=True)
 
 
 WAYS: dict[str, Callable[..., Choice]] = {"convolution": _way, "convolution_input": _way_of_input}
 
 
-def _convolved(call: Call, inputs: list, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
+def way_of(call: Call) -> Choice | None:
+    """How a convolution with a known weight is computed; None for any other call."""
+    if call.name not in WAYS or not is_direct(call) or not call.inputs[1].known:
+        return None
+    return WAYS[call.name](*call.inputs[:2], **call.attrs)
+
+
+def _convolved(call: Call, way: Choice, inputs: list, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
     """A convolution whose weight is brought into the form of its strategy once, here.
 
-    Its result is copied to the plan's memory part by part; on the way, bias, residual and activation are added.
+    Bias, residual and activation are added part by part: to the result where it is written into the plan's memory at once,
+    else on the way there.
     """
     x, weight, bias = (*inputs, None)[:3]
-    way = WAYS[call.name](x, weight, **call.attrs)
-    prepared = way.prepare(weight)
+    prepared, out = way.prepare(weight), arrays[call.outputs[0]]
     rows, step, parts = _parts(call, arrays)
-    column = None if bias is None else np.tile(bias, len(x))[:, None]
+    numbers = None if bias is None else bias if call.outputs[0].channels_last else np.tile(bias, len(x))[:, None]
 
     def run() -> None:
-        y = way.run(x, prepared)
-        if y.flags.c_contiguous:
-            source = y.reshape(rows.shape)
-        else:                                          # the strategy has another memory order
-            rows.reshape(y.shape)[...] = y
+        y = way.run(x, prepared, out if way.channels_last else None)
+        if way.channels_last or not y.flags.c_contiguous:
+            if y is not out and not way.channels_last:              # the strategy has another memory order
+                out[...] = y
             source = rows
+        else:
+            source = y.reshape(rows.shape)
         for start, after in zip(range(0, len(rows), step), parts, strict=True):
             at = slice(start, start + step)
-            if column is None:
+            if numbers is not None:
+                np.add(source[at], numbers if numbers.ndim == 1 else numbers[at], out=rows[at])
+            elif source is not rows:
                 np.copyto(rows[at], source[at])
-            else:
-                np.add(source[at], column[at], out=rows[at])
             for part in after:
                 part()
     return run
@@ -185,31 +194,36 @@ Parts = list[list[Callable[[], object]]]
 def _parts(call: Call, arrays: dict[Value, np.ndarray]) -> tuple[np.ndarray, int, Parts]:
     """-> (the output as rows, rows in a part, for each part what follows the call on it).
 
-    The rows of a convolution are its maps, those of anything else run along the last axis.
+    The rows of a convolution are its maps, those of anything else run along the last axis in memory.
     """
-    out = arrays[call.outputs[0]]
-    lead = 2 if call.name in WAYS else max(out.ndim - 1, 0)
+    value = call.outputs[0]
+    order = channels_last if value.channels_last else None
+    out = order(arrays[value]) if order else arrays[value]
+    lead = 2 if call.name in WAYS and not order else max(out.ndim - 1, 0)
     rows = out.reshape(math.prod(out.shape[:lead]), -1) if out.size else out.reshape(0, 1)
-    operands = [[rows if v is HERE else _as_rows(v, arrays, out, lead) for v in after.inputs] for after in call.after]
+    operands = [[rows if v is HERE else _as_rows(v, arrays, out, lead, order) for v in after.inputs] for after in call.after]
     step = max(1, BLOCK // rows.shape[1])
 
     def follow(target: np.ndarray, cut: Callable[[Any], Any]) -> list[Callable[[], object]]:
         return [functools.partial(IN_PLACE[after.name], target, *map(cut, line), **after.attrs)
                 for after, line in zip(call.after, operands, strict=True)]
     if any(x is None for line in operands for x in line):              # one of them does not come in rows: all at once
-        operands = [[out if v is HERE else array_of(v, arrays) for v in after.inputs] for after in call.after]
-        return rows, max(1, len(rows)), [follow(out, lambda x: x)][:len(rows)]
+        whole = arrays[value]
+        operands = [[whole if v is HERE else array_of(v, arrays) for v in after.inputs] for after in call.after]
+        return rows, max(1, len(rows)), [follow(whole, lambda x: x)][:len(rows)]
 
     def part(x: Any, start: int) -> Any:
         return x[start:start + step] if isinstance(x, np.ndarray) and x.ndim == 2 else x
     return rows, step, [follow(part(rows, i), functools.partial(part, start=i)) for i in range(0, len(rows), step)]
 
 
-def _as_rows(value: Any, arrays: dict[Value, np.ndarray], out: np.ndarray, lead: int) -> Any:
-    """An operand in rows that fit those of the output; None where that would need a copy in every run."""
+def _as_rows(value: Any, arrays: dict[Value, np.ndarray], out: np.ndarray, lead: int, order: Callable | None) -> Any:
+    """An operand in rows that fit those of the output (in memory order); None where that would need a copy in every run."""
     x, count = array_of(value, arrays), math.prod(out.shape[:lead])
     if not isinstance(x, np.ndarray) or x.size == 1:
         return x.reshape(()) if isinstance(x, np.ndarray) else x
+    if order:
+        x = order(x.reshape((1,) * (out.ndim - x.ndim) + x.shape))
     if x.shape == out.shape and x.flags.c_contiguous:
         return x.reshape(count, -1)
     if x.ndim <= out.ndim - lead and value.known:                # along the last axes: for every row the same

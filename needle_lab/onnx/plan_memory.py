@@ -65,16 +65,15 @@ def peak(storages: Iterable[Storage]) -> int:
 
 
 class Arena:
-    """The block itself; `array` gives the part of a storage a shape and a dtype."""
+    """The block itself; `array` is the part of a storage as the array of a value."""
 
     def __init__(self, size: int):
         block = np.empty(size + ALIGNMENT, np.uint8)
         start = -block.ctypes.data % ALIGNMENT
         self.block = block[start:start + size]
 
-    def array(self, storage: Storage, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        count = int(np.prod(shape)) * dtype.itemsize
-        return self.block[storage.offset:storage.offset + count].view(dtype).reshape(shape)
+    def array(self, storage: Storage, value: Value) -> np.ndarray:
+        return value.of(self.block[storage.offset:storage.offset + value.bytes].view(value.dtype))
 
 
 class Layout:
@@ -108,7 +107,7 @@ class Layout:
 
     def _own(self, value: Value, first: int) -> None:
         self.storage[value] = Storage(value.bytes, first, first)
-        self._shadow[value] = np.empty(value.shape, value.dtype)
+        self._shadow[value] = value.empty()
 
     def _is_view(self, value: Value, call: Call) -> bool:
         """Ask numpy: whether a reshape is a view depends on the strides."""
@@ -129,8 +128,8 @@ class Layout:
         reads = list(call.reads())
         for value in (v for v in call.inputs if isinstance(v, Value) and not v.known):
             same = [v for v, s in self.storage.items() if s is self.storage[value]]
-            whole = value.shape == call.outputs[0].shape and self._shadow[value].flags.c_contiguous \
-                and self.storage[value].size == value.bytes
+            whole = value.shape == call.outputs[0].shape and self.storage[value].size == value.bytes \
+                and self._shadow[value].strides == call.outputs[0].empty().strides
             if whole and all(self._last.get(v, -1) <= i for v in same) and sum(v in same for v in reads) == 1:
                 return value
         return None
@@ -138,7 +137,7 @@ class Layout:
     def arrays(self, graph: Graph) -> tuple[dict[Value, np.ndarray], int]:
         """Memory for all values, and how many bytes it is; views are arrays of their own that cost nothing."""
         arena = Arena(size := place(self.storages))
-        arrays = {v: arena.array(s, v.shape, v.dtype) for v, s in self.storage.items() if v not in self.views}
+        arrays = {v: arena.array(s, v) for v, s in self.storage.items() if v not in self.views}
         for call in graph.calls:
             for value in call.outputs:
                 if value in self.views:

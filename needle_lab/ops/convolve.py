@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend.fast import use_fast
 from ..errors import ShapeError
+from .channels_last import ChannelsLast, best
 from .strategies import Dense, Depthwise, Empty, Im2col, Pointwise, Strategy
 from .windows import Geometry, pad_pairs, spread
 from .winograd import Winograd, winograd_allowed
@@ -31,6 +32,11 @@ class Choice:
     kept: tuple[slice, ...]              # the part of the kernel that sees more than padding
     kernel: tuple[int, ...]              # the whole kernel
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether results are written in this memory order: straight into an `out` that has it."""
+        return isinstance(self.strategy, ChannelsLast)
+
     def prepare(self, weight: np.ndarray) -> Any:
         """What can be computed from the weight alone."""
         weight = weight[(slice(None), slice(None), *self.kept)]
@@ -38,6 +44,9 @@ class Choice:
 
     def run(self, a: np.ndarray, b: Any, out: np.ndarray | None = None) -> np.ndarray:
         """The result, in any memory order, or written into `out`."""
+        if isinstance(self.strategy, ChannelsLast):
+            y = self.strategy.forward(a, b, out)
+            return y if out is None else out
         if self.what == "weight":
             y = self.strategy.weight_gradient(a, b)
             if y.shape[2:] != self.kernel:
@@ -73,6 +82,8 @@ def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: 
         strategy = Dense(trimmed)
     elif Depthwise.fits(trimmed):
         strategy = Depthwise(trimmed)
+    elif reuse and what == "forward" and not fast and (last := best(trimmed, winograd)):
+        strategy = last
     elif Pointwise.fits(trimmed):
         strategy = Pointwise(trimmed)
     else:

@@ -9,6 +9,8 @@
     dense        tiny convolutions: one matrix that holds every weight wherever it acts
     winograd     3x3 kernels with stride 1, fewer multiplications: in winograd.py
 
+For inference, where the weight is prepared once for many calls, channels_last.py has another layout: (N, H, W, C).
+
 All three are one sum of products  y[n, o, window] * w[o, c, place] * x[n, c, window + place],  seen from three sides.
 """
 

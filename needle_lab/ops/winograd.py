@@ -78,6 +78,14 @@ def _from_roots(roots) -> list[Fraction]:
     return c
 
 
+def transforms(down, across) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both dimensions at once: matrices that bring inputs (B^T d B) and kernels (G g G^T) into the space of products, and
+    products back to outputs (A^T m A), each tile as one column.  down, across: (A, G, B) of a dimension."""
+    (a0, g0, b0), (a1, g1, b1) = down, across
+    inputs, kernel, outputs = (np.kron(p, q).astype(np.float32) for p, q in ((b0, b1), (g0, g1), (a0.T, a1.T)))
+    return inputs, kernel, outputs
+
+
 F4 = toom_cook(4, 3, POINTS)
 F2 = toom_cook(2, 3, (0, 1, -1))
 # A map of two places padded by one: y0 = g1 d0 + g2 d1, y1 = g0 d0 + g1 d1, by three multiplications instead of six:
@@ -112,8 +120,7 @@ class Winograd(Strategy):
         lines = [_line(n, m, b) for n, m, (b, _) in zip(g.size, g.out, g.pads, strict=True)]
         self.one_tile = None not in lines
         (a0, g0, b0), (a1, g1, b1) = [line or F4 for line in lines] if self.one_tile else [F4 if tile == 4 else F2] * 2
-        self.inputs, self.kernel, self.outputs = (np.kron(p, q).astype(np.float32) for p, q in
-                                                  ((b0, b1), (g0, g1), (a0.T, a1.T)))
+        self.inputs, self.kernel, self.outputs = transforms((a0, g0, b0), (a1, g1, b1))
         self.numbers = len(self.inputs)
         self.tiles = (1, 1) if self.one_tile else tuple(-(-m // tile) for m in g.out)
         self.batch_last = self.one_tile or (g.windows < SMALL_MAP and g.x[0] >= LEAST_BATCH)

@@ -1,0 +1,235 @@
+"""Convolution with weights that stay the same, as in inference: maps lie in memory as (N, *size, C), channels last.
+
+A place of a map is then a run of C numbers. Columns and tiles are copied run by run, where with channels first they are
+picked up number by number; all windows stand below one another, so a whole batch is one product; and what comes out lies
+as the next layer wants it. Each window is a row here:
+
+    (windows, places * C) @ (places * C, O)  ->  (windows, O)
+
+The price is the kernel, which has to be turned, and brought into Winograd's space, for each new weight: `prepare` costs more
+than a small batch's product. PyTorch calls this order torch.channels_last; oneDNN and cuDNN compute in it too. The compiled
+loops of [fast] need no such copies, so with them maps stay channels first.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ..threads import matmul, parallel
+from .scratch import scratch
+from .strategies import BLOCK_VALUES, Strategy
+from .windows import Geometry
+from .winograd import F2, F4, Winograd, transforms
+
+# What costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core):
+MOVED = 6                                # to copy one value into a tile or a column, or out of it
+READ = 13                                # to read one number of the weight
+FEW_ROWS = 8                             # a product of this many rows runs at half its speed
+TILE_VALUES = 1_500_000                  # numbers in a block of tiles and their products (measured)
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """x (N, C, *size) -> the view (N, *size, C)."""
+    return x.transpose(0, *range(2, x.ndim), 1)
+
+
+def channels_first(x: np.ndarray) -> np.ndarray:
+    """x (N, *size, C) -> the view (N, C, *size)."""
+    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+class ChannelsLast(Strategy):
+    """What the strategies of this order share: blocks of windows, and the map under a block with its padding."""
+
+    step: tuple[int, ...]                # from a window, or a tile, to the next
+    counts: tuple[int, ...]              # of windows or tiles
+    extent: tuple[int, ...]              # what one sees along each dimension
+    spacing: tuple[int, ...]             # between the places that it sees
+    values_of_window: int                # numbers in memory for a window or tile while it is worked on
+    most_values = BLOCK_VALUES
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        return g.groups == 1 and len(g.size) > 0
+
+    def forward(self, x, prepared, out=None):
+        g, source = self.geometry, channels_last(x)
+        target = np.empty((len(x), *g.out, g.weight[0]), x.dtype) if out is None else channels_last(out)
+        parallel(lambda at: self._block(source, prepared, target, *at), self._blocks(len(x)), self.threads())
+        return channels_first(target)
+
+    def _block(self, x, prepared, y, start: int, stop: int, top: int, bottom: int) -> None:
+        """For samples start .. stop - 1, the windows with first coordinate top .. bottom - 1."""
+        raise NotImplementedError
+
+    def _blocks(self, n: int) -> list[tuple[int, int, int, int]]:
+        """Whole samples while they fit into the cache together, else rows of windows of one sample."""
+        rows, each = self.counts[0], math.prod(self.counts[1:])
+        most = max(1, self.most_values // (self.values_of_window * each))            # rows
+        parts = self.threads()
+        if most >= rows:
+            count = max(-(-n // (most // rows)), min(parts, n))
+            return [(n * i // count, n * (i + 1) // count, 0, rows) for i in range(count)]
+        count = -(-rows // most)
+        if n == 1:
+            count = -(-count // parts) * parts
+        return [(i, i + 1, rows * j // count, rows * (j + 1) // count) for i in range(n) for j in range(min(count, rows))
+                if rows * j // count < rows * (j + 1) // count]
+
+    def _seen(self, x: np.ndarray, start: int, stop: int, top: int, bottom: int) -> np.ndarray:
+        """What the windows of a block see: a view (samples, *windows, *extent, C) of the map, or of a padded copy."""
+        g, counts = self.geometry, (bottom - top, *self.counts[1:])
+        first = [top * self.step[0] - g.pads[0][0], *(-b for b, _ in g.pads[1:])]
+        lengths = [(m - 1) * s + (e - 1) * d + 1
+                   for m, s, e, d in zip(counts, self.step, self.extent, self.spacing, strict=True)]
+        ends = [f + n for f, n in zip(first, lengths, strict=True)]
+        x = x[start:stop]
+        if all(f >= 0 and e <= n for f, e, n in zip(first, ends, g.size, strict=True)):
+            part = x[(slice(None), *map(slice, first, ends))]
+        else:
+            part = scratch("padded", (stop - start, *lengths, g.x[1]), x.dtype)
+            inside = []
+            for axis, (f, e, n) in enumerate(zip(first, ends, g.size, strict=True), start=1):
+                low, high = max(f, 0), max(f, min(e, n), 0)
+                inside.append((slice(low, high), slice(low - f, high - f)))
+                before = (slice(None),) * axis
+                part[(*before, slice(0, low - f))] = 0
+                part[(*before, slice(high - f, None))] = 0
+            part[(slice(None), *(to for _, to in inside))] = x[(slice(None), *(at for at, _ in inside))]
+        moves = part.strides[1:-1]
+        return as_strided(part, (stop - start, *counts, *self.extent, g.x[1]), (
+            part.strides[0], *(s * m for s, m in zip(self.step, moves, strict=True)),
+            *(d * m for d, m in zip(self.spacing, moves, strict=True)), part.strides[-1]))
+
+
+class LastIm2col(ChannelsLast):
+    """Each window is a row of places * C values; one product of the rows with the turned weight."""
+
+    name = "im2col, channels last"
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        self.step, self.counts, self.extent, self.spacing = g.stride, g.out, g.kernel, g.dilation
+        self.values_of_window = g.places * g.x[1]
+
+    def why(self) -> str:
+        g = self.geometry
+        return (f"the weight is prepared once: rows of {self.values_of_window} values, copied in runs of {g.x[1]} or more, "
+                f"times ({self.values_of_window} x {g.weight[0]})")
+
+    def work(self) -> float:
+        """Products and values moved, in multiplications."""
+        g = self.geometry
+        rows = g.x[0] * g.windows
+        weights = self.values_of_window * g.weight[0]
+        moved = 0 if g.places == 1 else rows * self.values_of_window
+        return weights * (rows + FEW_ROWS + READ) + moved * MOVED
+
+    def prepare(self, weight):
+        outputs = len(weight)
+        return np.ascontiguousarray(weight.transpose(*range(2, weight.ndim), 1, 0)).reshape(-1, outputs)
+
+    def _block(self, x, prepared, y, start, stop, top, bottom):
+        seen = self._seen(x, start, stop, top, bottom)
+        rows = math.prod(seen.shape[:1 + len(self.counts)])
+        if not seen.flags.c_contiguous:                  # under a 1x1 kernel, a map's places are its rows already
+            copy = scratch("columns", seen.shape, x.dtype)
+            copy[...] = seen
+            seen = copy
+        columns, target = seen.reshape(rows, -1), y[start:stop, top:bottom]
+        if target.flags.c_contiguous:
+            matmul(columns, prepared, out=target.reshape(rows, -1))
+        else:
+            target[...] = matmul(columns, prepared).reshape(target.shape)
+
+
+class LastWinograd(ChannelsLast):
+    """Winograd's tiles (see winograd.py): 36, or 16, products (tiles, C) @ (C, O)."""
+
+    name = "winograd, channels last"
+    most_values = TILE_VALUES
+
+    def __init__(self, geometry: Geometry, tile: int = 4):
+        super().__init__(geometry)
+        g, self.tile = geometry, tile
+        self.inputs, self.kernel, self.outputs = transforms(*[F4 if tile == 4 else F2] * 2)
+        self.numbers = len(self.inputs)
+        self.step, self.extent, self.spacing = (tile, tile), (tile + 2, tile + 2), (1, 1)
+        self.counts = tuple(-(-m // tile) for m in g.out)
+        self.values_of_window = self.numbers * (g.x[1] + g.weight[0])
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        return Winograd.fits(g) and min(min(pair) for pair in g.pads) >= 0
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether the tiles cover the result exactly."""
+        return all(m == n * self.tile for m, n in zip(self.geometry.out, self.counts, strict=True))
+
+    def multiplications(self) -> int:
+        g = self.geometry
+        return self.numbers * g.weight[0] * g.x[1] * g.x[0] * math.prod(self.counts)
+
+    def why(self) -> str:
+        less = Strategy.multiplications(self) / self.multiplications()
+        tiles = "x".join(map(str, self.counts))
+        return (f"the weight is prepared once; {tiles} tiles of {self.tile}x{self.tile} outputs, {self.numbers} products "
+                f"each: {less:.1f} times fewer multiplications than summing 9 places")
+
+    def work(self) -> float:
+        """Products, transforms and values moved, in multiplications."""
+        g = self.geometry
+        channels, outputs, tiles = g.x[1], g.weight[0], g.x[0] * math.prod(self.counts)
+        moved = (self.inputs.shape[1] * channels + len(self.outputs) * outputs) * tiles
+        return self.numbers * channels * outputs * (tiles + FEW_ROWS + READ) + moved * (self.numbers + MOVED)
+
+    def prepare(self, weight):
+        outputs, channels = weight.shape[:2]
+        spread = matmul(self.kernel, np.ascontiguousarray(weight).reshape(outputs * channels, 9).T)
+        return np.ascontiguousarray(spread.reshape(-1, outputs, channels).swapaxes(1, 2))
+
+    def _block(self, x, prepared, y, start, stop, top, bottom):
+        spread = self._spread(x, start, stop, top, bottom)
+        products = scratch("products", (*spread.shape[:2], prepared.shape[2]), x.dtype)
+        matmul(spread, prepared, out=products)
+        self._gather(products, y, start, stop, top, bottom)
+
+    def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
+        """The numbers of a block of tiles: (numbers, tiles, C)."""
+        seen = self._seen(x, start, stop, top, bottom)
+        patches = scratch("patches", (*self.extent, *seen.shape[:3], seen.shape[-1]), x.dtype)
+        patches[...] = seen.transpose(3, 4, 0, 1, 2, 5)
+        flat = patches.reshape(self.numbers, -1)
+        spread = matmul(self.inputs, flat, out=scratch("spread", flat.shape, x.dtype))
+        return spread.reshape(self.numbers, -1, x.shape[-1])
+
+    def _gather(self, products, y, start, stop, top, bottom) -> None:
+        """From the products of a block of tiles to its part of y (N, *out, O)."""
+        flat, tile, outputs = products.reshape(self.numbers, -1), self.tile, y.shape[-1]
+        tiles = matmul(self.outputs, flat, out=scratch("patches", (len(self.outputs), flat.shape[1]), y.dtype))
+        tiles = tiles.reshape(tile, tile, stop - start, bottom - top, self.counts[1], outputs)
+        part = y[start:stop, tile * top:tile * bottom]
+        if self.whole and part.flags.c_contiguous:
+            in_tiles = part.reshape(stop - start, bottom - top, tile, self.counts[1], tile, outputs)
+            in_tiles[...] = tiles.transpose(2, 3, 0, 4, 1, 5)
+            return
+        for i in range(tile):
+            for j in range(tile):
+                target = part[:, i::tile, j::tile]
+                target[...] = tiles[i, j, :, :target.shape[1], :target.shape[2]]
+
+
+def best(g: Geometry, winograd: bool) -> ChannelsLast | None:
+    """The strategy of this order with the least work; None where none fits, or where winograd.py has a better one."""
+    if not ChannelsLast.fits(g) or (winograd and Winograd.fits(g) and g.size == (2, 2)):         # nine products a map
+        return None
+    ways: list[LastIm2col | LastWinograd] = [LastIm2col(g)]
+    if winograd and LastWinograd.fits(g):
+        ways += [LastWinograd(g, 4), LastWinograd(g, 2)]
+    return min(ways, key=lambda way: way.work())
