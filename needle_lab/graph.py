@@ -278,7 +278,10 @@ def kernel(target: Op, backend: str):
     It takes the device's arrays and the attributes as forward does; `return NotImplemented` declines a case.
     """
     def attach(function: Callable) -> Callable:
-        target.kernels[backend] = function
+        if backend == "numpy":                       # a quicker way to compute what forward says
+            target.compute = functools.partial(shared, function) if target.elementwise else function
+        else:
+            target.kernels[backend] = function
         return function
     return attach
 

@@ -133,3 +133,25 @@ def test_comparisons_between_numpy_and_torch_indexing(rng):
     t[mask] = 0.0
     x[mask] = 0.0
     np.testing.assert_array_equal(t.numpy(), x)
+
+
+def test_erf_and_gelu_of_float32_are_within_their_bounds(rng):
+    x = np.concatenate([np.linspace(-12, 12, 100_001), np.logspace(-30, 30, 601), -np.logspace(-30, 30, 601)]).astype("float32")
+    exact = torch.tensor(x.astype("float64"), requires_grad=True)
+    wanted = F.gelu(exact)
+    wanted.sum().backward()
+    ours = ndl.tensor(x, requires_grad=True)
+    with ndl.use_fast(False):
+        y = ndl.gelu(ours)
+        y.sum().backward()
+    assert np.abs(ndl.erf(ndl.tensor(x)).numpy() - torch.erf(exact).detach().numpy()).max() < 2e-7
+    assert (np.abs(y.numpy() - wanted.detach().numpy()) / np.maximum(1, np.abs(x))).max() < 2e-7
+    assert np.abs(ours.grad.numpy() - exact.grad.numpy()).max() < 3e-7
+    tiny = x[(x != 0) & (np.abs(x) < 1e-3)]                      # where erf(x) is 2 x / sqrt(pi): no digits are lost
+    np.testing.assert_allclose(ndl.erf(ndl.tensor(tiny)).numpy(), 2 / np.sqrt(np.pi) * tiny.astype("float64"), rtol=5e-7)
+
+
+def test_gelu_meets_odd_values():
+    x = ndl.tensor([np.nan, np.inf, 0.0, -0.0])
+    np.testing.assert_array_equal(ndl.gelu(x).numpy(), np.float32([np.nan, np.inf, 0, -0.0]))
+    np.testing.assert_array_equal(ndl.erf(ndl.tensor([np.nan, np.inf, -np.inf])).numpy(), np.float32([np.nan, 1, -1]))

@@ -11,8 +11,9 @@ import math
 
 import numpy as np
 
-from ..graph import backward_kernel, op
+from ..graph import backward_kernel, kernel, op
 from ..threads import elementwise as shared
+from . import special
 from .special import erf as _erf
 
 elementwise = functools.partial(op, elementwise=True)                      # +, *: integers stay integers
@@ -320,6 +321,16 @@ def _(g, _y, x, alpha=1.0):
 def gelu(x):
     """x times the normal distribution function of x (Hendrycks and Gimpel, 2016): the exact form."""
     return 0.5 * x * (1.0 + _erf(x * 0.7071067811865476))
+
+
+@kernel(gelu, "numpy")
+def _(x):
+    return special.gelu(x) if x.dtype == np.float32 else gelu.forward(x)
+
+
+@backward_kernel(gelu)
+def _(_needs, g, _y, x):
+    return shared(special.gelu_gradient, g, x) if x.dtype == np.float32 else NotImplemented
 
 
 def normal_cdf(x):
