@@ -31,9 +31,34 @@ BLOCK = 1 << 15              # values: 128 KiB of float32, with two temporaries 
 
 def erf(x):
     """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, elementwise, in x's dtype.  scipy.special.erf."""
-    x = np.asarray(x)
-    if x.dtype != np.float64:
-        return _in_blocks(_quick_erf, x)
+    return _in_blocks(_erf, x)
+
+
+def gelu(x):
+    """x times the normal distribution function of x; in float32 within 2e-7 of max(1, |x|)."""
+    return _in_blocks(_gelu, x)
+
+
+def gelu_gradient(g, x):
+    """g times gelu's derivative, which is the distribution function plus x times the density."""
+    return _in_blocks(_gelu_gradient, g, x)
+
+
+def _in_blocks(function, *arrays):
+    """function of the arrays, flat, a block at a time; narrower dtypes than float32 are computed in it."""
+    arrays = tuple(map(np.asarray, arrays))
+    y, flat = np.empty(arrays[0].shape, arrays[0].dtype), [a.reshape(-1) for a in arrays]
+    out, dtype = y.reshape(-1), np.float64 if y.dtype == np.float64 else np.float32
+    for start in range(0, out.size, BLOCK):
+        out[start:start + BLOCK] = function(*[a[start:start + BLOCK].astype(dtype, copy=False) for a in flat])
+    return y
+
+
+def _erf(x):
+    return _tanh_of_polynomial(x) if x.dtype == np.float32 else _three_ranges(x)
+
+
+def _three_ranges(x):
     a = np.abs(x)
     small = np.minimum(a, 0.46875)
     near = small * np.polyval(_P0, small**2) / np.polyval(_Q0, small**2)
@@ -44,29 +69,10 @@ def erf(x):
         z = 1 / large**2
         far = np.exp(-large**2) / large * (1 / np.sqrt(np.pi) - z * np.polyval(_P2, z) / np.polyval(_Q2, z))
     result = np.where(a <= 0.46875, near, 1 - np.where(a <= 4.0, tail, far))
-    return (np.sign(x) * np.where(np.isnan(a), np.nan, result)).astype(x.dtype)
+    return np.sign(x) * np.where(np.isnan(a), np.nan, result)
 
 
-def gelu(x):
-    """x times the normal distribution function of x, for float32; within 2e-7 of max(1, |x|)."""
-    return _in_blocks(_quick_gelu, x)
-
-
-def gelu_gradient(g, x):
-    """g times gelu's derivative, which is the distribution function plus x times the density, for float32."""
-    return _in_blocks(_quick_gelu_gradient, g, x)
-
-
-def _in_blocks(function, *arrays):
-    """function of float32 arrays, for each block of the flat arrays, in the dtype and shape of the first."""
-    y, flat = np.empty(arrays[0].shape, arrays[0].dtype), [a.reshape(-1) for a in arrays]
-    out = y.reshape(-1)
-    for start in range(0, out.size, BLOCK):
-        out[start:start + BLOCK] = function(*[a[start:start + BLOCK].astype(np.float32, copy=False) for a in flat])
-    return y
-
-
-def _quick_erf(x):
+def _tanh_of_polynomial(x):
     x = np.clip(x, -5, 5)
     square = x * x
     y = square * _P[0]
@@ -78,26 +84,26 @@ def _quick_erf(x):
     return np.tanh(y, out=y)
 
 
-def _quick_cdf(x):
-    y = _quick_erf(x * 0.7071067811865476)
+def _cdf(x):
+    y = _erf(x * 0.7071067811865476)
     y += 1
     y *= 0.5
     return y
 
 
-def _quick_gelu(x):
-    y = _quick_cdf(x)
+def _gelu(x):
+    y = _cdf(x)
     y *= x
     return y
 
 
-def _quick_gelu_gradient(g, x):
-    slope = np.clip(x, -15, 15)                             # there, exp(-x^2 / 2) is 0 in float32
+def _gelu_gradient(g, x):
+    slope = np.clip(x, -40, 40)                             # there, exp(-x^2 / 2) is 0
     slope *= slope
     slope *= -0.5
     np.exp(slope, out=slope)
     slope *= 0.3989422804014327                             # 1 / sqrt(2 pi)
     slope *= x
-    slope += _quick_cdf(x)
+    slope += _cdf(x)
     slope *= g
     return slope
