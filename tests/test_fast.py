@@ -331,6 +331,90 @@ def test_optimizers_take_the_same_steps(make):
             return p.numpy()
     assert_close(trained(True), trained(False), 1e-6)
 
+# --- matrix products --------------------------------------------------------------------------------------------------
+
+
+def _product_and_oracle(rows, columns):
+    """The product by our kernel, and in float64."""
+    from needle_lab.backend.fast import products
+    (stack, outputs, size), count = rows.shape, columns.shape[2]
+    y, rest = np.full((stack, outputs, count), np.nan, np.float32), np.empty(products.ROWS * size, np.float32)
+    starts = np.arange(size) * count
+    products.products(rows.reshape(-1), columns.reshape(-1), starts, y.reshape(-1), count, outputs, count, 0, stack, rest)
+    return y, rows.astype(np.float64) @ columns.astype(np.float64)
+
+
+@pytest.mark.parametrize("outputs", [1, 5, 8, 13, 16, 64])
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_the_inner_kernel_of_a_product_at_every_edge_of_a_tile(outputs, size):
+    for count in (1, 7, 15, 16, 17, 33, 48, 49, 65, 100):
+        got, expected = _product_and_oracle(N(2, outputs, size), N(2, size, count, seed=1))
+        assert_close(got, expected, 1e-5)
+
+
+def test_the_inner_kernel_drops_no_infinity_and_adds_none_from_beyond_the_edge():
+    rows, columns = N(1, 9, 20), N(1, 20, 18, seed=1)
+    columns[0, 3, 17] = np.inf
+    got, expected = _product_and_oracle(rows, columns)
+    assert np.isinf(got[0, :, 17]).all() and np.isfinite(got[0, :, :17]).all()
+    assert_close(got[0, :, :17], expected[0, :, :17], 1e-5)
+
+
+# (x, weight, stride, pads, dilation, groups)
+CONVOLUTIONS = {
+    "stem": ((1, 3, 40, 44), (20, 3, 7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
+    "rows without a rest": ((1, 3, 20, 64), (16, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "small map": ((2, 64, 7, 7), (37, 64, 3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "small map, one sample": ((1, 70, 7, 7), (37, 70, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "batch last": ((9, 16, 9, 11), (24, 16, 3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), 1),
+    "batch last, groups and dilation": ((9, 16, 9, 11), (24, 8, 3, 3), (1, 1), ((1, 1), (1, 1)), (2, 2), 2),
+    "uneven": ((1, 16, 30, 31), (24, 4, 5, 3), (3, 2), ((2, 1), (0, 2)), (1, 2), 4),
+    "cropped": ((1, 32, 28, 28), (33, 32, 3, 3), (2, 2), ((2, 0), (-1, 3)), (1, 1), 1),
+    "more padding than map": ((2, 8, 5, 5), (8, 8, 3, 3), (1, 1), ((4, 4), (4, 4)), (1, 1), 1),
+    "tiles of 4x4": ((1, 64, 30, 27), (40, 64, 3, 3), (1, 1), ((1, 1), (0, 2)), (1, 1), 1),
+    "tiles of 2x2": ((1, 256, 7, 7), (256, 256, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "tiles, batch last": ((10, 64, 13, 14), (64, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "a map of one tile": ((16, 32, 4, 4), (32, 32, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    "pointwise": ((1, 256, 7, 7), (130, 256, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    "pointwise, stride": ((1, 64, 28, 28), (128, 64, 1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 1),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolutions_equal_numpy_with_and_without_winograd(case, reuse, threads):
+    x_shape, w_shape, *geometry = CONVOLUTIONS[case]
+    x, weight = N(*x_shape), N(*w_shape, seed=1)
+    ndl.set_num_threads(threads)
+
+    def run(fast, tiles, what):
+        with ndl.use_fast(fast), ndl.winograd(tiles):
+            way = choose(x_shape, w_shape, *geometry, x.dtype, what=what, reuse=reuse)
+            if what == "weight":
+                return way.run(x, gradient)
+            return way.run(x if what == "forward" else gradient, way.prepare(weight))
+    gradient = N(*run(False, False, "forward").shape, seed=2)
+    for what in ("forward", "input", "weight"):
+        expected = run(False, False, what)
+        assert_close(run(True, False, what), expected, 1e-5)
+        assert_close(run(True, True, what), expected, 3e-5)               # Winograd's own error
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("case", ["tiles of 4x4", "tiles of 2x2", "stem"])
+def test_a_weight_prepared_with_the_kernels_serves_without_them_and_the_other_way_round(case, reuse, before):
+    x_shape, w_shape, *geometry = CONVOLUTIONS[case]
+    x, weight = N(*x_shape), N(*w_shape, seed=1)
+    with ndl.use_fast(before):
+        way = choose(x_shape, w_shape, *geometry, x.dtype, reuse=reuse)
+        prepared = way.prepare(weight)
+        expected = way.run(x, prepared)
+    with ndl.use_fast(not before):
+        assert_close(way.run(x, prepared), expected, 1e-5)
+
+
 # --- the switch -------------------------------------------------------------------------------------------------------
 
 

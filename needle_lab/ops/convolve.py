@@ -87,7 +87,7 @@ def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: 
     elif Pointwise.fits(trimmed):
         strategy = Pointwise(trimmed)
     else:
-        strategy = (winograd and Winograd.best(trimmed, reuse, fast and what == "forward")) or Im2col(trimmed)
+        strategy = (winograd and Winograd.best(trimmed, what, reuse, fast)) or Im2col(trimmed)
     return Choice(strategy.name, strategy.why(), what, strategy.multiplications(), strategy, kept, geometry.kernel)
 
 # --- for people -----------------------------------------------------------------------------------------------------

@@ -110,15 +110,17 @@ class Winograd(Strategy):
     """Tiles of the input into the space of products, one matrix product for each of its numbers, and back.
 
     A map no larger than a tile needs no tiling: its border of zeros is left out of B, and all samples form one product.
+    fast: the compiled transforms are there; they take whole tiles. late: kernels come as they are, and are brought into the
+    space of products in `forward`.
     """
 
     name = "winograd"
 
-    def __init__(self, geometry: Geometry, tile: int = 4, late: bool = False):
+    def __init__(self, geometry: Geometry, tile: int = 4, fast: bool = False, late: bool = False):
         super().__init__(geometry)
-        g, self.tile, self.late = geometry, tile, late
+        g, self.tile, self.fast, self.late = geometry, tile, fast, late
         lines = [_line(n, m, b) for n, m, (b, _) in zip(g.size, g.out, g.pads, strict=True)]
-        self.one_tile = None not in lines
+        self.one_tile = None not in lines and (not fast or any(line is TWO for line in lines))
         (a0, g0, b0), (a1, g1, b1) = [line or F4 for line in lines] if self.one_tile else [F4 if tile == 4 else F2] * 2
         self.inputs, self.kernel, self.outputs = transforms((a0, g0, b0), (a1, g1, b1))
         self.numbers = len(self.inputs)
@@ -131,12 +133,12 @@ class Winograd(Strategy):
                 and all(p <= 2 for pair in g.pads for p in pair))
 
     @classmethod
-    def best(cls, g: Geometry, reuse: bool, fast: bool) -> Winograd | None:
+    def best(cls, g: Geometry, what: str, reuse: bool, fast: bool) -> Winograd | None:
         """With the better size of tiles, if its work, in multiplications, is clearly under that of im2col; else None."""
         if not cls.fits(g):
             return None
-        costs = FAST if fast else NUMPY
-        way = min((cls(g, tile, late=fast and not reuse) for tile in (4, 2)), key=lambda way: way.work(costs, reuse))
+        costs, late = FAST if fast and what == "forward" else NUMPY, fast and what == "forward" and not reuse
+        way = min((cls(g, tile, fast, late) for tile in (4, 2)), key=lambda way: way.work(costs, reuse))
         windows = g.x[0] * g.windows
         direct = g.places * g.x[1] * (g.weight[0] * costs.columns(windows) + windows * costs.moved)
         return way if way.work(costs, reuse) < 0.9 * direct else None
@@ -179,7 +181,7 @@ class Winograd(Strategy):
         """The input gradient is a convolution too: of g, with the kernel turned round, inputs and outputs swapped."""
         g = self.geometry
         return Winograd(Geometry(g.y, (g.x[1], g.weight[0], 3, 3), g.stride, tuple((2 - b, 2 - a) for b, a in g.pads),
-                                 g.dilation, 1, g.dtype), self.tile)
+                                 g.dilation, 1, g.dtype), self.tile, self.fast)
 
     def forward(self, x, prepared):
         shape = (*self.geometry.y[1:], len(x))
