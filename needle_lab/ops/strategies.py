@@ -322,6 +322,7 @@ class Im2col(Strategy):
                      _parts(channels, step), self.threads())
         return batch_first(x)
 
+    @compilable
     def weight_gradient(self, x, g):
         shape = self.geometry
         outputs = shape.weight[0] // shape.groups

@@ -4,7 +4,8 @@
     kernels.py      which op they serve, and when they decline: `@kernel(op, "fast")`, `@backward_kernel(op, "fast")`
     convolution.py, optimizers.py   the same for strategies of convolution and the optimizers' updates
     compiled.py     the loops themselves, compiled at their first call; the results are kept on disk
-    tiles.py, depthwise.py   those of Winograd's transforms and of depthwise convolution
+    vectors.py, products.py, windows.py, tiles.py, depthwise.py
+                    those of convolution: the inner kernel of a matrix product, im2col without columns, Winograd's transforms
 
 They are on where Numba is installed. Numba is imported when the first of them is called, never by `import needle_lab`.
 """

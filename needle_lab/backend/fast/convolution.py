@@ -26,6 +26,7 @@ Winograd = sys.modules["needle_lab.ops.winograd"].Winograd         # the package
 LEAST_PRODUCTS = 1 << 18     # multiplications that are worth a call of a loop
 FEW_COLUMNS = 256            # up to here our products are faster than those of BLAS, beyond as fast (measured)
 CHUNK = 480                  # columns that a block of windows forms
+TOGETHER = 2048              # windows whose gradients are added together
 
 
 def _rest(size: int) -> np.ndarray:
@@ -63,18 +64,33 @@ def _(rows, columns, out):
 def _seen(g: Geometry, n: int) -> tuple[tuple[int, int], np.ndarray]:
     """(rows and columns of a plane, where in the planes of n samples each channel and place of the kernel begins)."""
     reach = [[place * d for place in range(k)] for k, d in zip(g.kernel, g.dilation, strict=True)]
-    shape = tuple(m + r[-1] // s for m, r, s in zip(g.out, reach, g.stride, strict=True))
-    (down, across), (height, width) = g.stride, shape
+    height, width = (m + r[-1] // s for m, r, s in zip(g.out, reach, g.stride, strict=True))
+    down, across = g.stride
     starts = [(((c * down + i % down) * across + j % across) * height + i // down) * width + j // across
               for c, i, j in itertools.product(range(g.weight[1]), *reach)]
-    return shape, np.array(starts) * n
+    return (height, width), np.array(starts) * n
+
+
+def _needs_columns(way: Im2col, n: int, *arrays) -> bool:
+    """Whether numpy would copy windows to columns, and there is enough to do."""
+    return (not isinstance(way, Pointwise) and not way.whole and len(way.geometry.out) == 2 and n <= MOST_BATCH
+            and way.multiplications() >= LEAST_PRODUCTS and all(a.dtype == np.float32 for a in arrays))
+
+
+def _maps(g: Geometry, x: np.ndarray, n: int, shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """x (C, H, W) or (C, H, W, n) in planes, flat, and how many numbers each channel has."""
+    each = math.prod(g.stride) * math.prod(shape) * n
+    maps, unit = scratch("planes", (g.x[1] * each,), x.dtype), x.reshape(g.x[1], g.size[0], -1)
+    corner = g.pads[0][0], g.pads[1][0]
+    share(g.x[1], g.x[1] * each,
+          lambda first, last: loops("windows").planes(unit, n, g.stride, corner, shape, maps, first, last))
+    return maps, each
 
 
 @Im2col.forward.compiled
 def _(self, x, prepared):
     g, n = self.geometry, len(x)
-    if (isinstance(self, Pointwise) or self.whole or len(g.out) != 2 or self.multiplications() < LEAST_PRODUCTS
-            or n > MOST_BATCH or x.dtype != np.float32 or prepared.dtype != np.float32):
+    if not _needs_columns(self, n, x, prepared):
         return NotImplemented
     weights = plain(prepared)
     if self.batch_last:
@@ -88,13 +104,10 @@ def _(self, x, prepared):
 
 def _convolve(way: Im2col, x: np.ndarray, n: int, weights: np.ndarray, y: np.ndarray) -> None:
     """x (C, H, W) or (C, H, W, n), weights (groups, O / groups, K) -> y (O, *out) or (O, *out, n)."""
-    g, do = way.geometry, loops("products")
+    g, do = way.geometry, loops("windows")
     shape, starts = _seen(g, n)
-    channels, size, row, kept = g.x[1], len(starts), shape[1] * n, g.out[1] * n
-    each = math.prod(g.stride) * math.prod(shape) * n                # numbers of a channel
-    maps, corner = scratch("planes", (channels * each,), x.dtype), (g.pads[0][0], g.pads[1][0])
-    unit, results = x.reshape(channels, g.size[0], -1), y.reshape(g.groups, -1, g.out[0], kept)
-    share(channels, channels * each, lambda first, last: do.planes(unit, n, g.stride, corner, shape, maps, first, last))
+    size, row, kept = len(starts), shape[1] * n, g.out[1] * n
+    (maps, each), results = _maps(g, x, n, shape), y.reshape(g.groups, -1, g.out[0], kept)
     width = do.WIDTH                                     # row by row, if its last vector wastes no more than dropped columns
     step = 1 if row > kept and -(-kept // width) * width <= row else max(1, min(CHUNK // row, g.out[0]))
 
@@ -104,6 +117,40 @@ def _convolve(way: Im2col, x: np.ndarray, n: int, weights: np.ndarray, y: np.nda
             do.windows(weights[group].reshape(-1), maps[group * g.weight[1] * each:], starts, row, kept, results[group],
                        start, stop, step, block, _rest(size))
     share(g.out[0], way.multiplications() // g.x[0] * n // 32, some)
+
+
+@Im2col.weight_gradient.compiled
+def _(self, x, g):
+    shape, n = self.geometry, len(x)
+    if not _needs_columns(self, n, x, g):
+        return NotImplemented
+    total = np.zeros((shape.groups, shape.weight[0] // shape.groups, math.prod(shape.weight[1:])), x.dtype)
+    if self.batch_last:
+        _add_weight_gradient(self, batch_last(x), batch_last(g, "gradient"), n, total)
+    else:
+        for i in range(n):
+            _add_weight_gradient(self, plain(x[i]), plain(g[i]), 1, total)
+    return total.reshape(shape.weight)
+
+
+def _add_weight_gradient(way: Im2col, x: np.ndarray, g: np.ndarray, n: int, total: np.ndarray) -> None:
+    """x (C, H, W) or (C, H, W, n), g (O, *out) or (O, *out, n): the gradient is added to total (groups, O / groups, K)."""
+    shape, do = way.geometry, loops("windows")
+    seen, starts = _seen(shape, n)
+    row, kept, rows = seen[1] * n, shape.out[1] * n, shape.out[0]
+    maps, each = _maps(shape, x, n, seen)
+    wide = g.reshape(-1)
+    if row > kept:
+        wide = scratch("wide", (shape.weight[0] * rows * row,), x.dtype)
+        do.widen(g.reshape(-1, rows, kept), row, wide)
+    pitch, outputs = rows * row, total.shape[1]
+
+    def some(first, last):
+        for group in range(shape.groups):
+            seen_maps = maps[group * shape.weight[1] * each:]
+            do.windows_gradient(wide[group * outputs * pitch:], outputs, pitch, seen_maps, starts,
+                                TOGETHER, pitch - (row - kept), total[group].reshape(-1), first, last)
+    share(len(starts), way.multiplications() // shape.x[0] * n // 32, some)
 
 # --- Winograd's transforms --------------------------------------------------------------------------------------------
 

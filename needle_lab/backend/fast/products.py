@@ -1,4 +1,4 @@
-"""The inner kernel of a matrix product, and two uses of it: many small products, and the windows of a convolution.
+"""The inner kernel of a matrix product.
 
     out (rows, count) = weights (rows, K) @ columns (K, count)
 
@@ -26,7 +26,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .compiled import f32, loop, part
-from .vectors import BYTES, INT, REGISTERS, VECTOR, WIDTH, WORD, Memory, Vector, array, clear, copy, every, place, splat
+from .vectors import BYTES, INT, REGISTERS, VECTOR, WIDTH, WORD, ZERO, Memory, Vector, array, place, splat
 
 ROWS = REGISTERS // 4
 
@@ -63,9 +63,9 @@ def _tile(height: int, vectors: int, edge: bool):
             for r, line in enumerate(sums):
                 weight = build.load(place(build, w, build.mul(size, INT(r)), k))
                 weight = Vector(build, splat(build, weight))
-                for v, total in enumerate(line):
-                    total.add_incoming(ir.Constant(VECTOR, [0.0] * WIDTH), before)
-                    total.add_incoming((weight * row[v] + Vector(build, total)).value, body)
+                for v, value in enumerate(line):
+                    value.add_incoming(ZERO, before)
+                    value.add_incoming((weight * row[v] + Vector(build, value)).value, body)
             following = build.add(k, INT(1))
             k.add_incoming(INT(0), before)
             k.add_incoming(following, body)
@@ -74,8 +74,8 @@ def _tile(height: int, vectors: int, edge: bool):
             build.position_at_end(after)
             for r, line in enumerate(sums):
                 with build.if_then(build.icmp_signed("<", INT(r), rows), likely=True):
-                    for v, total in enumerate(line):
-                        memory.store(Vector(build, total.incomings[1][0]),
+                    for v, value in enumerate(line):
+                        memory.store(Vector(build, value.incomings[1][0]),
                                      place(build, y, build.mul(pitch, INT(r)), v * WIDTH), last=v == vectors - 1)
             return context.get_dummy_value()
         return types.void(weights, types.intp, columns, types.intp, offsets, out, *[types.intp] * 4), generate
@@ -89,7 +89,7 @@ _three_, _two_, _one_, _tall_ = (_tile(*size, True) for size in ((ROWS, 3), (ROW
 
 
 @part
-def _some_rows(weights, i, columns, j, offsets, out, o, pitch, rows, count):
+def some_rows(weights, i, columns, j, offsets, out, o, pitch, rows, count):
     """ROWS rows of the product (the last `rows` <= ROWS of them are kept), three vectors of columns at a time."""
     stop = j + count
     while j < stop:
@@ -117,7 +117,7 @@ def _some_rows(weights, i, columns, j, offsets, out, o, pitch, rows, count):
 
 
 @part
-def _multiply(weights, i, columns, j, offsets, out, o, pitch, rows, count, rest):
+def multiply(weights, i, columns, j, offsets, out, o, pitch, rows, count, rest):
     """out (rows, count), its rows `pitch` apart = weights (rows, K) @ columns (K, count).
 
     The arrays are flat and the matrices begin at places i, j and o; row k of the columns begins at j + offsets[k].
@@ -132,96 +132,18 @@ def _multiply(weights, i, columns, j, offsets, out, o, pitch, rows, count, rest)
                 _tall_(weights, i, columns, j, offsets, out, o, pitch, 2 * ROWS, count)
             i, o, rows = i + 2 * ROWS * size, o + 2 * ROWS * pitch, rows - 2 * ROWS
     while rows >= ROWS:
-        _some_rows(weights, i, columns, j, offsets, out, o, pitch, ROWS, count)
+        some_rows(weights, i, columns, j, offsets, out, o, pitch, ROWS, count)
         i, o, rows = i + ROWS * size, o + ROWS * pitch, rows - ROWS
     if rows > 0:
         for n in range(ROWS * size):
             rest[n] = weights[i + n] if n < rows * size else f32(0)
-        _some_rows(rest, 0, columns, j, offsets, out, o, pitch, rows, count)
+        some_rows(rest, 0, columns, j, offsets, out, o, pitch, rows, count)
 
 
 @loop
 def products(weights, columns, offsets, out, pitch, rows, count, start, stop, rest):
-    """The products start .. stop - 1 of a stack, each like `_multiply`; the matrices of a stack lie one after another."""
+    """The products start .. stop - 1 of a stack, each like `multiply`; the matrices of a stack lie one after another."""
     size = offsets.size
     for p in range(start, stop):
-        _multiply(weights, p * rows * size, columns, p * size * count, offsets, out, p * rows * pitch, pitch, rows, count,
+        multiply(weights, p * rows * size, columns, p * size * count, offsets, out, p * rows * pitch, pitch, rows, count,
                   rest)
-
-# --- the windows of a convolution -------------------------------------------------------------------------------------
-
-
-@intrinsic
-def _second(_context, x, i, out, o):
-    """A vector of x[i], x[i + 2], x[i + 4], ... to out[o], out[o + 1], ...; x has a number behind the last of them."""
-    def generate(context, build, signature, given):
-        source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 2))
-        Memory(build).store(every(Memory(build, width=2 * WIDTH).load(source), 0, 2), target)
-        return context.get_dummy_value()
-    return types.void(x, types.intp, out, types.intp), generate
-
-
-@part
-def _every_second(x, i, out, o, count):
-    t = 0
-    while t + WIDTH < count:
-        _second(x, i + 2 * t, out, o + t)
-        t += WIDTH
-    while t < count:
-        out[o + t] = x[i + 2 * t]
-        t += 1
-
-
-@loop
-def planes(x, n, stride, pad, shape, out, start, stop):
-    """Channels start .. stop - 1 of maps x (C, H, W * n) in planes, so that a step of `stride` is a step to the neighbour.
-
-    out, flat: (C, *stride, *shape, n); plane (a, b) has every stride-th row from a and column from b on of the map with its
-    padding, of which `pad` is that above and to the left.  n samples lie side by side.
-    """
-    height, width, o = x.shape[1], x.shape[2] // n, start * stride[0] * stride[1] * shape[0] * shape[1] * n
-    maps = x.reshape(x.size)
-    for c in range(start, stop):
-        for a in range(stride[0]):
-            for b in range(stride[1]):
-                first = min(max(0, -((b - pad[1]) // stride[1])), shape[1])                # columns that are in the map
-                last = max(first, min(shape[1], (width - 1 + pad[1] - b) // stride[1] + 1))
-                for r in range(shape[0]):
-                    h, w = r * stride[0] + a - pad[0], first * stride[1] + b - pad[1]
-                    if 0 <= h < height:
-                        i = ((c * height + h) * width + w) * n
-                        clear(out, o, first * n)
-                        if stride[1] == 1:
-                            copy(maps, i, out, o + first * n, (last - first) * n)
-                        elif n == 1 and stride[1] == 2:
-                            _every_second(maps, i, out, o + first, last - first)
-                        else:
-                            for t in range(last - first):
-                                copy(maps, i + t * stride[1] * n, out, o + (first + t) * n, n)
-                        clear(out, o + last * n, (shape[1] - last) * n)
-                    else:
-                        clear(out, o, shape[1] * n)
-                    o += shape[1] * n
-
-
-@loop
-def windows(weights, maps, offsets, row, kept, out, start, stop, step, product, rest):
-    """Rows of windows start .. stop - 1 of out (O, rows, kept): weights (O, K) times what the windows see in `maps`.
-
-    A row of windows takes `row` >= kept columns of the product, of which the last ones see across the edge of the map and
-    are dropped.  step: how many rows of windows form one product.
-    """
-    outputs, pitch, size = out.shape[0], out.shape[1] * kept, out.size
-    flat = out.reshape(size)
-    for r in range(start, stop, step):
-        rows = min(step, stop - r)
-        if row == kept:
-            _multiply(weights, 0, maps, r * row, offsets, flat, r * row, pitch, outputs, rows * row, rest)
-        elif step == 1:
-            _multiply(weights, 0, maps, r * row, offsets, flat, r * kept, pitch, outputs, kept, rest)
-        else:
-            count = rows * row - (row - kept)
-            _multiply(weights, 0, maps, r * row, offsets, product, 0, step * row, outputs, count, rest)
-            for o in range(outputs):
-                for i in range(rows):
-                    copy(product, (o * step + i) * row, flat, o * pitch + (r + i) * kept, kept)

@@ -18,7 +18,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .compiled import f32, loop, part
-from .products import ROWS, _some_rows
+from .products import ROWS, some_rows
 from .vectors import INT, WIDTH, Memory, array, clear, copy, every, place, thirds, zipped
 
 _, P, _, Q, _ = (f32(p) for p in sys.modules["needle_lab.ops.winograd"].POINTS)     # 0, P, -P, Q, -Q and infinity
@@ -299,7 +299,7 @@ _two_by_two, _two_by_two_turned = (_kernels(_kernel_to_points_2, turned) for tur
 
 
 @part
-def _transform(kernels, i, count, numbers, turned, out, o, apart):
+def _all_kernels(kernels, i, count, numbers, turned, out, o, apart):
     for t in range(0, count, WIDTH):
         if numbers == 36:
             if turned:
@@ -320,7 +320,7 @@ def kernels_to_points(kernels, turned, out, start, stop):
     """
     numbers, count = out.shape
     flat = out.reshape(out.size)
-    _transform(kernels, 9 * start, stop - start, numbers, turned, flat, start, count)
+    _all_kernels(kernels, 9 * start, stop - start, numbers, turned, flat, start, count)
 
 
 @loop
@@ -332,7 +332,7 @@ def products_with_kernels(kernels, numbers, columns, offsets, out, rows, count, 
     """
     size = offsets.size
     for r in range(start, stop, ROWS):
-        _transform(kernels, 9 * r * size, ROWS * size, numbers, False, weights, 0, ROWS * size)
+        _all_kernels(kernels, 9 * r * size, ROWS * size, numbers, False, weights, 0, ROWS * size)
         for p in range(numbers):
-            _some_rows(weights, p * ROWS * size, columns, p * size * count, offsets, out, (p * rows + r) * count, count,
+            some_rows(weights, p * ROWS * size, columns, p * size * count, offsets, out, (p * rows + r) * count, count,
                        ROWS, count)

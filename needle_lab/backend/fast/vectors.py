@@ -28,6 +28,7 @@ def _registers() -> tuple[int, int]:
 WIDTH, REGISTERS = _registers()
 INT, WORD, BYTES = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
+ZERO = ir.Constant(VECTOR, [0.0] * WIDTH)
 FUSED = ("contract",)                    # a * b + c may be rounded once
 
 
@@ -104,6 +105,16 @@ def zipped(vectors: list[Vector]) -> Vector:
     return Vector(build, build.shuffle_vector(values[0], values[0], _places(order)))
 
 
+def total(vector: Vector) -> ir.Value:
+    """The sum of its values, of halves, of quarters, and so on."""
+    build, length = vector.build, WIDTH
+    while length > 1:
+        length //= 2
+        vector = vector + Vector(build, build.shuffle_vector(vector.value, vector.value, _places(
+            [length + i if i < length else i for i in range(WIDTH)])))
+    return build.extract_element(vector.value, WORD(0))
+
+
 class Memory:
     """Loads and stores of vectors.  count: only so many values, at least 1, of a vector marked `last` are touched."""
 
@@ -139,8 +150,7 @@ def array(context, build: ir.IRBuilder, signature, given, at: int):
 
 def place(build: ir.IRBuilder, pointer: ir.Value, *steps) -> ir.Value:
     """The pointer, moved by the sum of these numbers or values (units: values)."""
-    steps = [INT(step) if isinstance(step, int) else step for step in steps]
-    return build.gep(pointer, [reduce(build.add, steps)])
+    return build.gep(pointer, [reduce(build.add, [INT(step) if isinstance(step, int) else step for step in steps])])
 
 
 @intrinsic
