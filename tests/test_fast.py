@@ -1,6 +1,7 @@
 """The [fast] kernels against numpy's forms: the same values and gradients to rounding; they decline what they cannot do."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -413,6 +414,33 @@ def test_a_weight_prepared_with_the_kernels_serves_without_them_and_the_other_wa
         expected = way.run(x, prepared)
     with ndl.use_fast(not before):
         assert_close(way.run(x, prepared), expected, 1e-5)
+
+
+OTHER_PROCESSORS = {"x86_64": ["+sse2", "+sse4.2,+avx,+avx2,+fma"], "AMD64": ["+sse2", "+sse4.2,+avx,+avx2,+fma"]}
+ON_ANOTHER = """
+import numpy as np, needle_lab as ndl
+from needle_lab.ops.convolve import choose
+rng = np.random.default_rng(0)
+for n, c, h, o, k, stride in (1, 3, 30, 13, 7, 2), (2, 40, 17, 33, 3, 1), (1, 96, 9, 40, 3, 2), (1, 256, 7, 130, 1, 1):
+    x, w = rng.normal(size=(n, c, h, h)).astype("f4"), rng.normal(size=(o, c, k, k)).astype("f4")
+    found = []
+    for fast in False, True:
+        with ndl.use_fast(fast):
+            way = choose(x.shape, w.shape, (stride, stride), ((k // 2, k // 2),) * 2, (1, 1), 1, x.dtype, reuse=True)
+            found.append(way.run(x, way.prepare(w)))
+    assert abs(found[1] - found[0]).max() < 1e-5 * abs(found[0]).max(), way
+from needle_lab.backend.fast.vectors import WIDTH
+print("the same with", WIDTH)
+"""
+
+
+@pytest.mark.parametrize("features", OTHER_PROCESSORS.get(platform.machine(), [""]))
+def test_the_kernels_compute_the_same_with_the_registers_of_other_processors(features, tmp_path):
+    """This machine's vectors are tested above; Numba can be told to compile for one that has less."""
+    chosen = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", ON_ANOTHER], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, **chosen, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.stdout.strip() == f"the same with {8 if 'avx' in features else 4}", done.stderr
 
 
 # --- the switch -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ Winograd = sys.modules["needle_lab.ops.winograd"].Winograd         # the package
 LEAST_PRODUCTS = 1 << 18     # multiplications that are worth a call of a loop
 FEW_COLUMNS = 256            # up to here our products are faster than those of BLAS, beyond as fast (measured)
 CHUNK = 480                  # columns that a block of windows forms
+LEAST_WINDOWS = 512          # of a sample, or of the batch where it is last: with fewer, sums are short, and BLAS is faster
 TOGETHER = 2048              # windows whose gradients are added together
 
 
@@ -122,7 +123,7 @@ def _convolve(way: Im2col, x: np.ndarray, n: int, weights: np.ndarray, y: np.nda
 @Im2col.weight_gradient.compiled
 def _(self, x, g):
     shape, n = self.geometry, len(x)
-    if not _needs_columns(self, n, x, g):
+    if not _needs_columns(self, n, x, g) or shape.windows * (n if self.batch_last else 1) < LEAST_WINDOWS:
         return NotImplemented
     total = np.zeros((shape.groups, shape.weight[0] // shape.groups, math.prod(shape.weight[1:])), x.dtype)
     if self.batch_last:

@@ -12,17 +12,20 @@ from functools import reduce
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 
 def _registers() -> tuple[int, int]:
-    """(floats in a vector register, how many registers there are) of this machine."""
-    has = llvmlite.binding.get_host_cpu_features()
-    if has.get("avx512f") and has.get("avx512vl"):
+    """(floats in a vector register, how many registers there are) of the machine that Numba compiles for."""
+    if config.CPU_FEATURES is None:
+        has = {name for name, there in llvmlite.binding.get_host_cpu_features().items() if there}
+    else:
+        has = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    if {"avx512f", "avx512vl"} <= has:
         return 16, 32
     arm = llvmlite.binding.get_default_triple().startswith(("aarch64", "arm64"))
-    return (8, 16) if has.get("avx") else (4, 32 if arm else 16)
+    return (8, 16) if "avx" in has else (4, 32 if arm else 16)
 
 
 WIDTH, REGISTERS = _registers()
