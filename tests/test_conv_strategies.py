@@ -14,7 +14,15 @@ import needle_lab as ndl
 from needle_lab import threads
 from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.ops import convolution, convolution_input, convolution_weight, strategies
-from needle_lab.ops.channels_last import LastIm2col, LastWinograd, channels_first, channels_last
+from needle_lab.ops.channels_last import (
+    LastIm2col,
+    LastWinograd,
+    channels_first,
+    channels_last,
+    panel_width,
+    panels,
+    product,
+)
 from needle_lab.ops.convolve import choose
 from needle_lab.ops.scratch import KEPT_BYTES, scratch
 from needle_lab.ops.strategies import Dense, Depthwise, Im2col, Pointwise, batch_first, batch_last
@@ -189,6 +197,19 @@ def test_channels_last_agrees_with_torch(name, two_threads, rng):
             assert_close(way.forward(layout(x), ready), expected, 2e-5)
             way.forward(layout(x), ready, out)
             assert_close(out, expected, 2e-5)
+
+
+@pytest.mark.parametrize("rows, k, outputs", [(197, 300, 128), (49, 512, 96), (5, 7, 64), (16, 20, 40), (1, 1, 32)])
+def test_products_in_panels(rows, k, outputs, rng, monkeypatch):
+    """However the rows are cut: a number of rows that no part divides, one panel, one row."""
+    a, w = rng.normal(size=(3, rows, k)), rng.normal(size=(3, k, outputs))
+    for small, numbers in itertools.product((1_000_000, 20_000, 1), (3, 1)):
+        monkeypatch.setattr("needle_lab.ops.channels_last.SMALL", small)
+        for width in {outputs, panel_width(rows, k, outputs), outputs // 2}:
+            ready = panels(w[:numbers], width)
+            out = np.full((numbers, outputs // width, rows, width), np.nan)
+            product(a[:numbers], ready, out)
+            np.testing.assert_allclose(out.swapaxes(1, 2).reshape(numbers, rows, -1), a[:numbers] @ w[:numbers], atol=1e-10)
 
 
 def test_prepared_weights_choose_channels_last():

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..threads import matmul, parallel
+from ..threads import matmul, parallel, shares
 from .scratch import scratch
 from .strategies import BLOCK_VALUES, Strategy
 from .windows import Geometry
@@ -27,9 +27,11 @@ from .winograd import F2, F4, Winograd, transforms
 
 # What costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core):
 MOVED = 6                                # to copy one value into a tile or a column, or out of it
-READ = 13                                # to read one number of the weight
-FEW_ROWS = 8                             # a product of this many rows runs at half its speed
+READ = 4                                 # to read one number of the weight
+PACKED = 9                               # and to pack it for a product that is too large for panels
 TILE_VALUES = 1_500_000                  # numbers in a block of tiles and their products (measured)
+SMALL = 1_000_000                        # multiplications of a product up to which OpenBLAS works without packing
+LEAST_ROWS, MANY_ROWS = 7, 4             # of such a product; with more than 4 rows for each of K, packing does not matter
 
 
 def channels_last(x: np.ndarray) -> np.ndarray:
@@ -40,6 +42,53 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 def channels_first(x: np.ndarray) -> np.ndarray:
     """x (N, *size, C) -> the view (N, C, *size)."""
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+# --- products with a prepared weight ----------------------------------------------------------------------------------
+#
+# Before BLAS multiplies large matrices it packs both into the order in which its inner loop reads them. With few rows to
+# multiply (16 to 49 tiles or windows of a deep layer) packing a weight of megabytes costs as much as the product. Small
+# matrices are not packed: so the weight is cut into panels of some columns, once, and each is multiplied for itself.
+
+
+def panel_width(rows: int, k: int, outputs: int) -> int:
+    """Of how many columns the panels of a weight (k, outputs) are, for products of so many rows; `outputs` for no panels."""
+    for width in (64, 32):
+        if outputs % width == 0 and k * width * min(rows, LEAST_ROWS) <= SMALL and rows <= MANY_ROWS * k:
+            return width
+    return outputs
+
+
+def panels(weight: np.ndarray, width: int) -> np.ndarray:
+    """weight (numbers, K, O) -> (numbers, O / width, K, width), each panel in one piece."""
+    numbers, k, outputs = weight.shape
+    return np.ascontiguousarray(weight.reshape(numbers, k, outputs // width, width).swapaxes(1, 2))
+
+
+def product(rows: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """rows (numbers, R, K) @ weight in panels (numbers, P, K, width) -> out (numbers, P, R, width)."""
+    (numbers, count, k), (_, pieces, _, width) = rows.shape, weight.shape
+    if pieces == 1 and numbers == 1:
+        matmul(rows[0], weight[0, 0], out=out[0, 0])
+        return
+    most = count if pieces == 1 else max(1, SMALL // (k * width))
+    step = -(-count // -(-count // most))                    # parts of the same number of rows, as far as possible
+    even = count // step * step
+    split, rest = (numbers, pieces, even // step, step, width), slice(even, None)
+
+    def some(numbers: slice, pieces: slice) -> None:
+        a, b = rows[numbers, None], weight[numbers, pieces]
+        np.matmul(a[:, :, :even].reshape(len(a), 1, *split[2:4], k), b[:, :, None],
+                  out=out[:, :, :even].reshape(split)[numbers, pieces])
+        if even < count:
+            np.matmul(a[:, :, rest], b, out=out[numbers, pieces, rest])
+    each = rows.size * pieces * width // 16
+    if numbers > 1:
+        parallel(lambda at: some(at, slice(None)), shares(numbers, each))
+    else:
+        parallel(lambda at: some(slice(None), at), shares(pieces, each))
+
+# --- the strategies ---------------------------------------------------------------------------------------------------
 
 
 class ChannelsLast(Strategy):
@@ -126,13 +175,18 @@ class LastIm2col(ChannelsLast):
         """Products and values moved, in multiplications."""
         g = self.geometry
         rows = g.x[0] * g.windows
-        weights = self.values_of_window * g.weight[0]
+        weights = self.values_of_window * g.weight[0] * (rows + READ + PACKED * (self.panel == g.weight[0]))
         moved = 0 if g.places == 1 else rows * self.values_of_window
-        return weights * (rows + FEW_ROWS + READ) + moved * MOVED
+        return weights + moved * MOVED
+
+    @cached_property
+    def panel(self) -> int:
+        g, k = self.geometry, self.values_of_window
+        return panel_width(min(g.x[0] * g.windows, self.most_values // k), k, g.weight[0])
 
     def prepare(self, weight):
-        outputs = len(weight)
-        return np.ascontiguousarray(weight.transpose(*range(2, weight.ndim), 1, 0)).reshape(-1, outputs)
+        turned = np.ascontiguousarray(weight.transpose(*range(2, weight.ndim), 1, 0))
+        return panels(turned.reshape(1, self.values_of_window, len(weight)), self.panel)
 
     def _block(self, x, prepared, y, start, stop, top, bottom):
         seen = self._seen(x, start, stop, top, bottom)
@@ -141,11 +195,15 @@ class LastIm2col(ChannelsLast):
             copy = scratch("columns", seen.shape, x.dtype)
             copy[...] = seen
             seen = copy
-        columns, target = seen.reshape(rows, -1), y[start:stop, top:bottom]
-        if target.flags.c_contiguous:
-            matmul(columns, prepared, out=target.reshape(rows, -1))
-        else:
-            target[...] = matmul(columns, prepared).reshape(target.shape)
+        columns, target = seen.reshape(1, rows, -1), y[start:stop, top:bottom]
+        _, pieces, _, width = prepared.shape
+        if target.flags.c_contiguous and pieces == 1:
+            product(columns, prepared, target.reshape(1, 1, rows, width))
+            return
+        out = scratch("products", (1, pieces, rows, width), x.dtype)
+        product(columns, prepared, out)
+        target.reshape(*target.shape[:-1], pieces, width)[...] = np.moveaxis(
+            out.reshape(pieces, *target.shape[:-1], width), 0, -2)
 
 
 class LastWinograd(ChannelsLast):
@@ -187,17 +245,24 @@ class LastWinograd(ChannelsLast):
         g = self.geometry
         channels, outputs, tiles = g.x[1], g.weight[0], g.x[0] * math.prod(self.counts)
         moved = (self.inputs.shape[1] * channels + len(self.outputs) * outputs) * tiles
-        return self.numbers * channels * outputs * (tiles + FEW_ROWS + READ) + moved * (self.numbers + MOVED)
+        weights = self.numbers * channels * outputs * (tiles + READ + PACKED * (self.panel == outputs))
+        return weights + moved * (self.numbers + MOVED)
+
+    @cached_property
+    def panel(self) -> int:
+        g = self.geometry
+        tiles = min(g.x[0] * math.prod(self.counts), self.most_values // self.values_of_window)
+        return panel_width(tiles, g.x[1], g.weight[0])
 
     def prepare(self, weight):
         outputs, channels = weight.shape[:2]
         spread = matmul(self.kernel, np.ascontiguousarray(weight).reshape(outputs * channels, 9).T)
-        return np.ascontiguousarray(spread.reshape(-1, outputs, channels).swapaxes(1, 2))
+        return panels(spread.reshape(-1, outputs, channels).swapaxes(1, 2), self.panel)
 
     def _block(self, x, prepared, y, start, stop, top, bottom):
         spread = self._spread(x, start, stop, top, bottom)
-        products = scratch("products", (*spread.shape[:2], prepared.shape[2]), x.dtype)
-        matmul(spread, prepared, out=products)
+        products = scratch("products", (self.numbers, prepared.shape[1], spread.shape[1], prepared.shape[3]), x.dtype)
+        product(spread, prepared, products)
         self._gather(products, y, start, stop, top, bottom)
 
     def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
@@ -210,14 +275,16 @@ class LastWinograd(ChannelsLast):
         return spread.reshape(self.numbers, -1, x.shape[-1])
 
     def _gather(self, products, y, start, stop, top, bottom) -> None:
-        """From the products of a block of tiles to its part of y (N, *out, O)."""
-        flat, tile, outputs = products.reshape(self.numbers, -1), self.tile, y.shape[-1]
+        """From the products of a block of tiles, (numbers, panels, tiles, width), to its part of y (N, *out, O)."""
+        flat, tile, (_, pieces, _, width) = products.reshape(self.numbers, -1), self.tile, products.shape
         tiles = matmul(self.outputs, flat, out=scratch("patches", (len(self.outputs), flat.shape[1]), y.dtype))
-        tiles = tiles.reshape(tile, tile, stop - start, bottom - top, self.counts[1], outputs)
+        tiles = tiles.reshape(tile, tile, pieces, stop - start, bottom - top, self.counts[1], width)
+        tiles = tiles.transpose(0, 1, 3, 4, 5, 2, 6)
         part = y[start:stop, tile * top:tile * bottom]
+        part = part.reshape(*part.shape[:-1], pieces, width)
         if self.whole and part.flags.c_contiguous:
-            in_tiles = part.reshape(stop - start, bottom - top, tile, self.counts[1], tile, outputs)
-            in_tiles[...] = tiles.transpose(2, 3, 0, 4, 1, 5)
+            in_tiles = part.reshape(stop - start, bottom - top, tile, self.counts[1], tile, pieces, width)
+            in_tiles[...] = tiles.transpose(2, 3, 0, 4, 1, 5, 6)
             return
         for i in range(tile):
             for j in range(tile):
