@@ -15,6 +15,7 @@ from ..graph import backward_kernel, by_parts, is_tracing, op
 from ..threads import parallel, shares
 from .dropout import dropout
 from .elementwise import where
+from .linalg import _ones
 from .reduce import logsumexp
 from .softmax import softmax
 
@@ -49,7 +50,7 @@ def _scores(q, k, at, keys: int, scale: float, causal: bool):
     if causal:                                              # only keys from the block's first query on can be too late
         first = rows.start
         late = ~np.tri(rows.stop - first, max(keys - first, 0), dtype=bool)
-        scores[:, :, first:][:, late] = -np.inf
+        np.copyto(scores[:, :, first:], -np.inf, where=late)
     return scores
 
 
@@ -71,7 +72,7 @@ def attention(query, key, value, *, scale, causal):
         top = weights.max(axis=2, keepdims=True, initial=-np.inf)
         weights -= top
         np.exp(weights, out=weights)
-        sums = weights.sum(axis=2, keepdims=True)
+        sums = (weights @ _ones(keys, weights.dtype))[:, :, None]
         y[at] = np.matmul(weights, v[heads, :keys]) / sums
         total[at] = (np.log(sums) + top)[:, :, 0]
     blocks = list(_blocks(len(q), q.shape[1], k.shape[1], causal))

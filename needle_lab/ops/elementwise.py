@@ -349,24 +349,12 @@ def _(g, _y, x):
     return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
 
 
+kernel(gelu_tanh, "numpy")(special.gelu_tanh)
+
+
 @backward_kernel(gelu_tanh)
 def _(_needs, g, _y, x):
-    return shared(_gelu_tanh_gradient, g, x)
-
-
-def _gelu_tanh_gradient(g, x):
-    t = np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
-    slope = x * x
-    slope *= 3 * 0.044715
-    slope += 1
-    slope *= x
-    slope *= 0.7978845608028654
-    slope *= 1 - t * t
-    slope += 1
-    slope += t
-    slope *= g
-    slope *= 0.5
-    return slope
+    return shared(special.gelu_tanh_gradient, g, x)
 
 
 @real(onnx=None)

