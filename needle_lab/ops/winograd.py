@@ -226,7 +226,7 @@ class Winograd(Strategy):
         samples = n if self.batch_last and not self.one_tile else min(n, max(1, most // (down * across)))
         rows = min(max(1, most // (samples * across)), down)
         threads = self.threads()
-        if samples == n and rows == down and threads > 1:          # one block: a part for each thread
+        if samples == n and rows == down and threads > 1 and not self.fast:      # one block: a part a thread
             samples, rows = (-(-n // threads), rows) if self.one_tile else (samples, -(-down // threads))
         return [(i, min(i + samples, n), r, min(r + rows, down)) for i in range(0, n, samples) for r in range(0, down, rows)]
 

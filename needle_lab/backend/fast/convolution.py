@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -164,8 +164,9 @@ def _serves(way, values: int) -> bool:
     return not way.one_tile and values >= LEAST and way.geometry.pads[1][0] >= 0
 
 
-def _strips(way, x: np.ndarray, start: int, stop: int, top: int, bottom: int) -> Iterator[tuple]:
-    """(samples side by side, map (C, H, W * samples), first row of tiles, how many rows, the number of the first tile).
+def _strips(way, x: np.ndarray, start: int, stop: int, top: int, bottom: int, work: Callable) -> None:
+    """work(samples side by side, map (C, H, W * samples), first row of tiles, how many rows, the number of the first tile,
+    first channel, last) for all samples start .. stop - 1 and rows of tiles top .. bottom - 1.
 
     All samples stand side by side where the batch is last in memory; else they come one by one.
     """
@@ -178,7 +179,8 @@ def _strips(way, x: np.ndarray, start: int, stop: int, top: int, bottom: int) ->
         units = [x[i] if x[i].flags.c_contiguous else np.ascontiguousarray(x[i]) for i in range(start, stop)]
     for i, unit in enumerate(units):
         for row in range(top, bottom, most):
-            yield n, unit, row, min(most, bottom - row), (i * (bottom - top) + row - top) * across * n
+            at = (i * (bottom - top) + row - top) * across * n
+            share(len(unit), unit.size, functools.partial(work, n, unit, row, min(most, bottom - row), at))
 
 
 def _planes(way, planes: int, n: int, down: int) -> np.ndarray:
@@ -200,9 +202,11 @@ def _(self, x, start, stop, top, bottom):
     (above, _), (left, _) = self.geometry.pads
     across, side = self.tiles[1], self.tile
     out = scratch("spread", (self.numbers, x.shape[1], (stop - start) * (bottom - top) * across), x.dtype)
-    for n, unit, row, down, at in _strips(self, x, start, stop, top, bottom):
+
+    def some(n, unit, row, down, at, first, last):
         loops("tiles").spread(unit, n, side, side * row - above, left, down, across, _padded(self, n, down),
-                              _planes(self, side * (side + 2), n, down), out, at)
+                              _planes(self, side * (side + 2), n, down), out, at, first, last)
+    _strips(self, x, start, stop, top, bottom, some)
     return out
 
 
@@ -210,9 +214,11 @@ def _(self, x, start, stop, top, bottom):
 def _(self, products, y, start, stop, top, bottom):
     if not _serves(self, y[start:stop].size):
         return NotImplemented
-    for n, unit, row, down, at in _strips(self, y, start, stop, top, bottom):
+
+    def some(n, unit, row, down, at, first, last):
         loops("tiles").gather(products, n, self.tile, self.tile * row, down, self.tiles[1],
-                              _planes(self, self.tile**2, n, down), unit, at)
+                              _planes(self, self.tile**2, n, down), unit, at, first, last)
+    _strips(self, y, start, stop, top, bottom, some)
     return None
 
 
@@ -221,9 +227,11 @@ def _(self, g, start, stop, top, bottom):
     if not _serves(self, g[start:stop].size):
         return NotImplemented
     out = scratch("products", (self.numbers, g.shape[1], (stop - start) * (bottom - top) * self.tiles[1]), g.dtype)
-    for n, unit, row, down, at in _strips(self, g, start, stop, top, bottom):
+
+    def some(n, unit, row, down, at, first, last):
         loops("tiles").spread_gradient(unit, n, self.tile, self.tile * row, down, self.tiles[1], _padded(self, n, down),
-                                       _planes(self, self.tile**2, n, down), out, at)
+                                       _planes(self, self.tile**2, n, down), out, at, first, last)
+    _strips(self, g, start, stop, top, bottom, some)
     return out
 
 

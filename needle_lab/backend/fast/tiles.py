@@ -199,17 +199,17 @@ def _into_planes(maps, c, height, width, n, side, places, top, left, rows, acros
 
 
 @loop
-def spread(x, n, side, top, left, down, across, padded, planes, out, at):
+def spread(x, n, side, top, left, down, across, padded, planes, out, at, start, stop):
     """A map x (C, H, W * n), the first tile beginning at (top, -left), as out (numbers, C, tiles): from tile `at` on.
 
-    down, across: how many tiles. Scratch: padded for (side * down + 2) (side * across + 2) n numbers and side + 1 vectors;
-    planes for side (side + 2), each of (down + 1) across n numbers and a vector.
+    Channels start .. stop - 1. down, across: how many tiles. Scratch: padded for (side * down + 2) (side * across + 2) n
+    numbers and side + 1 vectors; planes for side (side + 2), each of (down + 1) across n numbers and a vector.
     """
-    channels, height, width = x.shape
+    height, width = x.shape[1:]
     row, tiles, total, further = across * n, down * across * n, out.shape[2], out.shape[1] * out.shape[2]
     apart, maps, flat = (down + 1) * row + WIDTH, x.reshape(x.size), out.reshape(out.size)
     clear(padded, 0, padded.size)
-    for c in range(channels):
+    for c in range(start, stop):
         _into_planes(maps, c, height, width, n, side, side + 2, top, left, side * down + 2, across, padded, planes, apart)
         for t in range(0, tiles, WIDTH):
             left_over, o = tiles - t, c * total + at + t
@@ -225,7 +225,7 @@ def spread(x, n, side, top, left, down, across, padded, planes, out, at):
 
 
 @loop
-def gather(products, n, side, top, down, across, planes, y, at):
+def gather(products, n, side, top, down, across, planes, y, at, start, stop):
     """The way back: products (numbers, O, tiles), from tile `at` on, to the rows from `top` on of y (O, H, W * n).
 
     planes is scratch for side^2 planes, each of down across n numbers and a vector.
@@ -233,7 +233,7 @@ def gather(products, n, side, top, down, across, planes, y, at):
     height, width, row, tiles = y.shape[1], y.shape[2], across * n, down * across * n
     total, further, apart = products.shape[2], products.shape[1] * products.shape[2], tiles + WIDTH
     maps, flat = y.reshape(y.size), products.reshape(products.size)
-    for c in range(y.shape[0]):
+    for c in range(start, stop):
         for t in range(0, tiles, WIDTH):
             left_over, i = tiles - t, c * total + at + t
             if side == 4:
@@ -251,13 +251,13 @@ def gather(products, n, side, top, down, across, planes, y, at):
 
 
 @loop
-def spread_gradient(g, n, side, top, down, across, padded, planes, out, at):
+def spread_gradient(g, n, side, top, down, across, padded, planes, out, at, start, stop):
     """The adjoint of `gather`: the rows from `top` on of g (O, H, W * n) to out (numbers, O, tiles), from tile `at` on."""
-    channels, height, width = g.shape
+    height, width = g.shape[1:]
     tiles, total, further = down * across * n, out.shape[2], out.shape[1] * out.shape[2]
     apart, maps, flat = tiles + WIDTH, g.reshape(g.size), out.reshape(out.size)
     clear(padded, 0, padded.size)
-    for c in range(channels):
+    for c in range(start, stop):
         _into_planes(maps, c, height, width, n, side, side, top, 0, side * down, across, padded, planes, apart)
         for t in range(0, tiles, WIDTH):
             left_over, o = tiles - t, c * total + at + t
