@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..threads import matmul, parallel, shares
 from .scratch import scratch
-from .strategies import BLOCK_VALUES, Strategy
+from .strategies import BLOCK_VALUES, SMALL, Strategy
 from .windows import Geometry
 from .winograd import F2, F4, Winograd, transforms
 
@@ -30,7 +30,6 @@ MOVED = 6                                # to copy one value into a tile or a co
 READ = 4                                 # to read one number of the weight
 PACKED = 9                               # and to pack it for a product that is too large for panels
 TILE_VALUES = 1_500_000                  # numbers in a block of tiles and their products (measured)
-SMALL = 1_000_000                        # multiplications of a product up to which OpenBLAS works without packing
 LEAST_ROWS, MANY_ROWS = 7, 4             # of such a product; with more than 4 rows for each of K, packing does not matter
 
 
@@ -46,9 +45,9 @@ def channels_first(x: np.ndarray) -> np.ndarray:
 
 # --- products with a prepared weight ----------------------------------------------------------------------------------
 #
-# Before BLAS multiplies large matrices it packs both into the order in which its inner loop reads them. With few rows to
-# multiply (16 to 49 tiles or windows of a deep layer) packing a weight of megabytes costs as much as the product. Small
-# matrices are not packed: so the weight is cut into panels of some columns, once, and each is multiplied for itself.
+# With few rows to multiply (16 to 49 tiles or windows of a deep layer), packing a weight of megabytes costs BLAS as much as
+# the product (see strategies.product). So the weight is cut into panels of some columns, once, and each is multiplied for
+# itself: small matrices are not packed.
 
 
 def panel_width(rows: int, k: int, outputs: int) -> int:

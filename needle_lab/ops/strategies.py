@@ -33,6 +33,7 @@ MOST_BATCH = 256             # samples in one matrix of columns
 SHARED_WORK = 20_000_000     # multiplications, about 0.5 ms, from which on threads share the work
 LEAST_COLUMNS = 256          # of the product of one thread
 FEW_OUTPUTS, MANY_COLUMNS = 64, 1024      # gradient @ columns.T with few rows: BLAS is faster when it is turned (measured)
+SMALL = 1_000_000            # multiplications of a product up to which OpenBLAS works without packing
 FEW_ROWS = 16
 DENSE_ENTRIES = 1 << 13      # the largest matrix of a dense convolution, and ...
 DENSE_PRODUCTS = 1 << 18     # ... the most multiplications with it: beyond, calls cost less than its zeros (measured)
@@ -64,9 +65,20 @@ def batch_first(y: np.ndarray) -> np.ndarray:
 
 @compilable
 def product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
-    """rows @ columns.  With few rows BLAS is twice as fast in products small enough for its kernels without packing."""
-    step = 256 if rows.shape[1] <= FEW_ROWS else columns.shape[2]
-    for start, stop in _parts(columns.shape[2], step):
+    """rows (n, R, K) @ columns (n, K, T).
+
+    BLAS first packs large matrices into the order in which it reads them; with few rows or few columns that takes as long
+    as the product. It does not pack small matrices: so the columns, or the rows, are multiplied in small parts.
+    """
+    (n, height, k), count = rows.shape, columns.shape[2]
+    part = next((p for p in (64, 32) if height % p == 0 < height - p and p * k * count <= SMALL and 4 * count <= k), 0)
+    if part:
+        split = (n, height // part)
+        matmul(rows.reshape(*split, part, k), np.broadcast_to(columns[:, None], (*split, k, count)),
+               out=out.reshape(*split, part, count))
+        return
+    step = 256 if height <= FEW_ROWS else count
+    for start, stop in _parts(count, step):
         matmul(rows, columns[:, :, start:stop], out=out[:, :, start:stop])
 
 
