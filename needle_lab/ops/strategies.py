@@ -309,6 +309,7 @@ class Im2col(Strategy):
                 y[..., start:stop] = part
         return batch_first(y)
 
+    @compilable
     def input_gradient(self, g, prepared):
         shape, out, n = self.geometry, self.geometry.out, len(g)
 

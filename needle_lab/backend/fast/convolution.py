@@ -10,6 +10,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,8 @@ LEAST_PRODUCTS = 1 << 18     # multiplications that are worth a call of a loop
 FEW_COLUMNS = 256            # up to here our products are faster than those of BLAS, beyond as fast (measured)
 CHUNK = 480                  # columns that a block of windows forms
 LEAST_WINDOWS = 512          # of a sample, or of the batch where it is last: with fewer, sums are short, and BLAS is faster
+LEAST_WINDOWS_OF_INPUT = 1024             # with fewer, it costs too much to turn the weight
+SCATTERED = 80               # to add a value of a column to its place in the input costs as many multiplications
 TOGETHER = 2048              # windows whose gradients are added together
 
 
@@ -118,6 +121,89 @@ def _convolve(way: Im2col, x: np.ndarray, n: int, weights: np.ndarray, y: np.nda
             do.windows(weights[group].reshape(-1), maps[group * g.weight[1] * each:], starts, row, kept, results[group],
                        start, stop, step, block, _rest(size))
     share(g.out[0], way.multiplications() // g.x[0] * n // 32, some)
+
+
+class _Phase(NamedTuple):
+    """Every stride-th row and column of the input, from `at` on: its gradient is a convolution of g with stride 1."""
+
+    at: tuple[slice, slice]
+    taps: tuple[list[int], list[int]]    # the places of the kernel that see these rows and columns
+    size: tuple[int, int]
+    starts: np.ndarray                   # where, in g with its padding, each output and place begins
+
+
+@functools.lru_cache(1024)
+def _phases(g: Geometry, n: int) -> tuple[tuple[int, int], tuple[int, int], list[_Phase]]:
+    """(padding above and to the left of g, its shape with padding, phases), g having n samples side by side.
+
+    Row h of the input is row q of phase a where h + padding = q stride + a. A place i of the kernel sees it where
+    i dilation = m stride + a for a whole m: from window q - m.
+    """
+    lines: list[list[tuple]] = []
+    for size, k, s, (before, _), d in zip(g.size, g.kernel, g.stride, g.pads, g.dilation, strict=True):
+        line = []
+        for a in range(s):
+            first, last = -((a - before) // s), (size - 1 + before - a) // s              # q
+            taps = [i for i in range(k) if i * d % s == a]
+            if taps and first <= last:
+                line.append((slice(first * s + a - before, size, s), taps, first, last, [i * d // s for i in taps]))
+        lines.append(line)
+    pad = tuple(max(0, *(max(ms) - first for _, _, first, _, ms in line)) for line in lines)
+    shape = tuple(max(last - min(ms) for _, _, _, last, ms in line) + p + 1 for line, p in zip(lines, pad, strict=True))
+    phases = []
+    for rows, columns in itertools.product(*lines):
+        places = [[first - m + p for m in ms] for (_, _, first, _, ms), p in zip((rows, columns), pad, strict=True)]
+        outputs = range(g.weight[0] // g.groups)
+        starts = [(o * shape[0] + i) * shape[1] + j for o, i, j in itertools.product(outputs, *places)]
+        phases.append(_Phase((rows[0], columns[0]), (rows[1], columns[1]),
+                             (rows[3] - rows[2] + 1, columns[3] - columns[2] + 1), np.array(starts) * n))
+    return (pad[0], pad[1]), (shape[0], shape[1]), phases
+
+
+@Im2col.input_gradient.compiled
+def _(self, g, prepared):
+    shape, n = self.geometry, len(g)
+    channels, outputs = shape.weight[1], shape.weight[0] // shape.groups
+    if (not _needs_columns(self, n, g, prepared) or n * shape.windows < LEAST_WINDOWS_OF_INPUT
+            or -channels % loops("products").ROWS * outputs > SCATTERED * channels):
+        return NotImplemented
+    phases = _phases(shape, n if self.batch_last else 1)[2]
+    kernels = prepared.swapaxes(1, 2).reshape(shape.groups, -1, shape.weight[1], *shape.kernel).swapaxes(1, 2)
+    weights = [kernels[:, :, :, down][..., across].reshape(*kernels.shape[:2], -1)
+               for down, across in (phase.taps for phase in phases)]
+    whole = len(phases) == math.prod(shape.stride)
+    if self.batch_last:
+        x = (np.empty if whole else np.zeros)((*shape.x[1:], n), g.dtype)
+        _spread_gradient(self, batch_last(g), n, weights, x)
+        return batch_first(x)
+    x = (np.empty if whole else np.zeros)((n, *shape.x[1:]), g.dtype)
+    parallel(lambda i: _spread_gradient(self, plain(g[i]), 1, weights, x[i]), range(n), self.threads())
+    return x
+
+
+def _spread_gradient(way: Im2col, g: np.ndarray, n: int, weights: list[np.ndarray], x: np.ndarray) -> None:
+    """g (O, *out) or (O, *out, n), weights (groups, C / groups, O / groups * places) by phase -> x (C, H, W) or with n."""
+    geometry, do = way.geometry, loops("windows")
+    pad, shape, phases = _phases(geometry, n)
+    each, row = math.prod(shape) * n, shape[1] * n
+    maps = scratch("planes", (len(g) * each,), g.dtype)
+    unit = g.reshape(len(g), geometry.out[0], -1)
+    share(len(g), len(g) * each, lambda first, last: do.planes(unit, n, (1, 1), pad, shape, maps, first, last))
+    for phase, rows in zip(phases, weights, strict=True):
+        kept, step = phase.size[1] * n, max(1, min(CHUNK // row, phase.size[0]))
+        straight = geometry.stride == (1, 1)
+        out = x if straight else scratch("phase", (len(x), *phase.size, n), x.dtype)
+        results = out.reshape(geometry.groups, -1, phase.size[0], kept)
+
+        def some(start, stop, rows=rows, phase=phase, results=results, kept=kept, step=step):
+            block = scratch("product", (results.shape[1] * step * row,), g.dtype)
+            for group in range(geometry.groups):
+                seen = maps[group * (len(g) // geometry.groups) * each:]
+                do.windows(rows[group].reshape(-1), seen, phase.starts, row, kept, results[group], start, stop, step, block,
+                           _rest(len(phase.starts)))
+        share(phase.size[0], way.multiplications() // geometry.x[0] * n // 32 // len(phases), some)
+        if not straight:
+            x[(slice(None), *phase.at)] = out.reshape(len(x), *phase.size, *x.shape[3:])
 
 
 @Im2col.weight_gradient.compiled
