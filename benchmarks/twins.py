@@ -17,6 +17,25 @@ def with_weights_of(model, twin: nn.Module) -> nn.Module:
     return twin.train(model.training)
 
 
+def dawnbench_resnet9(nn):
+    """The ResNet-9 of DAWNBench's CIFAR-10 entry (Page, 2018, "How to train your ResNet"): 6.6 million parameters.
+
+    nn: torch.nn, or needle_lab.nn, which has the same names; so this one is written once.
+    """
+    def block(inputs, outputs):
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+    class Residual(nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            self.layers = nn.Sequential(block(channels, channels), block(channels, channels))
+
+        def forward(self, x):
+            return x + self.layers(x)
+    return nn.Sequential(block(3, 64), block(64, 128), nn.MaxPool2d(2), Residual(128), block(128, 256), nn.MaxPool2d(2),
+                         block(256, 512), nn.MaxPool2d(2), Residual(512), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(512, 10))
+
+
 class BasicBlock(nn.Module):
     expansion = 1
 

@@ -22,7 +22,7 @@ def main(names: list[str]) -> None:
     for name in names:
         work = WORKLOADS[name]
         contenders = variants(work.make())
-        timings = interleave(contenders, threads, work.seconds)
+        timings = interleave(contenders, threads, work.seconds, least_rounds=work.least_rounds)
         base = timings["torch"]
         print(json.dumps({"name": name, "threads": threads, "contenders": {
             key: {"median_seconds": timing.median, "ratio": timing.ratio(base), "rounds": len(timing.seconds)}

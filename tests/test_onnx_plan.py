@@ -91,6 +91,16 @@ def test_maps_in_both_orders_meet(rng):
         assert model.plan(*examples).report().done["maps kept channels last"] >= 2
 
 
+def test_any_module_can_be_planned(rng):
+    module, x = ndl.models.ResNet9(), ndl.tensor(rng.normal(size=(3, 3, 32, 32)).astype("float32"))
+    for _ in range(3):
+        module(x)                                                    # running statistics other than 0 and 1
+    plan = ndl.onnx.plan(module, x)
+    assert module.training
+    other = ndl.tensor(other_values(x.numpy(), rng))
+    assert_close(plan(other), module.eval()(other), 1e-5)
+
+
 BRANCHES = """
 agraph (float[N] x, bool go) => (float[N] y) {
     two = Constant<value_float = 2.0>()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from ..errors import MissingExtraError
+from ..nn import Module
+from ..tensor import Tensor
 
 try:
     import onnx as _onnx  # noqa: F401
@@ -16,6 +20,7 @@ from .backend import Backend
 from .export import export
 from .limits import limits
 from .model import OnnxModule
+from .plan import InferencePlan
 from .report import inspect
 from .trainer import Trainer
 from .training_export import export_training
@@ -30,4 +35,16 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["Backend", "OnnxModule", "Trainer", "convert", "export", "export_training", "inspect", "limits", "load"]
+def plan(module: Module, *examples: Tensor | np.ndarray) -> InferencePlan:
+    """Any module, prepared for inference on inputs of the shapes of these examples: the fastest way to run it.
+
+    The module is exported in memory, read back, and `OnnxModule.plan` does the rest: batch norms fold into weights, weights
+    are brought into the order in which they are read, one block of memory serves all values. It is a snapshot.
+
+    Raises what `export` raises for a module that ONNX cannot say.
+    """
+    return OnnxModule(export(module, examples)).plan(*examples)
+
+
+__all__ = ["Backend", "InferencePlan", "OnnxModule", "Trainer", "convert", "export", "export_training", "inspect", "limits",
+           "load", "plan"]
