@@ -394,11 +394,11 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                     if _Writes.last > node.number:
                         _check_unchanged(node)
                     wants = node.wants if needs is None else _leading(node, needs, keys)
-                    gradients = NotImplemented if create_graph else _from_kernel(node, slots, wants)
-                    if gradients is NotImplemented:
-                        gradients = _from_rule(node, slots, wants)
-                    for x, wanted, g in zip(node.inputs, wants, gradients, strict=False):
-                        if wanted and g is not None:
+                    answer = NotImplemented if create_graph else _from_kernel(node, slots, wants)
+                    if answer is NotImplemented:
+                        answer = _from_rule(node, slots, wants)
+                    for x, asks, g in zip(node.inputs, wants, answer, strict=False):
+                        if asks and g is not None:
                             add(x, g if isinstance(g, Tensor) else _wrap(g, x.device, None, 0), node.op)
             if not retain_graph:
                 node.free()
@@ -414,6 +414,8 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
     found = propagate([y], [gradient], None, create_graph, retain_graph or create_graph)
     given = {_memory_of(gradient.data)}
     for leaf, g in found.items():
+        if not leaf.requires_grad:
+            continue                        # frozen since the forward
         if leaf.grad is not None:
             leaf.grad = leaf.grad + g
         elif (memory := _memory_of(g.data)) in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
@@ -519,7 +521,7 @@ def _check_unchanged(node: Node) -> None:
                              "after it was used; change a .clone(), or change it after backward")
 
 
-def _from_kernel(node: Node, slots: list, wants: list[bool]) -> Any:
+def _from_kernel(node: Node, slots: list, wants: Sequence[bool]) -> Any:
     """The arrays that the op's backward kernel answers; NotImplemented where there is none, or not for these dtypes."""
     kernels = node.op.backward_kernels
     if not kernels or node.arrays is None:
@@ -541,7 +543,7 @@ def _from_kernel(node: Node, slots: list, wants: list[bool]) -> Any:
     return answer if type(answer) is tuple or answer is NotImplemented else (answer,)
 
 
-def _from_rule(node: Node, slots: list, wants: list[bool]) -> list[Tensor | None]:
+def _from_rule(node: Node, slots: list, wants: Sequence[bool]) -> list[Tensor | None]:
     """What the op's rule answers: once per input, or it is an error in the rule."""
     rule_op, y = node.op, None
     if node.outputs is not None:
@@ -556,7 +558,7 @@ def _from_rule(node: Node, slots: list, wants: list[bool]) -> list[Tensor | None
     if len(answer) != len(node.inputs):
         raise GraphError(f"the gradient rule of {rule_op.name!r} returned {len(answer)} gradients "
                          f"for {len(node.inputs)} inputs")
-    return [g() if wanted and callable(g) else g for g, wanted in zip(answer, wants, strict=True)]
+    return [g() if asks and callable(g) else g for g, asks in zip(answer, wants, strict=True)]
 
 
 def _fit(g: Tensor, x: Tensor, source: Op | None) -> Tensor:

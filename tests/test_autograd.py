@@ -120,6 +120,36 @@ def test_in_place_change_of_a_value_that_backward_needs_is_noticed():
         y.backward()
 
 
+def test_only_writes_between_a_call_and_its_backward_matter():
+    w, x, other = leaf(3.0, 4.0), ndl.tensor([1.0, 2.0]), ndl.zeros(2)
+    x[0] = 5.0                                       # before the call
+    y = (x * w).sum()
+    other[0] = 1.0                                   # a value that was not read
+    y.backward()
+    x[0] = 7.0                                       # after backward
+    np.testing.assert_array_equal(w.grad.numpy(), [5, 2])
+    z = (x * w).sum()
+    z.backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [12, 4])
+
+
+def test_a_flag_changed_between_forward_and_backward_does_as_in_torch():
+    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+
+    def gradients(leaf, matmul):
+        a, b, c = leaf(True), leaf(True), leaf(False)
+        y = matmul(matmul(a, b), c).sum()
+        b.requires_grad_(False)                      # frozen: it gets none
+        c.requires_grad_(True)                       # too late: the call did not record that it was wanted
+        y.backward()
+        return [None if x.grad is None else np.asarray(x.grad) for x in (a, b, c)]
+    values = np.random.default_rng(0).normal(size=(2, 2))
+    ours = gradients(lambda flag: ndl.tensor(values, requires_grad=flag), ndl.matmul)
+    theirs = gradients(lambda flag: torch.tensor(values, requires_grad=flag), torch.matmul)
+    np.testing.assert_allclose(ours[0], theirs[0])
+    assert ours[1] is None and theirs[1] is None and ours[2] is None and theirs[2] is None
+
+
 def test_in_place_change_through_a_view_is_noticed():
     x, w = ndl.tensor([[1.0, 2.0]]), leaf(3.0, 4.0)
     y = (x * w).sum()
