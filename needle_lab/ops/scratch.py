@@ -10,6 +10,7 @@ import threading
 import numpy as np
 
 KEPT_BYTES = 1 << 24
+LINE = 64                    # bytes of a cache line; blocks begin with one, so that their vectors do not span two
 
 _memory = threading.local()
 
@@ -20,6 +21,7 @@ def scratch(name: str, shape, dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     held = getattr(_memory, name, None)
     if held is None or held.size < size or held.size > 4 * max(size, KEPT_BYTES):
-        held = np.empty(size, np.uint8)
+        memory = np.empty(size + LINE, np.uint8)
+        held = memory[-memory.ctypes.data % LINE:][:size]
         setattr(_memory, name, held)
     return held[:size].view(dtype).reshape(shape)

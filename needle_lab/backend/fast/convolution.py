@@ -347,7 +347,7 @@ def _(self, prepared, spread, products):
     starts = _each(channels, count)
 
     def some(start, stop):
-        weights = scratch("kernels", (self.numbers * do.ROWS * channels,), np.float32)
+        weights = scratch("kernels", (self.numbers * (do.ROWS * channels + do.WIDTH),), np.float32)
         do.products_with_kernels(kernels, self.numbers, columns, starts, out, outputs, count, start * do.ROWS,
                                  stop * do.ROWS, weights)
     share(outputs // do.ROWS, products.size * channels // 32, some)

@@ -327,12 +327,14 @@ def kernels_to_points(kernels, turned, out, start, stop):
 def products_with_kernels(kernels, numbers, columns, offsets, out, rows, count, start, stop, weights):
     """Products as of `products`, whose weights are kernels, flat (rows, K, 3, 3), in the space of `numbers` products.
 
-    ROWS rows after another are brought there, into scratch memory (numbers, ROWS, K) that stays in the cache.  For rows
-    start .. stop - 1, ROWS K and their number being multiples of WIDTH and ROWS.
+    ROWS rows after another are brought there, into scratch memory for numbers (ROWS K + WIDTH), which stays in the cache.
+    (WIDTH, as lines a multiple of 4 KiB apart would compete for one place.)  For rows start .. stop - 1, ROWS K and their
+    number being multiples of WIDTH and ROWS.
     """
     size = offsets.size
+    apart = ROWS * size + WIDTH
     for r in range(start, stop, ROWS):
-        _all_kernels(kernels, 9 * r * size, ROWS * size, numbers, False, weights, 0, ROWS * size)
+        _all_kernels(kernels, 9 * r * size, ROWS * size, numbers, False, weights, 0, apart)
         for p in range(numbers):
-            some_rows(weights, p * ROWS * size, columns, p * size * count, offsets, out, (p * rows + r) * count, count,
+            some_rows(weights, p * apart, columns, p * size * count, offsets, out, (p * rows + r) * count, count,
                        ROWS, count)
