@@ -18,10 +18,11 @@ from numba.extending import intrinsic
 
 def _registers() -> tuple[int, int]:
     """(floats in a vector register, how many registers there are) of the machine that Numba compiles for."""
-    if config.CPU_FEATURES is None:
+    chosen = vars(config)["CPU_FEATURES"]                # of the environment: NUMBA_CPU_FEATURES
+    if chosen is None:
         has = {name for name, there in llvmlite.binding.get_host_cpu_features().items() if there}
     else:
-        has = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+        has = {name[1:] for name in chosen.split(",") if name.startswith("+")}
     if {"avx512f", "avx512vl"} <= has:
         return 16, 32
     arm = llvmlite.binding.get_default_triple().startswith(("aarch64", "arm64"))

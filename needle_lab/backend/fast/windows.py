@@ -120,7 +120,8 @@ def _sums(height: int, width: int):
             rows = [place(build, rows, build.mul(pitch, INT(r))) for r in range(height)]
             columns = [place(build, columns, build.load(place(build, starts, s))) for s in range(width)]
             whole = build.and_(count, INT(-WIDTH))
-            before, head, body, after = build.block, *map(build.append_basic_block, ("more", "sum", "rest"))
+            before = build.block
+            head, body, after = (build.append_basic_block(name) for name in ("more", "sum", "rest"))
 
             def products(memory, t, totals):
                 seen = [memory.load(place(build, column, t)) for column in columns]
