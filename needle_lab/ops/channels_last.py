@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..threads import matmul, parallel, shares
 from .scratch import scratch
-from .strategies import BLOCK_VALUES, SMALL, Strategy
+from .strategies import BLOCK_VALUES, SMALL, Strategy, even_parts
 from .windows import Geometry
 from .winograd import F2, F4, Winograd, transforms
 
@@ -30,6 +30,7 @@ MOVED = 6                                # to copy one value into a tile or a co
 READ = 4                                 # to read one number of the weight
 PACKED = 9                               # and to pack it for a product that is too large for panels
 TILE_VALUES = 1_500_000                  # numbers in a block of tiles and their products (measured)
+MANY_WINDOWS = 64                        # or tiles, for each thread: so many are shared out, fewer stay together
 LEAST_ROWS, MANY_ROWS = 7, 4             # of such a product; with more than 4 rows for each of K, packing does not matter
 
 
@@ -118,15 +119,12 @@ class ChannelsLast(Strategy):
         """Whole samples while they fit into the cache together, else rows of windows of one sample."""
         rows, each = self.counts[0], math.prod(self.counts[1:])
         most = max(1, self.most_values // (self.values_of_window * each))            # rows
-        parts = self.threads()
-        if most >= rows:
-            count = max(-(-n // (most // rows)), min(parts, n))
-            return [(n * i // count, n * (i + 1) // count, 0, rows) for i in range(count)]
-        count = -(-rows // most)
-        if n == 1:
-            count = -(-count // parts) * parts
-        return [(i, i + 1, rows * j // count, rows * (j + 1) // count) for i in range(n) for j in range(min(count, rows))
-                if rows * j // count < rows * (j + 1) // count]
+        threads, windows = self.threads(), n * rows * each
+        alone = threads if windows >= MANY_WINDOWS * threads else 1              # of few windows, threads share the product
+        if n > 1 and most >= rows:
+            return [(*samples, 0, rows) for samples in even_parts(n, most // rows, threads, min(alone, n))]
+        parts = even_parts(rows, most, *((threads, alone) if n == 1 else (1, 1)))
+        return [(i, i + 1, *part) for i in range(n) for part in parts]
 
     def _seen(self, x: np.ndarray, start: int, stop: int, top: int, bottom: int) -> np.ndarray:
         """What the windows of a block see: a view (samples, *windows, *extent, C) of the map, or of a padded copy."""

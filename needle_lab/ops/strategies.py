@@ -86,6 +86,13 @@ def _parts(n: int, step: int) -> list[tuple[int, int]]:
     return [(i, min(i + step, n)) for i in range(0, n, step)]
 
 
+def even_parts(n: int, most: int, threads: int, least: int) -> list[tuple[int, int]]:
+    """0 .. n-1 in parts of nearly equal size, at most `most`: `least` of them, or so many that threads finish together."""
+    count = -(-n // max(1, most))
+    count = min(n, least if count <= least else -(-count // threads) * threads)
+    return [(n * i // count, n * (i + 1) // count) for i in range(count)]
+
+
 def shares(items: list, threads: int) -> list[list]:
     """The items in one share for each thread, for sums: each thread adds up its own, and the sums are added in order."""
     return [items[start:stop] for start, stop in _parts(len(items), -(-len(items) // threads))]

@@ -39,7 +39,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..backend.fast import compilable
 from ..threads import matmul, parallel
 from .scratch import scratch
-from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, product, shares
+from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, even_parts, product, shares
 from .windows import Geometry
 
 BLOCK_VALUES = 1_500_000                 # numbers in the products of a block of tiles: 6 MB (measured)
@@ -219,16 +219,17 @@ class Winograd(Strategy):
         total = sum(parallel(part, shares(blocks, self.threads()), self.threads()))
         return (total.reshape(self.numbers, -1).T @ self.kernel).reshape(shape)
 
-    def _blocks(self, n: int):
+    def _blocks(self, n: int) -> list[tuple[int, int, int, int]]:
         """(first sample, last, first row of tiles, last), so that a block's numbers stay in the cache."""
         g, (down, across) = self.geometry, self.tiles
         most = max(1, BLOCK_VALUES // (self.numbers * (g.x[1] + g.weight[0])))            # tiles
-        samples = n if self.batch_last and not self.one_tile else min(n, max(1, most // (down * across)))
-        rows = min(max(1, most // (samples * across)), down)
-        threads = self.threads()
-        if samples == n and rows == down and threads > 1 and not self.fast:      # one block: a part a thread
-            samples, rows = (-(-n // threads), rows) if self.one_tile else (samples, -(-down // threads))
-        return [(i, min(i + samples, n), r, min(r + rows, down)) for i in range(0, n, samples) for r in range(0, down, rows)]
+        alone = 1 if self.fast else self.threads()           # compiled, threads share a block: its channels, its products
+        if self.one_tile or (not self.batch_last and n > 1 and down * across <= most):
+            return [(*samples, 0, down) for samples in even_parts(n, most // (down * across), self.threads(), alone)]
+        if self.batch_last:
+            return [(0, n, *rows) for rows in even_parts(down, most // (n * across), self.threads(), alone)]
+        rows = even_parts(down, most // across, *((self.threads(), alone) if n == 1 else (1, 1)))
+        return [(i, i + 1, *part) for i in range(n) for part in rows]
 
     @compilable
     def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
