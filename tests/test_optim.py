@@ -122,3 +122,20 @@ def test_leaves_that_get_the_same_gradient_get_an_array_each():
     c.expand(5, 3, 2).sum().backward()
     c.grad.copy_(c.grad * 2.0)
     assert c.grad.tolist() == [[10.0] * 2] * 3
+
+
+@pytest.mark.parametrize("make", [lambda p: ndl.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01),
+                                  lambda p: ndl.optim.AdamW(p, 0.1)])
+def test_a_block_at_a_time_is_the_same(make, rng, monkeypatch):
+    values, slopes = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(3, 9, 5)).astype(np.float32)
+
+    def after_three_steps():
+        p = ndl.tensor(values.copy(), requires_grad=True)
+        optimizer = make([p])
+        for slope in slopes:
+            p.grad = ndl.tensor(slope)
+            optimizer.step()
+        return p.numpy()
+    whole = after_three_steps()
+    monkeypatch.setattr("needle_lab.optim.BLOCK", 7)
+    np.testing.assert_array_equal(after_three_steps(), whole)

@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_close
 
 import needle_lab as ndl
-from needle_lab import nn, optim, threads
+from needle_lab import nn, ops, optim, threads
 
 
 @pytest.fixture
@@ -63,8 +63,10 @@ def test_elementwise_formulas_keep_the_memory_order(order, rng, two_threads, mon
 
 def test_a_training_step_is_the_same_to_rounding(rng, two_threads, monkeypatch):
     """Norms, attention, losses, products and optimizers, with everything worth sharing."""
-    monkeypatch.setattr(threads, "VALUES", 1)
-    monkeypatch.setattr(threads, "PRODUCTS", 1)
+    for room in (threads, ops.loss):
+        monkeypatch.setattr(room, "VALUES", 1)
+    for room in (threads, ops.linalg):
+        monkeypatch.setattr(room, "PRODUCTS", 1)
     monkeypatch.setattr(threads, "PART", 64)
     x, target = ndl.tensor(rng.normal(size=(4, 9, 8)).astype("float32")), ndl.tensor(rng.integers(0, 8, (4, 9)))
     images = ndl.tensor(rng.normal(size=(6, 3, 10, 10)).astype("float32"))
