@@ -212,12 +212,18 @@ class Winograd(Strategy):
         blocks = self._blocks(len(x))
 
         def part(some):
-            total = np.zeros((self.numbers, *shape[:2]), x.dtype)
-            for at in some:
+            first, *others = some
+            total = matmul(self._spread_gradient(g, *first), self._spread(x, *first).swapaxes(1, 2))
+            for at in others:
                 total += matmul(self._spread_gradient(g, *at), self._spread(x, *at).swapaxes(1, 2))
             return total
-        total = sum(parallel(part, shares(blocks, self.threads()), self.threads()))
-        return (total.reshape(self.numbers, -1).T @ self.kernel).reshape(shape)
+        first, *others = parallel(part, shares(blocks, self.threads()), self.threads())
+        return self._kernels_gradient(sum(others, first)).reshape(shape)
+
+    @compilable
+    def _kernels_gradient(self, total) -> np.ndarray:
+        """The adjoint of `_kernels`: (numbers, O, C) -> (O * C, 9)."""
+        return total.reshape(self.numbers, -1).T @ self.kernel
 
     def _blocks(self, n: int) -> list[tuple[int, int, int, int]]:
         """(first sample, last, first row of tiles, last), so that a block's numbers stay in the cache."""

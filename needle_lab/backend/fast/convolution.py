@@ -321,23 +321,37 @@ def _(self, g, start, stop, top, bottom):
     return out
 
 
+SQUARES = (36, 16, 9)        # numbers of a kernel in the spaces that have a compiled transform
+
+
 @Winograd._kernels.compiled
 def _(self, weight, turned):
-    outputs, channels = weight.shape[:2]
-    if self.one_tile or weight.dtype != np.float32 or outputs * channels % loops("tiles").WIDTH or weight.size < LEAST:
+    (outputs, channels), width = weight.shape[:2], loops("tiles").WIDTH
+    if (self.numbers not in SQUARES or weight.dtype != np.float32 or outputs * channels % width
+            or weight.size < LEAST):
         return NotImplemented
-    kernels, width = plain(weight).reshape(-1), loops("tiles").WIDTH
-    out = np.empty((self.numbers, outputs, channels), np.float32)
-    vectors = outputs * channels // width
-    share(vectors, out.size, lambda start, stop: loops("tiles").kernels_to_points(
+    kernels, out = plain(weight).reshape(-1), np.empty((self.numbers, outputs, channels), np.float32)
+    share(outputs * channels // width, out.size, lambda start, stop: loops("tiles").kernels_to_points(
         kernels, turned, out.reshape(self.numbers, -1), start * width, stop * width))
+    return out
+
+
+@Winograd._kernels_gradient.compiled
+def _(self, total):
+    count, width = total.size // self.numbers, loops("tiles").WIDTH
+    if (self.numbers not in SQUARES or total.dtype != np.float32 or count % width or total.size < LEAST
+            or not total.flags.c_contiguous):
+        return NotImplemented
+    out = np.empty((count, 9), np.float32)
+    share(count // width, total.size, lambda start, stop: loops("tiles").points_to_kernels(
+        total.reshape(self.numbers, -1), out.reshape(-1), start * width, stop * width))
     return out
 
 
 @Winograd._multiply.compiled
 def _(self, prepared, spread, products):
     """Kernels are brought into the space of products some rows at a time, and used while they are in the cache."""
-    if prepared.ndim == 3 or self.one_tile or not spread.flags.c_contiguous:
+    if prepared.ndim == 3 or self.numbers not in SQUARES or not spread.flags.c_contiguous:
         return NotImplemented
     (outputs, channels), count, do = prepared.shape[:2], spread.shape[2], loops("tiles")
     if (prepared.dtype != np.float32 or count > FEW_COLUMNS or products.size * channels < LEAST_PRODUCTS

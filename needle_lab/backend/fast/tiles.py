@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from .compiled import f32, loop, part
 from .products import ROWS, some_rows
-from .vectors import INT, WIDTH, Memory, array, clear, copy, every, place, thirds, zipped
+from .vectors import INT, WIDTH, Memory, array, clear, copy, every, from_thirds, place, thirds, zipped
 
 _, P, _, Q, _ = (f32(p) for p in sys.modules["needle_lab.ops.winograd"].POINTS)     # 0, P, -P, Q, -Q and infinity
 PP, QQ, PPP, QQQ, SUM = P * P, Q * Q, P * P * P, Q * Q * Q, P * P + Q * Q            # P * Q = 1
@@ -71,6 +71,26 @@ def _outputs_to_points_2(y0, y1):
 def _kernel_to_points_2(g0, g1, g2):
     even, odd = f32(0.5) * g0 + f32(0.5) * g2, f32(0.5) * g1
     return f32(-1) * g0, even + odd, even - odd, g2
+
+
+def _kernel_to_three(g0, g1, g2):
+    """The same for a map of two places (`TWO` in winograd.py)."""
+    return g1, g2 - g1, g0 - g1
+
+
+def _points_to_kernel(m0, m1, m2, m3, m4, m5):
+    """G^T m, three times: the adjoints."""
+    even_p, odd_p, even_q, odd_q = OF_P * (m1 + m2), OF_P * P * (m1 - m2), OF_Q * (m3 + m4), OF_Q * Q * (m3 - m4)
+    return m0 + even_p + even_q, odd_p + odd_q, PP * even_p + QQ * even_q + m5
+
+
+def _points_to_kernel_2(m0, m1, m2, m3):
+    even = f32(0.5) * (m1 + m2)
+    return even - m0, f32(0.5) * (m1 - m2), even + m3
+
+
+def _three_to_kernel(m0, m1, m2):
+    return m2, m0 - m1 - m2, m1
 
 # --- both dimensions of a vector of tiles -----------------------------------------------------------------------------
 
@@ -294,22 +314,63 @@ def _kernels(formula, turned: bool):
     return transform
 
 
-_four, _four_turned = (_kernels(_kernel_to_points, turned) for turned in (False, True))
-_two_by_two, _two_by_two_turned = (_kernels(_kernel_to_points_2, turned) for turned in (False, True))
+def _kernels_back(formula, size: int):
+    """The adjoint, called as back(x, i, apart, y, o): size x size vectors, `apart` from each other, to WIDTH kernels."""
+    @intrinsic
+    def back(_context, x, i, apart, y, o):
+        def generate(context, build, signature, given):
+            source, target = (place(build, array(context, build, signature, given, n).data, given[n + 1]) for n in (0, 3))
+            memory = Memory(build)
+            rows = [[memory.load(place(build, source, build.mul(given[2], INT(r * size + c)))) for c in range(size)]
+                    for r in range(size)]
+            columns = [from_thirds(list(column)) for column in zip(*_both(formula, rows), strict=True)]
+            nine = [vector for chunk in zip(*columns, strict=True) for vector in from_thirds(list(chunk))]
+            for n, vector in enumerate(nine):
+                memory.store(vector, place(build, target, n * WIDTH))
+            return context.get_dummy_value()
+        return types.void(x, *[types.intp] * 2, y, types.intp), generate
+    return back
+
+
+_of_36, _of_36_turned = (_kernels(_kernel_to_points, turned) for turned in (False, True))
+_of_16, _of_16_turned = (_kernels(_kernel_to_points_2, turned) for turned in (False, True))
+_of_9, _of_9_turned = (_kernels(_kernel_to_three, turned) for turned in (False, True))
+_back_from_36, _back_from_16, _back_from_9 = (_kernels_back(*way) for way in (
+    (_points_to_kernel, 6), (_points_to_kernel_2, 4), (_three_to_kernel, 3)))
 
 
 @part
 def _all_kernels(kernels, i, count, numbers, turned, out, o, apart):
+    """36, 16 or 9 numbers of each kernel."""
     for t in range(0, count, WIDTH):
         if numbers == 36:
             if turned:
-                _four_turned(kernels, i + 9 * t, out, o + t, apart)
+                _of_36_turned(kernels, i + 9 * t, out, o + t, apart)
             else:
-                _four(kernels, i + 9 * t, out, o + t, apart)
+                _of_36(kernels, i + 9 * t, out, o + t, apart)
+        elif numbers == 16:
+            if turned:
+                _of_16_turned(kernels, i + 9 * t, out, o + t, apart)
+            else:
+                _of_16(kernels, i + 9 * t, out, o + t, apart)
         elif turned:
-            _two_by_two_turned(kernels, i + 9 * t, out, o + t, apart)
+            _of_9_turned(kernels, i + 9 * t, out, o + t, apart)
         else:
-            _two_by_two(kernels, i + 9 * t, out, o + t, apart)
+            _of_9(kernels, i + 9 * t, out, o + t, apart)
+
+
+@loop
+def points_to_kernels(total, out, start, stop):
+    """The adjoint of `kernels_to_points`: total (numbers, count) to kernels start .. stop - 1 of out, flat (count, 3, 3)."""
+    numbers, count = total.shape
+    flat = total.reshape(total.size)
+    for t in range(start, stop, WIDTH):
+        if numbers == 36:
+            _back_from_36(flat, t, count, out, 9 * t)
+        elif numbers == 16:
+            _back_from_16(flat, t, count, out, 9 * t)
+        else:
+            _back_from_9(flat, t, count, out, 9 * t)
 
 
 @loop

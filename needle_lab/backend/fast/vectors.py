@@ -98,6 +98,19 @@ def thirds(vectors: list[Vector]) -> list[Vector]:
     return results
 
 
+def from_thirds(vectors: list[Vector]) -> list[Vector]:
+    """The way back."""
+    a, b, c = (v.value for v in vectors)
+    build = vectors[0].build
+    results = []
+    for first in (0, WIDTH, 2 * WIDTH):
+        at = [divmod(first + i, 3) for i in range(WIDTH)]                        # (place, which of the three)
+        both = build.shuffle_vector(a, b, _places([i + WIDTH * min(which, 1) for i, which in at]))
+        picked = [n if which < 2 else WIDTH + i for n, (i, which) in enumerate(at)]
+        results.append(Vector(build, build.shuffle_vector(both, c, _places(picked))))
+    return results
+
+
 def zipped(vectors: list[Vector]) -> Vector:
     """The first values of all the vectors, then their second values, and so on: 2 or 4 vectors in one."""
     build, values, n = vectors[0].build, [v.value for v in vectors], len(vectors)
