@@ -25,7 +25,8 @@ Winograd = sys.modules["needle_lab.ops.winograd"].Winograd         # the package
 # --- products ---------------------------------------------------------------------------------------------------------
 
 LEAST_PRODUCTS = 1 << 18     # multiplications that are worth a call of a loop
-FEW_COLUMNS = 256            # up to here our products are faster than those of BLAS, beyond as fast (measured)
+FEW_COLUMNS = 256            # up to here our products are faster than those of BLAS, beyond as fast; a single product also
+IN_CACHE, FEW_ROWS = 1 << 18, 128         # while the columns stay in the L2 cache or are read a few times (measured)
 CHUNK = 480                  # columns that a block of windows forms
 LEAST_WINDOWS = 512          # of a sample, or of the batch where it is last: with fewer, sums are short, and BLAS is faster
 LEAST_WINDOWS_OF_INPUT = 1024             # with fewer, it costs too much to turn the weight
@@ -47,7 +48,8 @@ def _each(size: int, step: int) -> np.ndarray:
 @product.compiled
 def _(rows, columns, out):
     size, count = columns.shape[1:]
-    if (not 0 < count <= FEW_COLUMNS or rows.size * count < LEAST_PRODUCTS or len(rows) != len(columns)
+    few = count <= FEW_COLUMNS or len(rows) == 1 and (columns.size <= IN_CACHE or rows.shape[1] <= FEW_ROWS)
+    if (not few or rows.size * count < LEAST_PRODUCTS or len(rows) != len(columns)
             or not all(a.dtype == np.float32 and a.flags.c_contiguous for a in (rows, columns, out))):
         return NotImplemented
     weights, flat, starts = plain(rows), plain(columns).reshape(-1), _each(size, count)
