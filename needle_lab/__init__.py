@@ -12,6 +12,7 @@ from .backend.fast import convolution as _fast_convolution  # they attach themse
 from .backend.fast import fast_available, use_fast
 from .backend.fast import kernels as _fast_kernels
 from .backend.fast import optimizers as _fast_optimizers
+from .backend.fast import winograd as _fast_winograd
 from .checkpoint import checkpoint
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
 from .dtypes import (

@@ -2,7 +2,8 @@
 
     __init__.py     the switch, and `compilable`, for functions that are not ops
     kernels.py      which op they serve, and when they decline: `@kernel(op, "fast")`, `@backward_kernel(op, "fast")`
-    convolution.py, optimizers.py   the same for strategies of convolution and the optimizers' updates
+    convolution.py, winograd.py, optimizers.py
+                    the same for strategies of convolution and the optimizers' updates
     compiled.py     the loops themselves, compiled at their first call; the results are kept on disk
     vectors.py, products.py, windows.py, tiles.py, depthwise.py
                     those of convolution: the inner kernel of a matrix product, im2col without columns, Winograd's transforms
