@@ -236,7 +236,8 @@ class Tensor:
         source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
         try:
             room = self.data[index].shape
-            np.broadcast_to(source, room)
+            if source.shape != room:
+                np.broadcast_to(source, room)            # numpy's own assignment would also take leading axes of length 1
         except (ValueError, IndexError) as error:
             raise ShapeError(f"in-place write: value of shape {source.shape} into {self.shape}"
                              f"{'' if index is ... else ' at the given index'}: {error}") from error

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..graph import backward_kernel, op
+from ..graph import backward_kernel, no_grad, op
 from ..threads import parallel, shares
 from .elementwise import rsqrt
 from .reduce import mean
@@ -347,14 +347,10 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
     if running_mean is not None:
-        _move(running_mean, mu, momentum)
-        _move(running_var, var.detach() * (n / (n - 1)), momentum)
+        with no_grad():                              # running <- (1 - momentum) running + momentum batch
+            running_mean.copy_(running_mean * (1 - momentum) + mu * momentum)
+            running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
     return y
-
-
-def _move(running, batch, momentum: float) -> None:
-    """running <- (1 - momentum) running + momentum batch, outside the graph."""
-    running.detach().copy_(running.detach() * (1 - momentum) + batch.detach() * momentum)
 
 
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
