@@ -169,9 +169,9 @@ class LastIm2col(ChannelsLast):
                 f"times ({self.values_of_window} x {g.weight[0]})")
 
     def work(self) -> float:
-        """Products and values moved, in multiplications."""
+        """Products and values moved, in multiplications of a thread; all share the memory of the weight."""
         g = self.geometry
-        rows = g.x[0] * g.windows
+        rows = g.x[0] * g.windows / self.threads()
         weights = self.values_of_window * g.weight[0] * (rows + READ + PACKED * (self.panel == g.weight[0]))
         moved = 0 if g.places == 1 else rows * self.values_of_window
         return weights + moved * MOVED
@@ -238,9 +238,9 @@ class LastWinograd(ChannelsLast):
                 f"each: {less:.1f} times fewer multiplications than summing 9 places")
 
     def work(self) -> float:
-        """Products, transforms and values moved, in multiplications."""
+        """Products, transforms and values moved, in multiplications of a thread; all share the memory of the weight."""
         g = self.geometry
-        channels, outputs, tiles = g.x[1], g.weight[0], g.x[0] * math.prod(self.counts)
+        channels, outputs, tiles = g.x[1], g.weight[0], g.x[0] * math.prod(self.counts) / self.threads()
         moved = (self.inputs.shape[1] * channels + len(self.outputs) * outputs) * tiles
         weights = self.numbers * channels * outputs * (tiles + READ + PACKED * (self.panel == outputs))
         return weights + moved * (self.numbers + MOVED)

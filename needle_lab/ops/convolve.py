@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backend.fast import use_fast
 from ..errors import ShapeError
+from ..threads import get_num_threads
 from .channels_last import ChannelsLast, best
 from .strategies import Dense, Depthwise, Empty, Im2col, Pointwise, Strategy
 from .windows import Geometry, pad_pairs, spread
@@ -68,11 +69,12 @@ def choose(x_shape, weight_shape, stride, pads, dilation, groups: int = 1, dtype
     what: "forward", "input" or "weight". reuse: the weight stays the same over many calls, so that `prepare` is free.
     """
     return _choose(tuple(x_shape), tuple(weight_shape), tuple(stride), tuple(map(tuple, pads)), tuple(dilation), groups,
-                   np.dtype(dtype), what, reuse, winograd_allowed(), use_fast.enabled)
+                   np.dtype(dtype), what, reuse, winograd_allowed(), use_fast.enabled, get_num_threads())
 
 
 @lru_cache(1024)
-def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: bool, winograd: bool, fast: bool) -> Choice:
+def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: bool, winograd: bool, fast: bool,
+            _threads: int) -> Choice:                    # what a strategy costs depends on their number
     geometry = Geometry(x, weight, stride, pads, dilation, groups, dtype)
     strategy: Strategy
     trimmed, kept = geometry.trimmed() if 0 not in (*x, *weight, *geometry.y) else (geometry, ())
