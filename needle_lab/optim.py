@@ -22,7 +22,7 @@ from .dtypes import float32, float64
 from .errors import ArgumentError, StateKeyError
 from .graph import no_grad, written
 from .tensor import Tensor
-from .threads import parallel, shares
+from .threads import VALUES, get_num_threads, parallel, shares
 
 BLOCK = 1 << 17              # values that are updated at a time: with all moments within the last cache; measured
 
@@ -69,12 +69,19 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""
-        with no_grad():
-            for group in self.groups:
-                moments = self._moments(group)
-                for p in group["params"]:
-                    if p.grad is not None:
-                        self._step(p, p.grad, moments, group)
+        for group in self.groups:
+            moments = self._moments(group)
+            params = [p for p in group["params"] if p.grad is not None]
+
+            @no_grad()
+            def change(p: Tensor, moments=moments, group=group) -> None:
+                self._step(p, p.grad, moments, group)
+            many = get_num_threads() > 1 and sum(p.size for p in params) >= VALUES
+            for p in params:
+                if not many or p.size >= VALUES:                     # threads share a large one
+                    change(p)
+            if many:                                                 # and the small ones among them
+                parallel(change, [p for p in params if p.size < VALUES])
 
     def _step(self, p: Tensor, g: Tensor, moments: tuple[str, ...], group: dict[str, Any]) -> None:
         state = self.state.get(p)
