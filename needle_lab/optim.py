@@ -10,6 +10,7 @@ fits the cache at a time, so that a step reads and writes each number once; else
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -69,21 +70,21 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""
-        for group in self.groups:
-            moments = self._moments(group)
-            params = [p for p in group["params"] if p.grad is not None]
+        with no_grad():
+            for group in self.groups:
+                params, small, moments = group["params"], [], self._moments(group)
+                if get_num_threads() > 1 and sum(p.size for p in params) >= VALUES:
+                    small = [p for p in params if p.size < VALUES]
+                    params = [p for p in params if p.size >= VALUES]
+                for p in params:                                     # threads share each large one,
+                    self._step(p, moments, group)
+                if small:                                            # and the small ones among them
+                    parallel(no_grad()(functools.partial(self._step, moments=moments, group=group)), small)
 
-            @no_grad()
-            def change(p: Tensor, moments=moments, group=group) -> None:
-                self._step(p, p.grad, moments, group)
-            many = get_num_threads() > 1 and sum(p.size for p in params) >= VALUES
-            for p in params:
-                if not many or p.size >= VALUES:                     # threads share a large one
-                    change(p)
-            if many:                                                 # and the small ones among them
-                parallel(change, [p for p in params if p.size < VALUES])
-
-    def _step(self, p: Tensor, g: Tensor, moments: tuple[str, ...], group: dict[str, Any]) -> None:
+    def _step(self, p: Tensor, moments: tuple[str, ...], group: dict[str, Any]) -> None:
+        g = p.grad
+        if g is None:
+            return
         state = self.state.get(p)
         if state is None:
             state = self.state[p] = {"step": 0}

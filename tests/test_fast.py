@@ -14,7 +14,7 @@ from op_samples import SAMPLES
 import needle_lab as ndl
 from needle_lab import optim
 from needle_lab.backend.fast import compilable
-from needle_lab.backend.fast.kernels import LEAST
+from needle_lab.backend.fast.kernels import LEAST, forget_outdated
 from needle_lab.errors import MissingExtraError, ShapeError
 from needle_lab.graph import OPS
 from needle_lab.ops.convolve import choose
@@ -415,6 +415,21 @@ def test_a_weight_prepared_with_the_kernels_serves_without_them_and_the_other_wa
         expected = way.run(x, prepared)
     with ndl.use_fast(not before):
         assert_close(way.run(x, prepared), expected, 1e-5)
+
+
+def test_compiled_loops_are_forgotten_when_any_source_changed(tmp_path):
+    """Loops of windows.py contain the inner kernel of products.py: Numba itself would keep them."""
+    kept = tmp_path / "__pycache__"
+    kept.mkdir()
+    (tmp_path / "products.py").write_text("one", encoding="utf-8")
+
+    def forms_left() -> bool:
+        (kept / "windows.windows-1.py311.nbi").touch()
+        forget_outdated.__wrapped__(tmp_path)
+        return any(kept.glob("*.nbi"))
+    assert not forms_left() and forms_left()
+    (tmp_path / "products.py").write_text("two", encoding="utf-8")
+    assert not forms_left() and forms_left()
 
 
 OTHER_PROCESSORS = {"x86_64": ["+sse2", "+sse4.2,+avx,+avx2,+fma"], "AMD64": ["+sse2", "+sse4.2,+avx,+avx2,+fma"]}

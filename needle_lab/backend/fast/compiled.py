@@ -2,9 +2,6 @@
 
 Arrays are float32 and C-contiguous. `start, stop` is the range of rows or channels that a call computes, so that callers can
 give threads a range each. Sums run over at most `RUN` values in float32, and over runs in float64.
-
-All that a loop calls stands in this file: Numba compiles a loop again when the file it stands in changes, not when another
-one does.
 """
 
 from __future__ import annotations

@@ -7,9 +7,12 @@ kernels is called with enough values; each loop is compiled at its first call an
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +33,27 @@ SHARE = 1 << 15              # values that are worth a thread
 @functools.cache
 def loops(room: str = "compiled") -> Any:
     """The module with the compiled loops.  The first call imports Numba."""
+    forget_outdated(Path(__file__).parent)
     return importlib.import_module(f"{__package__}.{room}")
+
+
+@functools.cache
+def forget_outdated(room: Path) -> None:
+    """Let Numba compile all loops again if a file of this folder has changed since they were kept in its __pycache__.
+
+    Numba does so when the file changes in which a loop stands; but what it calls of other files is compiled into it too.
+    """
+    kept = room / "__pycache__"
+    if not os.access(room, os.W_OK):
+        return                                           # an installation: it changes as a whole
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(room.glob("*.py")))).hexdigest()
+    note = kept / "sources.sha256"
+    if note.is_file() and note.read_text(encoding="utf-8") == sources:
+        return
+    kept.mkdir(exist_ok=True)
+    for form in kept.glob("*.nbi"):
+        form.unlink(missing_ok=True)
+    note.write_text(sources, encoding="utf-8")
 
 
 def _serves(x, *others) -> bool:

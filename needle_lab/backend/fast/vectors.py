@@ -2,9 +2,6 @@
 
 Numba leaves it to LLVM to find out which loops can work on 8 or 16 numbers at a time. Where it cannot, a kernel is written
 here as a Python function that emits instructions: an `intrinsic`. `Vector` makes that read like arithmetic.
-
-What stands here and in products.py becomes part of the loops of other files, which Numba keeps on disk until those files
-change: after a change here, delete __pycache__.
 """
 
 from __future__ import annotations
