@@ -15,6 +15,7 @@ from needle_lab import threads
 from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.ops import convolution, convolution_input, convolution_weight, strategies
 from needle_lab.ops.channels_last import (
+    LastDepthwise,
     LastIm2col,
     LastWinograd,
     channels_first,
@@ -180,7 +181,7 @@ def test_prepared_weights_serve_many_calls(rng):
                 assert_close(out, torch_sums(x, w, out, *case[2:])[0], 1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[-1] == 1 and not name.startswith("no ")
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("no ")
                                   and name != "kernel that sees only padding"])
 def test_channels_last_agrees_with_torch(name, two_threads, rng):
     """Every strategy of this order on every geometry, chosen or not; maps and results in every layout, in small blocks."""
@@ -189,6 +190,7 @@ def test_channels_last_agrees_with_torch(name, two_threads, rng):
     x, w = rng.normal(size=case[0]).astype(np.float32), rng.normal(size=case[1]).astype(np.float32)
     expected = torch_sums(x, w, np.zeros(shape.y, np.float32), *case[2:])[0]
     ways = [LastIm2col(shape)] + [LastWinograd(shape, tile) for tile in (4, 2) if LastWinograd.fits(shape)]
+    ways += [LastDepthwise(shape)] if LastDepthwise.fits(shape) else []
     for way, layout in itertools.product(ways, LAYOUTS.values()):
         ready = way.prepare(w[(slice(None), slice(None), *kept)])
         out = layout(np.full(shape.y, np.nan, np.float32))
@@ -215,7 +217,7 @@ def test_products_in_panels(rows, k, outputs, rng, monkeypatch):
 def test_prepared_weights_choose_channels_last():
     with ndl.use_fast(False):
         names = {ndl.explain_conv(*case, reuse=True).rows[0][1].name for case in CASES.values()}
-    assert {"im2col, channels last", "winograd, channels last", "im2col", "pointwise", "winograd", "depthwise",
+    assert {"im2col, channels last", "winograd, channels last", "depthwise, channels last", "winograd", "depthwise",
             "dense", "empty"} == names
 
 

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..threads import matmul, parallel, shares
 from .scratch import scratch
-from .strategies import BLOCK_VALUES, SMALL, Strategy, even_parts
+from .strategies import BLOCK_VALUES, SMALL, Depthwise, Strategy, even_parts
 from .windows import Geometry
 from .winograd import F2, F4, Winograd, transforms
 
@@ -101,10 +101,6 @@ class ChannelsLast(Strategy):
     values_of_window: int                # numbers in memory for a window or tile while it is worked on
     most_values = BLOCK_VALUES
 
-    @staticmethod
-    def fits(g: Geometry) -> bool:
-        return g.groups == 1 and len(g.size) > 0
-
     def forward(self, x, prepared, out=None):
         g, source = self.geometry, channels_last(x)
         target = np.empty((len(x), *g.out, g.weight[0]), x.dtype) if out is None else channels_last(out)
@@ -153,7 +149,7 @@ class ChannelsLast(Strategy):
 
 
 class LastIm2col(ChannelsLast):
-    """Each window is a row of places * C values; one product of the rows with the turned weight."""
+    """Each window is a row of places * C values; one product of the rows with the turned weight, or one for each group."""
 
     name = "im2col, channels last"
 
@@ -165,42 +161,78 @@ class LastIm2col(ChannelsLast):
 
     def why(self) -> str:
         g = self.geometry
-        return (f"the weight is prepared once: rows of {self.values_of_window} values, copied in runs of {g.x[1]} or more, "
-                f"times ({self.values_of_window} x {g.weight[0]})")
+        k, run = self.values_of_window // g.groups, g.weight[1]
+        return (f"the weight is prepared once: rows of {k} values, copied in runs of {run} or more, "
+                f"times ({k} x {g.weight[0] // g.groups})")
 
     def work(self) -> float:
         """Products and values moved, in multiplications of a thread; all share the memory of the weight."""
         g = self.geometry
-        rows = g.x[0] * g.windows / self.threads()
-        weights = self.values_of_window * g.weight[0] * (rows + READ + PACKED * (self.panel == g.weight[0]))
+        rows, outputs = g.x[0] * g.windows / self.threads(), g.weight[0] // g.groups
+        weights = self.values_of_window * outputs * (rows + READ + PACKED * (self.panel == outputs))
         moved = 0 if g.places == 1 else rows * self.values_of_window
         return weights + moved * MOVED
 
     @cached_property
     def panel(self) -> int:
         g, k = self.geometry, self.values_of_window
-        return panel_width(min(g.x[0] * g.windows, self.most_values // k), k, g.weight[0])
+        return panel_width(min(g.x[0] * g.windows, self.most_values // k), k // g.groups, g.weight[0] // g.groups)
 
     def prepare(self, weight):
-        turned = np.ascontiguousarray(weight.transpose(*range(2, weight.ndim), 1, 0))
-        return panels(turned.reshape(1, self.values_of_window, len(weight)), self.panel)
+        g = self.geometry
+        turned = weight.reshape(g.groups, g.weight[0] // g.groups, *weight.shape[1:])
+        turned = np.ascontiguousarray(turned.transpose(0, *range(3, turned.ndim), 2, 1))
+        return panels(turned.reshape(g.groups, -1, turned.shape[-1]), self.panel)
 
     def _block(self, x, prepared, y, start, stop, top, bottom):
-        seen = self._seen(x, start, stop, top, bottom)
+        seen, target, groups = self._seen(x, start, stop, top, bottom), y[start:stop, top:bottom], self.geometry.groups
         rows = math.prod(seen.shape[:1 + len(self.counts)])
-        if not seen.flags.c_contiguous:                  # under a 1x1 kernel, a map's places are its rows already
-            copy = scratch("columns", seen.shape, x.dtype)
-            copy[...] = seen
+        if groups > 1 or not seen.flags.c_contiguous:    # under a 1x1 kernel, a map's places are its rows already
+            copy = scratch("columns", (groups, *seen.shape[:-1], seen.shape[-1] // groups), x.dtype)
+            copy[...] = np.moveaxis(seen.reshape(*seen.shape[:-1], groups, -1), -2, 0)
             seen = copy
-        columns, target = seen.reshape(1, rows, -1), y[start:stop, top:bottom]
-        _, pieces, _, width = prepared.shape
-        if target.flags.c_contiguous and pieces == 1:
+        columns, (_, pieces, _, width) = seen.reshape(groups, rows, -1), prepared.shape
+        if target.flags.c_contiguous and groups == pieces == 1:
             product(columns, prepared, target.reshape(1, 1, rows, width))
             return
-        out = scratch("products", (1, pieces, rows, width), x.dtype)
+        out = scratch("products", (groups, pieces, rows, width), x.dtype)
         product(columns, prepared, out)
-        target.reshape(*target.shape[:-1], pieces, width)[...] = np.moveaxis(
-            out.reshape(pieces, *target.shape[:-1], width), 0, -2)
+        in_pieces = target.reshape(*target.shape[:-1], groups, pieces, width)
+        in_pieces[...] = np.moveaxis(out.reshape(groups, pieces, *target.shape[:-1], width), (0, 1), (-3, -2))
+
+
+class LastDepthwise(ChannelsLast):
+    """One input channel an output: what the windows see at each place of the kernel, times a weight a channel, is added."""
+
+    name = "depthwise, channels last"
+    most_values = 1 << 15                # of a block of the result: with its summand in the second-level cache (measured)
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        self.step, self.counts, self.extent, self.spacing = g.stride, g.out, g.kernel, g.dilation
+        self.values_of_window = g.x[1]
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        return g.groups == g.x[1] == g.weight[0] > 1
+
+    def why(self) -> str:
+        g = self.geometry
+        return f"each of {g.weight[0]} outputs reads one channel: {g.places} maps, scaled by runs of channels, are added"
+
+    def prepare(self, weight):
+        return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
+
+    def _block(self, x, prepared, y, start, stop, top, bottom):
+        seen, target = self._seen(x, start, stop, top, bottom), y[start:stop, top:bottom]
+        part = scratch("products", target.shape, x.dtype)
+        kernel = seen.shape[1 + len(self.counts):-1]
+        for number, place in enumerate(np.ndindex(*kernel)):
+            at = (slice(None),) * (1 + len(self.counts))
+            np.multiply(seen[(*at, *place)], prepared[number], out=part if number else target)
+            if number:
+                target += part
 
 
 class LastWinograd(ChannelsLast):
@@ -290,8 +322,11 @@ class LastWinograd(ChannelsLast):
 
 
 def best(g: Geometry, winograd: bool) -> ChannelsLast | None:
-    """The strategy of this order with the least work; None where none fits, or where winograd.py has a better one."""
-    if not ChannelsLast.fits(g) or (winograd and Winograd.fits(g) and g.size == (2, 2)):         # nine products a map
+    """The strategy of this order with the least work; None where one for channels first is better."""
+    if LastDepthwise.fits(g):
+        return LastDepthwise(g)
+    nine_products = winograd and Winograd.fits(g) and g.size == (2, 2)
+    if not g.size or nine_products or Depthwise.fits(g):
         return None
     ways: list[LastIm2col | LastWinograd] = [LastIm2col(g)]
     if winograd and LastWinograd.fits(g):

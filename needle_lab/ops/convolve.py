@@ -82,10 +82,10 @@ def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: 
         strategy, kept = Empty(geometry), (slice(None),) * len(geometry.kernel)
     elif Dense.fits(trimmed):
         strategy = Dense(trimmed)
-    elif Depthwise.fits(trimmed):
-        strategy = Depthwise(trimmed)
     elif reuse and what == "forward" and not fast and (last := best(trimmed, winograd)):
         strategy = last
+    elif Depthwise.fits(trimmed):
+        strategy = Depthwise(trimmed)
     elif Pointwise.fits(trimmed):
         strategy = Pointwise(trimmed)
     else:
