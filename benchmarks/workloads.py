@@ -36,7 +36,7 @@ class Workload:
     fast: float | None
     make: Callable[[], Contenders]
     full: bool = False                   # only with --full
-    seconds: float = 8.0
+    seconds: float = 7.0
     least_rounds: int = 5
 
 
@@ -44,7 +44,7 @@ WORKLOADS: dict[str, Workload] = {}
 
 
 def workload(title: str, numpy: float | None = None, fast: float | None = None, full: bool = False,
-             seconds: float = 8.0, least_rounds: int = 5):
+             seconds: float = 7.0, least_rounds: int = 5):
     def enter(make: Callable[[], Contenders]) -> Callable[[], Contenders]:
         WORKLOADS[make.__name__] = Workload(make.__name__, title, numpy, fast, make, full, seconds, least_rounds)
         return make
@@ -131,7 +131,7 @@ def resnet18():
     return models.ResNet18(), twins.ResNet(twins.BasicBlock, (2, 2, 2, 2))
 
 
-@workload("ResNet-18 inference 224x224, batch 1", 0.80, 0.75, seconds=12)
+@workload("ResNet-18 inference 224x224, batch 1", 0.80, 0.75, seconds=9)
 def resnet18_batch1() -> Contenders:
     model, twin = resnet18()
     return onnx_peers(inference(model, twin, 1), model, 1, torch.get_num_threads())
@@ -200,7 +200,7 @@ def resnet9_step() -> Contenders:
     return training(models.ResNet9(), twins.ResNet9(), *images(128, 3, 32))
 
 
-@workload("ResNet-101 training step 28x28, batch 32", 1.1, 0.95, seconds=12)
+@workload("ResNet-101 training step 28x28, batch 32", 1.1, 0.95, seconds=9)
 def resnet101_step() -> Contenders:
     return training(models.ResNet101(10, in_channels=1), twins.ResNet(twins.Bottleneck, (3, 4, 23, 3), 10, 1),
                     *images(32, 1, 28), steps=1)

@@ -4,13 +4,13 @@ An optimizer holds parameters, or groups of them with settings of their own:
     SGD(model.parameters(), lr=0.1)        Adam([{"params": head, "lr": 1e-3}, {"params": body, "lr": 1e-4}])
 Its state (momentum, moments, step count) is saved by `state_dict()` under each parameter's number.
 
-A rule (`_update`) is written once, with in-place operators. On the CPU it runs on numpy arrays, a block of values that
-fits the cache at a time, so that a step reads and writes each number once; elsewhere on the device's tensors.
+A rule (`_update`) is written once, with in-place operators. On the CPU it runs on numpy arrays: of a large parameter on a
+block of values that fits the cache at a time, so that a step reads and writes each number once; of small ones on all of
+them, side by side. Elsewhere it runs on the device's tensors.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -26,6 +26,19 @@ from .tensor import Tensor
 from .threads import VALUES, get_num_threads, parallel, shares
 
 BLOCK = 1 << 17              # values that are updated at a time: with all moments within the last cache; measured
+JOINED = 1 << 12             # values: parameters up to this size are updated together
+
+
+def _plain_dtype(tensors: list[Tensor]) -> Any:
+    """float32 or float64, if all are contiguous numpy arrays of it; else None."""
+    dtype = tensors[0].data.dtype
+    if dtype is not float32 and dtype is not float64:
+        return None
+    for t in tensors:
+        data = t.data
+        if type(data) is not np.ndarray or data.dtype is not dtype or not data.flags.c_contiguous:
+            return None
+    return dtype
 
 
 class Optimizer:
@@ -72,53 +85,82 @@ class Optimizer:
         """Change every parameter that has a gradient."""
         with no_grad():
             for group in self.groups:
-                params, small, moments = group["params"], [], self._moments(group)
-                if get_num_threads() > 1 and sum(p.size for p in params) >= VALUES:
-                    small = [p for p in params if p.size < VALUES]
-                    params = [p for p in params if p.size >= VALUES]
-                for p in params:                                     # threads share each large one,
-                    self._step(p, moments, group)
-                if small:                                            # and the small ones among them
-                    parallel(no_grad()(functools.partial(self._step, moments=moments, group=group)), small)
+                moments, large = self._moments(group), []
+                small: dict[tuple, list[list[Tensor]]] = {}
+                for p in group["params"]:
+                    if p.grad is not None:
+                        step, tensors = self._next_step(p, p.grad, moments)
+                        dtype = _plain_dtype(tensors)
+                        if dtype is not None and p.data.size <= JOINED:
+                            small.setdefault((dtype, step), []).append(tensors)
+                        else:
+                            large.append((tensors, dtype, step))
+                for (_, step), many in small.items():
+                    self._change_together(many, step, group)
+                self._change_each(large, group)
 
-    def _step(self, p: Tensor, moments: tuple[str, ...], group: dict[str, Any]) -> None:
-        g = p.grad
-        if g is None:
-            return
+    def _next_step(self, p: Tensor, g: Tensor, moments: tuple[str, ...]) -> tuple[int, list[Tensor]]:
+        """(number of this step, from 1; p, its gradient and its moments)."""
         state = self.state.get(p)
         if state is None:
             state = self.state[p] = {"step": 0}
         state["step"] = step = state.get("step", 1) + 1
-        values = [p, g]
+        tensors = [p, g]
         for name in moments:
             if name not in state:
                 state[name] = ops.zeros_like(p)
-            values.append(state[name])
-        arrays = [x.data for x in values]
-        dtype = arrays[0].dtype
-        alike = dtype is float32 or dtype is float64
-        for a in arrays:
-            alike = alike and type(a) is np.ndarray and a.dtype is dtype and a.flags.c_contiguous
-        if not alike:
-            self._update(p.detach(), g, *values[2:], step=step, group=group)     # shares p's memory
-            return
-        if arrays[0].size <= BLOCK:
-            self._update(*arrays, step=step, group=group)
+            tensors.append(state[name])
+        return step, tensors
+
+    def _change_together(self, many: list[list[Tensor]], step: int, group: dict[str, Any]) -> None:
+        """Small parameters side by side in flat arrays: one update for all, as each call costs more than its values."""
+        if len(many) == 1:
+            self._update(*[t.data for t in many[0]], step=step, group=group)
         else:
-            flat = [x.reshape(-1) for x in arrays]
+            columns = list(zip(*many, strict=True))                   # all parameters, all gradients, all first moments, ...
+            flat = [np.concatenate([t.data for t in column], axis=None) for column in columns]
+            self._update(*flat, step=step, group=group)
+            for column, values in [(columns[0], flat[0]), *zip(columns[2:], flat[2:], strict=True)]:
+                start = 0
+                for t in column:
+                    data = t.data
+                    stop = start + data.size
+                    data[...] = values[start:stop].reshape(data.shape)
+                    start = stop
+        for tensors in many:
+            written(tensors[0])
+
+    def _change_each(self, found: list[tuple[list[Tensor], Any, int]], group: dict[str, Any]) -> None:
+        """One by one: threads share each that is large, and the others among them."""
+        @no_grad()
+        def change(one: tuple[list[Tensor], Any, int]) -> None:
+            tensors, dtype, step = one
+            p = tensors[0]
+            if dtype is None:                                        # another device, another layout, mixed or narrow dtypes
+                self._update(p.detach(), *tensors[1:], step=step, group=group)       # shares p's memory
+                return
+            flat = [x.data.reshape(-1) for x in tensors]
 
             def some(at: slice) -> None:
                 for start in range(at.start, at.stop, BLOCK):
                     self._update(*[x[start:min(start + BLOCK, at.stop)] for x in flat], step=step, group=group)
-            parallel(some, shares(arrays[0].size, arrays[0].size))
-        written(p)
+            parallel(some, shares(p.data.size, p.data.size))
+            written(p)
+        if get_num_threads() > 1 and sum(tensors[0].size for tensors, _, _ in found) >= VALUES:
+            parallel(change, [one for one in found if one[0][0].size < VALUES])
+            found = [one for one in found if one[0][0].size >= VALUES]
+        for one in found:
+            change(one)
 
     def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The names of what is kept for each parameter, in its shape; zeros before the first step."""
         return ()
 
     def _update(self, p, g, *moments, step: int, group: dict[str, Any]) -> None:
-        """Change p and its moments in place, in the given step (from 1); g must not change. Arrays or tensors."""
+        """Change p and its moments in place, in the given step (from 1); g must not change.
+
+        Value by value: p may be a parameter, a block of one, or several side by side. Arrays or tensors.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define _update")
 
     def state_dict(self) -> dict[str, Any]:

@@ -126,16 +126,25 @@ def test_leaves_that_get_the_same_gradient_get_an_array_each():
 
 @pytest.mark.parametrize("make", [lambda p: ndl.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01),
                                   lambda p: ndl.optim.AdamW(p, 0.1)])
-def test_a_block_at_a_time_is_the_same(make, rng, monkeypatch):
-    values, slopes = rng.normal(size=(9, 5)).astype(np.float32), rng.normal(size=(3, 9, 5)).astype(np.float32)
+def test_blocks_and_joined_parameters_change_as_each_alone(make, rng, monkeypatch):
+    """In blocks, one by one, or side by side in flat arrays; one starts later, one is float64, one is not in one piece."""
+    shapes = [(9, 5), (7,), (), (0, 3), (2, 3, 4), (6,)]
+    values = [rng.normal(size=shape).astype(np.float64 if i == 1 else np.float32) for i, shape in enumerate(shapes)]
+    slopes = [[rng.normal(size=v.shape).astype(v.dtype) for v in values] for _ in range(3)]
 
     def after_three_steps():
-        p = ndl.tensor(values.copy(), requires_grad=True)
-        optimizer = make([p])
-        for slope in slopes:
-            p.grad = ndl.tensor(slope)
+        params = [ndl.tensor(np.array(v), requires_grad=True) for v in values]
+        params[-1] = ndl.tensor(np.repeat(values[-1], 2)[::2], requires_grad=True)
+        optimizer = make(params)
+        for number, of_step in enumerate(slopes):
+            for i, (p, slope) in enumerate(zip(params, of_step, strict=True)):
+                p.grad = ndl.tensor(slope) if i != 4 or number else None
             optimizer.step()
-        return p.numpy()
-    whole = after_three_steps()
-    monkeypatch.setattr("needle_lab.optim.BLOCK", 7)
-    np.testing.assert_array_equal(after_three_steps(), whole)
+        moments = [t.numpy() for state in optimizer.state.values() for t in state.values() if isinstance(t, ndl.Tensor)]
+        return [p.numpy() for p in params] + moments
+    together = after_three_steps()
+    for joined, block in ((0, 1 << 17), (0, 7)):
+        monkeypatch.setattr("needle_lab.optim.JOINED", joined)
+        monkeypatch.setattr("needle_lab.optim.BLOCK", block)
+        for a, b in zip(after_three_steps(), together, strict=True):
+            np.testing.assert_array_equal(a, b)

@@ -68,7 +68,8 @@ def test_a_training_step_is_the_same_to_rounding(rng, two_threads, monkeypatch):
     for room in (threads, ops.linalg):
         monkeypatch.setattr(room, "PRODUCTS", 1)
     monkeypatch.setattr(threads, "PART", 64)
-    monkeypatch.setattr(optim, "VALUES", 100)                     # some parameters are larger, some smaller
+    monkeypatch.setattr(optim, "VALUES", 100)                     # some parameters are larger, some smaller,
+    monkeypatch.setattr(optim, "JOINED", 10)                      # some very small
     x, target = ndl.tensor(rng.normal(size=(4, 9, 8)).astype("float32")), ndl.tensor(rng.integers(0, 8, (4, 9)))
     images = ndl.tensor(rng.normal(size=(6, 3, 10, 10)).astype("float32"))
 
