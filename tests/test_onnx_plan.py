@@ -99,6 +99,9 @@ def test_any_module_can_be_planned(rng):
     assert module.training
     other = ndl.tensor(other_values(x.numpy(), rng))
     assert_close(plan(other), module.eval()(other), 1e-5)
+    for examples, error in (((), ArgumentError), ((x, x), TypeError), ((ndl.randn(1, 4, 32, 32),), ShapeError)):
+        with pytest.raises(error):
+            ndl.onnx.plan(module, *examples)
 
 
 BRANCHES = """

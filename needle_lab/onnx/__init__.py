@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from ..errors import MissingExtraError
+from ..errors import ArgumentError, MissingExtraError
 from ..nn import Module
 from ..tensor import Tensor
 
@@ -41,8 +41,10 @@ def plan(module: Module, *examples: Tensor | np.ndarray) -> InferencePlan:
     The module is exported in memory, read back, and `OnnxModule.plan` does the rest: batch norms fold into weights, weights
     are brought into the order in which they are read, one block of memory serves all values. It is a snapshot.
 
-    Raises what `export` raises for a module that ONNX cannot say.
+    Raises ArgumentError without an example for each input, and what `export` raises for a module that ONNX cannot say.
     """
+    if not examples:
+        raise ArgumentError("plan: an example of each input is needed: ndl.onnx.plan(module, x); its values do not matter")
     return OnnxModule(export(module, examples)).plan(*examples)
 
 
