@@ -164,7 +164,11 @@ def elementwise(function: Callable, *arrays, **attrs) -> Any:
 
 def shares(n: int, values: int = VALUES) -> list[slice]:
     """0..n-1 as one slice for each thread, or as one slice where so few values are not worth it."""
-    count = max(1, min(_state.threads, n)) if values >= VALUES else 1
+    return cut(n, max(1, min(_state.threads, n)) if values >= VALUES else 1)
+
+
+def cut(n: int, count: int) -> list[slice]:
+    """0..n-1 as so many slices of nearly equal size."""
     return [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 

@@ -22,7 +22,7 @@ from needle_lab.ops.channels_last import (
     channels_last,
     panel_width,
     panels,
-    product,
+    times_panels,
 )
 from needle_lab.ops.convolve import choose
 from needle_lab.ops.scratch import KEPT_BYTES, scratch
@@ -210,7 +210,7 @@ def test_products_in_panels(rows, k, outputs, rng, monkeypatch):
         for width in {outputs, panel_width(rows, k, outputs), outputs // 2}:
             ready = panels(w[:numbers], width)
             out = np.full((numbers, outputs // width, rows, width), np.nan)
-            product(a[:numbers], ready, out)
+            times_panels(a[:numbers], ready, out)
             np.testing.assert_allclose(out.swapaxes(1, 2).reshape(numbers, rows, -1), a[:numbers] @ w[:numbers], atol=1e-10)
 
 

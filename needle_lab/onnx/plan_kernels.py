@@ -170,12 +170,10 @@ def _convolved(call: Call, way: Choice, inputs: list, arrays: dict[Value, np.nda
 
     def run() -> None:
         y = way.run(x, prepared, out if way.channels_last else None)
-        if way.channels_last or not y.flags.c_contiguous:
-            if y is not out and not way.channels_last:              # the strategy has another memory order
-                out[...] = y
-            source = rows
-        else:
-            source = y.reshape(rows.shape)
+        if y is not out and not y.flags.c_contiguous:               # the strategy has another memory order
+            out[...] = y
+            y = out
+        source = rows if y is out else y.reshape(rows.shape)
         for start, after in zip(range(0, len(rows), step), parts, strict=True):
             at = slice(start, start + step)
             if numbers is not None:

@@ -65,7 +65,7 @@ def panels(weight: np.ndarray, width: int) -> np.ndarray:
     return np.ascontiguousarray(weight.reshape(numbers, k, outputs // width, width).swapaxes(1, 2))
 
 
-def product(rows: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+def times_panels(rows: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """rows (numbers, R, K) @ weight in panels (numbers, P, K, width) -> out (numbers, P, R, width)."""
     (numbers, count, k), (_, pieces, _, width) = rows.shape, weight.shape
     if pieces == 1 and numbers == 1:
@@ -94,12 +94,15 @@ def product(rows: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
 class ChannelsLast(Strategy):
     """What the strategies of this order share: blocks of windows, and the map under a block with its padding."""
 
-    step: tuple[int, ...]                # from a window, or a tile, to the next
-    counts: tuple[int, ...]              # of windows or tiles
-    extent: tuple[int, ...]              # what one sees along each dimension
-    spacing: tuple[int, ...]             # between the places that it sees
     values_of_window: int                # numbers in memory for a window or tile while it is worked on
     most_values = BLOCK_VALUES
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        self.step = geometry.stride      # from a window, or a tile, to the next
+        self.counts = geometry.out       # of windows or tiles
+        self.extent = geometry.kernel    # what one sees along each dimension
+        self.spacing = geometry.dilation        # between the places that it sees
 
     def forward(self, x, prepared, out=None):
         g, source = self.geometry, channels_last(x)
@@ -155,9 +158,7 @@ class LastIm2col(ChannelsLast):
 
     def __init__(self, geometry: Geometry):
         super().__init__(geometry)
-        g = geometry
-        self.step, self.counts, self.extent, self.spacing = g.stride, g.out, g.kernel, g.dilation
-        self.values_of_window = g.places * g.x[1]
+        self.values_of_window = geometry.places * geometry.x[1]
 
     def why(self) -> str:
         g = self.geometry
@@ -193,10 +194,10 @@ class LastIm2col(ChannelsLast):
             seen = copy
         columns, (_, pieces, _, width) = seen.reshape(groups, rows, -1), prepared.shape
         if target.flags.c_contiguous and groups == pieces == 1:
-            product(columns, prepared, target.reshape(1, 1, rows, width))
+            times_panels(columns, prepared, target.reshape(1, 1, rows, width))
             return
         out = scratch("products", (groups, pieces, rows, width), x.dtype)
-        product(columns, prepared, out)
+        times_panels(columns, prepared, out)
         in_pieces = target.reshape(*target.shape[:-1], groups, pieces, width)
         in_pieces[...] = np.moveaxis(out.reshape(groups, pieces, *target.shape[:-1], width), (0, 1), (-3, -2))
 
@@ -209,9 +210,7 @@ class LastDepthwise(ChannelsLast):
 
     def __init__(self, geometry: Geometry):
         super().__init__(geometry)
-        g = geometry
-        self.step, self.counts, self.extent, self.spacing = g.stride, g.out, g.kernel, g.dilation
-        self.values_of_window = g.x[1]
+        self.values_of_window = geometry.x[1]
 
     @staticmethod
     def fits(g: Geometry) -> bool:
@@ -246,7 +245,7 @@ class LastWinograd(ChannelsLast):
         g, self.tile = geometry, tile
         self.inputs, self.kernel, self.outputs = transforms(*[F4 if tile == 4 else F2] * 2)
         self.numbers = len(self.inputs)
-        self.step, self.extent, self.spacing = (tile, tile), (tile + 2, tile + 2), (1, 1)
+        self.step, self.extent = (tile, tile), (tile + 2, tile + 2)
         self.counts = tuple(-(-m // tile) for m in g.out)
         self.values_of_window = self.numbers * (g.x[1] + g.weight[0])
 
@@ -291,7 +290,7 @@ class LastWinograd(ChannelsLast):
     def _block(self, x, prepared, y, start, stop, top, bottom):
         spread = self._spread(x, start, stop, top, bottom)
         products = scratch("products", (self.numbers, prepared.shape[1], spread.shape[1], prepared.shape[3]), x.dtype)
-        product(spread, prepared, products)
+        times_panels(spread, prepared, products)
         self._gather(products, y, start, stop, top, bottom)
 
     def _spread(self, x, start, stop, top, bottom) -> np.ndarray:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..backend.fast import compilable
-from ..threads import get_num_threads, matmul, parallel
+from ..threads import cut, get_num_threads, matmul, parallel
 from .scratch import scratch
 from .windows import Geometry
 
@@ -90,7 +90,7 @@ def even_parts(n: int, most: int, threads: int, least: int) -> list[tuple[int, i
     """0 .. n-1 in parts of nearly equal size, at most `most`: `least` of them, or so many that threads finish together."""
     count = -(-n // max(1, most))
     count = min(n, least if count <= least else -(-count // threads) * threads)
-    return [(n * i // count, n * (i + 1) // count) for i in range(count)]
+    return [(part.start, part.stop) for part in cut(n, count)]
 
 
 def shares(items: list, threads: int) -> list[list]:

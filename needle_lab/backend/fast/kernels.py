@@ -24,7 +24,7 @@ from ...ops.attention import _flat, attention
 from ...ops.loss import class_losses
 from ...ops.norm import _Channels, _rows_of, apply_batch_norm, batch_norm_, layer_norm_
 from ...ops.sequence import _before, _times, gru_sequence, lstm_sequence
-from ...threads import get_num_threads, parallel
+from ...threads import cut, get_num_threads, parallel
 
 LEAST = 1 << 13              # values: with fewer, numpy's calls cost no more, and nothing has to be compiled for them
 SHARE = 1 << 15              # values that are worth a thread
@@ -72,7 +72,7 @@ def share(rows: int, values: int, work: Callable[[int, int], Any]) -> list:
     n = max(1, min(get_num_threads(), rows, values // SHARE))
     if n == 1:
         return [work(0, rows)]
-    return parallel(lambda at: work(*at), [(rows * i // n, rows * (i + 1) // n) for i in range(n)])
+    return parallel(lambda at: work(at.start, at.stop), cut(rows, n))
 
 # --- elementwise ------------------------------------------------------------------------------------------------------
 
