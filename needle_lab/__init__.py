@@ -5,17 +5,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import errors, graph, nn, ops, optim, random
+from . import errors, nn, ops, optim, random
 from ._version import __version__
-from .backend.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
-from .backend.fast import convolution as _fast_convolution  # they attach themselves
-from .backend.fast import fast_available, use_fast
-from .backend.fast import kernels as _fast_kernels
-from .backend.fast import optimizers as _fast_optimizers
-from .backend.fast import winograd as _fast_winograd
 from .checkpoint import checkpoint
-from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
-from .dtypes import (
+from .core import graph
+from .core.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
+from .core.dtypes import (
     bfloat16,
     bool_,
     float16,
@@ -30,9 +25,17 @@ from .dtypes import (
     uint32,
     uint64,
 )
-from .graph import enable_grad, grad, is_grad_enabled, no_grad
+from .core.graph import enable_grad, grad, is_grad_enabled, no_grad
+from .core.tensor import Tensor
+from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
+from .kernels.numba import attach as _fast_kernels
+from .kernels.numba import convolution as _fast_convolution  # they attach themselves
+from .kernels.numba import fast_available, use_fast
+from .kernels.numba import optimizers as _fast_optimizers
+from .kernels.numba import winograd as _fast_winograd
+from .kernels.numpy.convolution.choose import explain_conv
+from .kernels.numpy.threads import get_num_threads, set_blas_threads, set_num_threads
 from .ops import *  # noqa: F403    every op is a public name: ndl.exp, ndl.matmul, ...
-from .ops.convolve import explain_conv
 from .random import (
     Generator,
     bernoulli,
@@ -46,11 +49,9 @@ from .random import (
     set_rng_state,
     uniform,
 )
-from .tensor import Tensor
-from .threads import get_num_threads, set_blas_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from . import analysis, backend, data, grading, models, onnx, plots, serialize, training, widgets
+    from . import analysis, data, grading, models, onnx, plots, serialize, training, widgets
     from .grading import check
     from .serialize import (
         load_checkpoint,

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import graph, ops
+from . import ops
+from .core import graph
+from .core.graph import Node, Op
+from .core.tensor import Tensor
 from .errors import ArgumentError
-from .graph import Node, Op
 from .random import get_rng_state, set_rng_state
-from .tensor import Tensor
 
 
 def checkpoint(function: Callable, *inputs: Any) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .backend.device import Device
-from .dtypes import as_dtype, float32
+from .core.device import Device
+from .core.dtypes import as_dtype, float32
+from .core.tensor import Tensor, _flat
 from .errors import ArgumentError, DTypeError
-from .tensor import Tensor, _flat
 
 
 def tensor(data, dtype=None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:

@@ -92,7 +92,7 @@ def _fast() -> Finding:
     first = version and _first_call()                    # it may add to what is kept
     if not version:
         return Finding("Numba", False, "not installed", "the CPU computes with numpy alone; pip install 'needle-lab[fast]'")
-    kept, loops = _kept_loops(Path(__file__).parent / "backend" / "fast")
+    kept, loops = _kept_loops(Path(__file__).parent / "kernels" / "numba")
     return Finding("Numba", True, f"{version}; {kept} of {loops} loops compiled and kept on disk; "
                                   f"the first call of one took {first}")
 

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .backend.fast import compilable
-from .dtypes import float32, float64
+from .core.dtypes import float32, float64
+from .core.graph import no_grad, written
+from .core.tensor import Tensor
 from .errors import ArgumentError, StateKeyError
-from .graph import no_grad, written
-from .tensor import Tensor
-from .threads import VALUES, get_num_threads, parallel, shares
+from .kernels.numba import compilable
+from .kernels.numpy.threads import VALUES, get_num_threads, parallel, shares
 
 BLOCK = 1 << 17              # values that are updated at a time: with all moments within the last cache; measured
 JOINED = 1 << 12             # values: parameters up to this size are updated together

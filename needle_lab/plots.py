@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .core.graph import no_grad
+from .core.tensor import Tensor
 from .data.dataset import ArrayDataset
 from .errors import ArgumentError, MissingExtraError, ShapeError
-from .graph import no_grad
-from .tensor import Tensor
 from .training import History
 
 if TYPE_CHECKING:

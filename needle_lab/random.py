@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .backend.device import Device
-from .dtypes import as_dtype, float32, int64
+from .core.device import Device
+from .core.dtypes import as_dtype, float32, int64
+from .core.tensor import Tensor, _flat
 from .errors import ArgumentError
-from .tensor import Tensor, _flat
 
 
 class Generator:

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import ops
+from .core.graph import no_grad
+from .core.tensor import Tensor
 from .data import DataLoader, Dataset, get_batch
 from .errors import ArgumentError, ShapeError
-from .graph import no_grad
 from .nn import Module
 from .optim import Optimizer, Schedule, clip_grad_norm_
-from .tensor import Tensor
 
 
 @dataclass

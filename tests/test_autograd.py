@@ -262,7 +262,7 @@ def test_an_asked_for_dtype_does_not_pass_through_float32():
 
 def test_python_numbers_adapt_to_the_tensor():
     for dtype in ("float16", "bfloat16", "float32", "float64"):
-        assert (ndl.ones(2, dtype=dtype) * 2.5 + 1).dtype == ndl.dtypes.as_dtype(dtype)
+        assert (ndl.ones(2, dtype=dtype) * 2.5 + 1).dtype == ndl.core.dtypes.as_dtype(dtype)
     assert (ndl.tensor([1, 2]) * 2).dtype == ndl.int64 and (ndl.tensor([1, 2]) * 0.5).dtype == ndl.float32
     assert (ndl.tensor([1, 2]) / 2).dtype == ndl.float32 and ndl.tensor([1, 2]).mean().dtype == ndl.float32
     assert ndl.tensor([True, True]).sum().item() == 2

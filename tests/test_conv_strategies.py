@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from conftest import assert_close
 
 import needle_lab as ndl
-from needle_lab import threads
 from needle_lab.errors import ArgumentError, ShapeError
-from needle_lab.ops import convolution, convolution_input, convolution_weight, strategies
-from needle_lab.ops.channels_last import (
+from needle_lab.kernels.numpy import threads
+from needle_lab.kernels.numpy.convolution import strategies
+from needle_lab.kernels.numpy.convolution.channels_last import (
     LastDepthwise,
     LastIm2col,
     LastWinograd,
@@ -24,9 +24,10 @@ from needle_lab.ops.channels_last import (
     panels,
     times_panels,
 )
-from needle_lab.ops.convolve import choose
-from needle_lab.ops.scratch import KEPT_BYTES, scratch
-from needle_lab.ops.strategies import Dense, Depthwise, Im2col, Pointwise, batch_first, batch_last
+from needle_lab.kernels.numpy.convolution.choose import choose
+from needle_lab.kernels.numpy.convolution.strategies import Dense, Depthwise, Im2col, Pointwise, batch_first, batch_last
+from needle_lab.kernels.numpy.scratch import KEPT_BYTES, scratch
+from needle_lab.ops import convolution, convolution_input, convolution_weight
 from needle_lab.ops.windows import Geometry
 
 P0, P1 = ((0, 0), (0, 0)), ((1, 1), (1, 1))
@@ -206,7 +207,7 @@ def test_products_in_panels(rows, k, outputs, rng, monkeypatch):
     """However the rows are cut: a number of rows that no part divides, one panel, one row."""
     a, w = rng.normal(size=(3, rows, k)), rng.normal(size=(3, k, outputs))
     for small, numbers in itertools.product((1_000_000, 20_000, 1), (3, 1)):
-        monkeypatch.setattr("needle_lab.ops.channels_last.SMALL", small)
+        monkeypatch.setattr("needle_lab.kernels.numpy.convolution.channels_last.SMALL", small)
         for width in {outputs, panel_width(rows, k, outputs), outputs // 2}:
             ready = panels(w[:numbers], width)
             out = np.full((numbers, outputs // width, rows, width), np.nan)

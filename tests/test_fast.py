@@ -13,11 +13,11 @@ from op_samples import SAMPLES
 
 import needle_lab as ndl
 from needle_lab import optim
-from needle_lab.backend.fast import compilable
-from needle_lab.backend.fast.kernels import LEAST, forget_outdated
+from needle_lab.core.graph import OPS
 from needle_lab.errors import MissingExtraError, ShapeError
-from needle_lab.graph import OPS
-from needle_lab.ops.convolve import choose
+from needle_lab.kernels.numba import compilable
+from needle_lab.kernels.numba.attach import LEAST, forget_outdated
+from needle_lab.kernels.numpy.convolution.choose import choose
 
 numba = pytest.importorskip("numba", reason="these are the tests of Numba kernels; pip install 'needle-lab[fast]'")
 
@@ -129,7 +129,7 @@ def values_and_gradients(name, inputs, attrs, fast):
 @pytest.mark.parametrize("name", FAST)
 def test_fast_equals_numpy_on_large_samples(name, threads, monkeypatch):
     ndl.set_num_threads(threads)
-    monkeypatch.setattr("needle_lab.backend.fast.kernels.SHARE", 1 << 10)
+    monkeypatch.setattr("needle_lab.kernels.numba.attach.SHARE", 1 << 10)
     calls = []
     for kernels in (OPS[name].kernels, OPS[name].backward_kernels):
         if "fast" in kernels:
@@ -147,7 +147,7 @@ def test_fast_equals_numpy_on_large_samples(name, threads, monkeypatch):
 @pytest.mark.parametrize("name", FAST)
 def test_fast_equals_numpy_on_the_samples_of_all_ops(name, monkeypatch):
     """Odd shapes, also empty ones: nothing is declined for its size."""
-    monkeypatch.setattr("needle_lab.backend.fast.kernels.LEAST", 0)
+    monkeypatch.setattr("needle_lab.kernels.numba.attach.LEAST", 0)
     sampler, _ = SAMPLES[name]
     for sample in sampler(np.random.default_rng(0)):
         inputs = [x.astype(np.float32) if is_float(x) else x for x in sample.inputs]
@@ -240,7 +240,7 @@ def test_two_python_threads_at_once():
 @pytest.mark.parametrize("name, oracle, tolerance", [
     ("exp", np.exp, 2e-7), ("tanh", np.tanh, 2e-7), ("erf", OPS["erf"].forward, 5e-7)])
 def test_exp_tanh_erf_over_all_floats(name, oracle, tolerance):
-    from needle_lab.backend.fast import compiled
+    from needle_lab.kernels.numba import compiled
     one = getattr(compiled, name)
 
     @numba.njit(fastmath=compiled.ANY_ORDER)
@@ -302,7 +302,7 @@ def test_winograd_transforms_equal_the_products(shape, outputs, pads, threads):
     ((2, 12, 21, 23), (2, 3), (1, 2), ((1, 1), (3, 3)), (3, 2))])
 def test_depthwise_convolution_equals_numpy(shape, kernel, stride, pads, dilation, threads, monkeypatch):
     ndl.set_num_threads(threads)
-    monkeypatch.setattr("needle_lab.backend.fast.kernels.SHARE", 1 << 10)
+    monkeypatch.setattr("needle_lab.kernels.numba.attach.SHARE", 1 << 10)
     weight = (shape[1], 1, *kernel)
     x, w = N(*shape), N(*weight, seed=1)
     for what in ("forward", "input", "weight"):
@@ -337,7 +337,7 @@ def test_optimizers_take_the_same_steps(make):
 
 def _product_and_oracle(rows, columns):
     """The product by our kernel, and in float64."""
-    from needle_lab.backend.fast import products
+    from needle_lab.kernels.numba import products
     (stack, outputs, size), count = rows.shape, columns.shape[2]
     y, rest = np.full((stack, outputs, count), np.nan, np.float32), np.empty(products.ROWS * size, np.float32)
     starts = np.arange(size) * count
@@ -435,7 +435,7 @@ def test_compiled_loops_are_forgotten_when_any_source_changed(tmp_path):
 OTHER_PROCESSORS = {"x86_64": ["+sse2", "+sse4.2,+avx,+avx2,+fma"], "AMD64": ["+sse2", "+sse4.2,+avx,+avx2,+fma"]}
 ON_ANOTHER = """
 import numpy as np, needle_lab as ndl
-from needle_lab.ops.convolve import choose
+from needle_lab.kernels.numpy.convolution.choose import choose
 rng = np.random.default_rng(0)
 for n, c, h, o, k, stride in (1, 3, 30, 13, 7, 2), (2, 40, 17, 33, 3, 1), (1, 96, 9, 40, 3, 2), (1, 256, 7, 130, 1, 1):
     x, w = rng.normal(size=(n, c, h, h)).astype("f4"), rng.normal(size=(o, c, k, k)).astype("f4")
@@ -445,7 +445,7 @@ for n, c, h, o, k, stride in (1, 3, 30, 13, 7, 2), (2, 40, 17, 33, 3, 1), (1, 96
             way = choose(x.shape, w.shape, (stride, stride), ((k // 2, k // 2),) * 2, (1, 1), 1, x.dtype, reuse=True)
             found.append(way.run(x, way.prepare(w)))
     assert abs(found[1] - found[0]).max() < 1e-5 * abs(found[0]).max(), way
-from needle_lab.backend.fast.vectors import WIDTH
+from needle_lab.kernels.numba.vectors import WIDTH
 print("the same with", WIDTH)
 """
 
@@ -509,6 +509,6 @@ def test_numba_is_imported_by_the_first_large_call_alone():
 
 
 def test_use_fast_true_needs_numba(monkeypatch):
-    monkeypatch.setattr("needle_lab.backend.fast.fast_available", lambda: False)
+    monkeypatch.setattr("needle_lab.kernels.numba.fast_available", lambda: False)
     with pytest.raises(MissingExtraError, match=r"needle-lab\[fast\]"):
         ndl.use_fast(True)

@@ -11,8 +11,8 @@ from op_samples import SAMPLES
 from peers import needs_torch, torch
 
 import needle_lab as ndl
-from needle_lab.dtypes import is_floating
-from needle_lab.graph import OPS
+from needle_lab.core.dtypes import is_floating
+from needle_lab.core.graph import OPS
 
 DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.vjp is not None)
 
@@ -157,7 +157,7 @@ def test_value_and_gradient_agree_with_torch(name, rng):
 def test_narrow_floats_round_once(name, dtype):
     """float16 and bfloat16 results are float32 results of the rounded inputs, rounded."""
     for sample in cases(name):
-        narrow = as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+        narrow = as_tensors(sample.inputs, ndl.core.dtypes.as_dtype(dtype))
         wide = [x.astype(np.float32) if isinstance(x, ndl.Tensor) and is_floating(x.dtype) else x for x in narrow]
         ours, exact = OPS[name](*narrow, **sample.attrs), OPS[name](*wide, **sample.attrs)
         for y, z in zip(floating_outputs(ours), floating_outputs(exact), strict=True):
@@ -179,7 +179,7 @@ def triton_cpu():
     """The device; kernels that leave their arrays, or write one place from two programs, raise."""
     pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
     device = ndl.triton_cpu()
-    from needle_lab.backend.triton import interpreter
+    from needle_lab.kernels.triton import interpreter
     with interpreter.checks():
         yield device
 
@@ -220,7 +220,7 @@ def test_devices_agree(name, dtype, triton_cpu, rng):
     """Forward and gradient; float64 to its own precision; narrow floats up to one rounding."""
     tolerance = {"float32": 1e-6, "float64": 1e-14, "bfloat16": 2**-8, "float16": 2**-11}[dtype]
     for sample in cases(name)[:None if dtype == "float32" else 2]:
-        on_cpu = as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+        on_cpu = as_tensors(sample.inputs, ndl.core.dtypes.as_dtype(dtype))
         on_gpu = on_device(on_cpu, triton_cpu)
         weights = rng.normal(size=1000)
 
@@ -243,7 +243,7 @@ def test_devices_agree(name, dtype, triton_cpu, rng):
 @pytest.mark.parametrize("name", sorted(set(OPS) - KERNELS))
 def test_ops_without_a_kernel_run_on_the_host_with_the_same_answer(name, dtype, triton_cpu):
     for sample in cases(name):
-        on_cpu = as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+        on_cpu = as_tensors(sample.inputs, ndl.core.dtypes.as_dtype(dtype))
         expected = OPS[name](*on_cpu, **sample.attrs)
         y = OPS[name](*on_device(on_cpu, triton_cpu), **sample.attrs)
         for a, b in zip(*(v if isinstance(v, tuple) else (v,) for v in (y, expected)), strict=True):

@@ -9,7 +9,8 @@ import pytest
 from conftest import assert_close
 
 import needle_lab as ndl
-from needle_lab import nn, ops, optim, threads
+from needle_lab import nn, ops, optim
+from needle_lab.kernels.numpy import threads
 
 
 @pytest.fixture
@@ -100,7 +101,8 @@ def test_an_error_of_a_part_is_raised_and_nested_calls_run_in_place(two_threads)
 
 
 def test_blas_is_kept_at_one_thread():
-    code = ("import needle_lab as ndl; from needle_lab import threads; print(ndl.get_num_threads(), threads._blas().get());"
+    code = ("import needle_lab as ndl; from needle_lab.kernels.numpy import threads\n"
+            "print(ndl.get_num_threads(), threads._blas().get());"
             "ndl.set_num_threads(2); print(threads._blas().get()); ndl.set_blas_threads(2); print(threads._blas().get())")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"})

@@ -12,11 +12,11 @@ from conftest import assert_close
 
 import needle_lab as ndl
 from needle_lab import nn, ops
-from needle_lab.backend.triton import source
-from needle_lab.backend.triton.strides import broadcast, merge, row_major, split
-from needle_lab.backend.triton.translate import Untranslatable
+from needle_lab.core.graph import OPS
 from needle_lab.errors import DeviceError, GraphError, MissingExtraError, ShapeError
-from needle_lab.graph import OPS
+from needle_lab.kernels.triton import source
+from needle_lab.kernels.triton.strides import broadcast, merge, row_major, split
+from needle_lab.kernels.triton.translate import Untranslatable
 from needle_lab.serialize import load_state_dict, save_state_dict
 
 # See test_ops.py: whoever imports Triton first in this process decides whether it interprets.
@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).parent.parent
 def device():
     pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
     found = ndl.triton_cpu()
-    from needle_lab.backend.triton import interpreter
+    from needle_lab.kernels.triton import interpreter
     with interpreter.checks(), ndl.strict_devices():
         yield found
 
@@ -306,7 +306,7 @@ def test_kernels_that_leave_their_arrays_or_race_are_stopped(device):
     import triton.language as tl
     from triton.runtime.errors import InterpreterError
 
-    from needle_lab.backend.triton.runtime import launch
+    from needle_lab.kernels.triton.runtime import launch
 
     @triton.jit
     def careless(x_ptr, y_ptr, n, WIDTH: tl.constexpr, MASK: tl.constexpr, STEP: tl.constexpr):
@@ -378,9 +378,9 @@ COMPILING = """
     import numpy as np, triton
     from triton.backends.compiler import GPUTarget
     import needle_lab as ndl
-    from needle_lab.backend.device import Device
-    from needle_lab.backend.triton import runtime
-    from needle_lab.backend.triton.array import HostMemory
+    from needle_lab.core.device import Device
+    from needle_lab.kernels.triton import runtime
+    from needle_lab.kernels.triton.array import HostMemory
 
     class Hopper:                                          # a driver that only says what to compile for
         def get_current_device(self): return 0
@@ -456,7 +456,7 @@ ON_GPU = """
         for dtype, tolerance in (("float32", 2e-6), ("float64", 1e-13), ("bfloat16", 2**-7), ("float16", 2**-10)):
             for sample in test_ops.cases(name):
                 rng = np.random.default_rng(0)
-                here = test_ops.as_tensors(sample.inputs, ndl.dtypes.as_dtype(dtype))
+                here = test_ops.as_tensors(sample.inputs, ndl.core.dtypes.as_dtype(dtype))
                 there = test_ops.on_device(here, device)
                 weight = lambda y: np.random.default_rng(1).normal(size=y.shape).astype(y.dtype)
                 expected, gradients = test_ops.run_and_differentiate(name, here, sample.attrs, weight)
@@ -482,7 +482,7 @@ ON_GPU = """
 @pytest.fixture(scope="module")
 def gpu():
     """Skips where there is none. What needs it runs in a process of its own: this one interprets."""
-    bindings = pytest.importorskip("needle_lab.backend.triton.gpu", reason="cuda-bindings drive GPUs", exc_type=ImportError)
+    bindings = pytest.importorskip("needle_lab.kernels.triton.gpu", reason="cuda-bindings drive GPUs", exc_type=ImportError)
     if not bindings.count():
         pytest.skip("no NVIDIA GPU answers on this machine")
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..graph import no_grad
+from ..kernels.numpy.convolution.choose import explain_conv
+from ..kernels.numpy.threads import get_num_threads, parallel
 from ..nn import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv1d, Linear, MaxPool2d, Module, ReLU
-from ..ops.convolve import explain_conv
-from ..tensor import Tensor
-from ..threads import get_num_threads, parallel
 
 LEAST_RUN = 1e-3             # seconds: shorter calls are timed several at a time, so that the clock's own cost is nothing
 PRODUCT = 512                # rows and columns of the matrices whose product shows the peak: large enough for BLAS, and

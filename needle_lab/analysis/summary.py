@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..graph import no_grad
 from ..nn.module import Buffer, Module, Parameter
-from ..tensor import Tensor
 
 MIB = 2**20
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from ..random import Generator, default_generator
-from ..tensor import Tensor
 
 
 class Dataset:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.device import Device
+from ..core.device import Device
+from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..random import Generator
-from ..tensor import Tensor
 from .dataset import Dataset, generator_of
 from .transforms import apply
 

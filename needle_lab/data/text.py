@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..backend.device import Device
+from ..core.device import Device
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, FileFormatError, MissingFileError, StorageError
-from ..tensor import Tensor
 
 UNKNOWN = "<unk>"
 _WORDS = re.compile(r"\w+(?:[-']\w+)*|\n|[^\w\s]")          # don't and daisy-chain are words; so is each sign

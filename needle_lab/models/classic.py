@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import ops
+from ..core.tensor import Tensor
 from ..nn import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -17,7 +18,6 @@ from ..nn import (
     Sequential,
     Tanh,
 )
-from ..tensor import Tensor
 
 
 class LeNet(Module):

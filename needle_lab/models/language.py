@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .. import creation, ops
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
-from ..graph import no_grad
 from ..nn import GRU, LSTM, RNN, Dropout, Embedding, LayerNorm, Linear, Module, init
 from ..random import Generator, default_generator
-from ..tensor import Tensor
 
 _KINDS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 

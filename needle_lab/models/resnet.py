@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .. import ops
+from ..core.tensor import Tensor
 from ..nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, Module, Sequential, init
-from ..tensor import Tensor
 
 
 class BasicBlock(Module):

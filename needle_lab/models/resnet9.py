@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+from ..core.tensor import Tensor
 from ..nn import BatchNorm2d, Conv2d, Flatten, Linear, Module, ReLU
-from ..tensor import Tensor
 
 
 class ConvBN(Module):

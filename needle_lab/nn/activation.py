@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import creation, ops
-from ..tensor import Tensor
+from ..core.tensor import Tensor
 from .module import Module, Parameter
 
 

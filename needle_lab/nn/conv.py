@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from .. import creation, ops
+from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..ops.conv import pad_pairs, spread
-from ..tensor import Tensor
 from . import init
 from .module import Module, Parameter
 

@@ -11,9 +11,9 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..core.graph import Op, is_grad_enabled
+from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError
-from ..graph import Op, is_grad_enabled
-from ..tensor import HookHandle, Tensor
 
 if TYPE_CHECKING:
     from .module import Module

@@ -11,10 +11,10 @@ import threading
 import numpy as np
 
 from .. import random
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
-from ..graph import no_grad
 from ..random import Generator
-from ..tensor import Tensor
 
 _GAINS = {"linear": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import ops
-from ..tensor import Tensor
+from ..core.tensor import Tensor
 from .module import Buffer, Module
 
 

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..backend.device import Device, as_device
-from ..dtypes import as_dtype, is_floating
+from ..core.device import Device, as_device
+from ..core.dtypes import as_dtype, is_floating
+from ..core.graph import written
+from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError
-from ..graph import written
-from ..tensor import HookHandle, Tensor
 from . import hooks
 from .state import LoadReport, load_into
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .. import creation, ops
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
-from ..graph import no_grad
-from ..tensor import Tensor
 from .module import Buffer, Module, Parameter
 
 

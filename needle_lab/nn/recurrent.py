@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 from .. import creation, ops
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
-from ..tensor import Tensor
 from . import init
 from .module import Module, Parameter
 

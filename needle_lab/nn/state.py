@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dtypes import is_floating
+from ..core.dtypes import is_floating
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError, ShapeError, StateKeyError
-from ..graph import no_grad
-from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from .module import Module

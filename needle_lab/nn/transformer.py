@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 
 from .. import creation, ops
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
-from ..tensor import Tensor
 from . import init
 from .activation import Dropout
 from .linear import Linear

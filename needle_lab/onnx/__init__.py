@@ -6,9 +6,9 @@ import os
 
 import numpy as np
 
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, MissingExtraError
 from ..nn import Module
-from ..tensor import Tensor
 
 try:
     import onnx as _onnx  # noqa: F401

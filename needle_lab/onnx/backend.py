@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 import onnx.backend.base
 
-from ..graph import no_grad
-from ..tensor import Tensor
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from .model import OnnxModule
 
 

@@ -21,11 +21,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .. import graph
-from ..dtypes import is_floating
+from ..core import graph
+from ..core.dtypes import is_floating
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, NeedleError, UnsupportedOnnxError
 from ..nn import Module
-from ..tensor import Tensor
 from . import saving, tracing
 from .check import FAULTS
 from .lengths import Length, Runs

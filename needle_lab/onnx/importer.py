@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import onnx.inliner
 
-from ..dtypes import is_floating
+from ..core.dtypes import is_floating
+from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn import Module, Parameter
-from ..tensor import Tensor
 from . import check, convert, joins, layers, naming, reader
 from .program import Program, Step
 from .ranks import ranks_of

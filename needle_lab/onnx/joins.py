@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from .. import ops
-from ..dtypes import is_floating
+from ..core.dtypes import is_floating
 
 Joined = tuple[onnx.NodeProto, list[str], list[str]]          # a node with the inputs and outputs of what joined it
 

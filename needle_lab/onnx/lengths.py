@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import graph
+from ..core import graph
+from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn import Module
-from ..tensor import Tensor
 from .tracing import Trace
 
 

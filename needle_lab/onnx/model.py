@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..dtypes import is_floating
+from ..core.dtypes import is_floating
+from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..nn import Module, init
-from ..tensor import HookHandle, Tensor
 from . import check, reader
 from .importer import Importer, with_functions_inlined
 from .plan import InferencePlan, bind_names

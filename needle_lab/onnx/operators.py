@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import nn
+from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn.norm import machine_epsilon
 from ..ops.conv import pad_pairs, spread
-from ..tensor import Tensor
 from .convert.nn import onnx_gates
 from .emit import reduced, transposed
 from .writer import EMIT, Writer

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dtypes import is_floating
+from ..core.dtypes import is_floating
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedOnnxError
-from ..graph import no_grad
-from ..tensor import Tensor
 from .plan_kernels import bound
 from .plan_lower import Call, Value, as_argument, lower
 from .plan_memory import Layout, peak

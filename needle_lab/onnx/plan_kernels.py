@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ops.channels_last import channels_last
-from ..ops.convolve import Choice, choose
-from ..tensor import Tensor
+from ..core.tensor import Tensor
+from ..kernels.numpy.convolution.channels_last import channels_last
+from ..kernels.numpy.convolution.choose import Choice, choose
 from .plan_lower import HERE, Call, Value
 
 Kernel = Callable[..., object]

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import nn
-from ..graph import no_grad, topological_order, trace
-from ..ops.channels_last import channels_first
-from ..tensor import Tensor
+from ..core.graph import no_grad, topological_order, trace
+from ..core.tensor import Tensor
+from ..kernels.numpy.convolution.channels_last import channels_first
 from .importer import Scope
 from .program import Program, Step
 

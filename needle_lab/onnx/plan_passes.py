@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import OPS
+from ..core.graph import OPS
 from .plan_kernels import IN_PLACE, is_direct, way_of
 from .plan_lower import HERE, Call, Graph, Value, known_value
 

@@ -12,8 +12,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import external_data_helper, helper, numpy_helper
 
+from ..core.tensor import Tensor
 from ..errors import FileFormatError, MissingFileError, StorageError, UnsupportedOnnxError
-from ..tensor import Tensor
 from . import check
 from .limits import limits
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import graph
+from ..core import graph
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, UnsupportedOnnxError
 from ..nn import Module
 from ..random import get_rng_state
-from ..tensor import Tensor
 
 Whole = Callable[[Module, list], bool]         # (layer, arguments) -> whether this call leaves one node
 Scope = tuple[tuple[str, str], ...]            # (path, class) of each module around a node, the outermost first

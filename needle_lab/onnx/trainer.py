@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..core.graph import no_grad
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, FileFormatError, UnsupportedOnnxError
-from ..graph import no_grad
-from ..tensor import Tensor
 from . import reader, saving
 from .model import OnnxModule
 

@@ -21,13 +21,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .. import graph
-from ..dtypes import is_floating
+from ..core import graph
+from ..core.dtypes import is_floating
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, UnsupportedOnnxError
 from ..nn import Module
 from ..nn.norm import _BatchNorm
 from ..optim import SGD, Adam, AdamW, Optimizer
-from ..tensor import Tensor
 from . import saving, tracing
 from .export import (
     OPSET,

@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .. import graph
-from ..dtypes import result_type
+from ..core import graph
+from ..core.dtypes import result_type
+from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn import Module
-from ..tensor import Tensor
 from .lengths import Length, Runs, Various
 from .tracing import Scope
 

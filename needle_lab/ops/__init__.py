@@ -1,5 +1,6 @@
 """The ops: each one's forward, gradient, ONNX name and kernels stand together in the file of its family."""
 
+from ..kernels.numpy.convolution.winograd import winograd
 from .attention import attention, scaled_dot_product_attention
 from .conv import (
     conv,
@@ -239,6 +240,5 @@ from .shape import (
     zeros_like,
 )
 from .softmax import log_softmax, softmax
-from .winograd import winograd
 
 __all__ = [name for name in dir() if not name.startswith("_") and callable(globals()[name])]

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
+from ..core.graph import backward_kernel, by_parts, is_tracing, op
 from ..errors import ShapeError
-from ..graph import backward_kernel, by_parts, is_tracing, op
-from ..threads import parallel, shares
+from ..kernels.numpy.threads import parallel, shares
 from .dropout import dropout
 from .elementwise import where
 from .linalg import _ones

@@ -12,11 +12,11 @@ import math
 
 import numpy as np
 
+from ..core.graph import backward_kernel, op
 from ..errors import ShapeError
-from ..graph import backward_kernel, op
-from .convolve import choose
+from ..kernels.numpy.convolution.choose import choose
+from ..kernels.numpy.convolution.strategies import batch_last
 from .reduce import sum as sum_
-from .strategies import batch_last
 from .windows import output_size, pad_pairs, spread
 
 # --- the three ops --------------------------------------------------------------------------------------------------

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 
-from ..graph import backward_kernel, kernel, op
-from ..threads import elementwise as shared
-from . import special
-from .special import erf as _erf
+from ..core.graph import backward_kernel, kernel, op
+from ..kernels.numpy import special
+from ..kernels.numpy.special import erf as _erf
+from ..kernels.numpy.threads import elementwise as shared
 
 elementwise = functools.partial(op, elementwise=True)                      # +, *: integers stay integers
 real = functools.partial(op, elementwise=True, promote="float")            # exp, /: integers become float32

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ..core.graph import op
 from ..errors import ShapeError
-from ..graph import op
 
 
 @op(promote="float", onnx="DFT")

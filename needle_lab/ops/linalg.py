@@ -5,10 +5,10 @@ import string
 
 import numpy as np
 
+from ..core.graph import backward_kernel, op
 from ..errors import ArgumentError, ShapeError
-from ..graph import backward_kernel, op
-from ..threads import PRODUCTS
-from ..threads import matmul as product
+from ..kernels.numpy.threads import PRODUCTS
+from ..kernels.numpy.threads import matmul as product
 from .elementwise import clip
 from .reduce import norm
 from .reduce import sum as sum_

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ..core.graph import backward_kernel, op
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph import backward_kernel, op
-from ..threads import VALUES, parallel, shares
+from ..kernels.numpy.threads import VALUES, parallel, shares
 from .elementwise import abs, clip, exp, log, maximum, relu, softplus, where
 from .reduce import mean
 from .reduce import sum as sum_

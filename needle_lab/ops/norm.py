@@ -15,9 +15,9 @@ import math
 
 import numpy as np
 
+from ..core.graph import backward_kernel, no_grad, op
 from ..errors import ArgumentError, ShapeError
-from ..graph import backward_kernel, no_grad, op
-from ..threads import parallel, shares
+from ..kernels.numpy.threads import parallel, shares
 from .elementwise import rsqrt
 from .reduce import mean
 from .reduce import sum as sum_

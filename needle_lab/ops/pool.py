@@ -6,9 +6,9 @@ windows spreads, and the gradient of spreading sums. A maximum hands its gradien
 
 import numpy as np
 
+from ..core.graph import op
 from ..errors import ArgumentError, ShapeError
-from ..graph import op
-from ..threads import parallel
+from ..kernels.numpy.threads import parallel
 from .elementwise import abs
 from .reduce import max as max_
 from .reduce import mean

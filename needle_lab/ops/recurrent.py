@@ -6,7 +6,7 @@ compute for all steps in one matrix product; h_part is W_hh h.
 
 import numpy as np
 
-from ..graph import op
+from ..core.graph import op
 from .elementwise import relu, sigmoid, tanh
 from .shape import chunk, concat
 

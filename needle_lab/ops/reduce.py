@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
+from ..core.graph import backward_kernel, op
 from ..errors import ArgumentError, ShapeError
-from ..graph import backward_kernel, op
 from .elementwise import abs, exp, sqrt, where
 
 # --- shapes of reductions -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ computed: they unroll the cells of `needle_lab.ops.recurrent` and differentiate 
 
 import numpy as np
 
-from ..graph import backward_kernel, by_parts, op
+from ..core.graph import backward_kernel, by_parts, op
 from .linalg import linear
 from .recurrent import gru_gates, lstm_cell
 from .shape import chunk, concat, stack

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from ..backend.device import Device, to_device, to_host
-from ..dtypes import is_floating
+from ..core.device import Device, to_device, to_host
+from ..core.dtypes import is_floating
+from ..core.graph import backward_kernel, kernel, op
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..graph import backward_kernel, kernel, op
 from .elementwise import where
 from .reduce import normalize_axes
 from .reduce import sum as sum_

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..graph import backward_kernel, op
+from ..core.graph import backward_kernel, op
 from .elementwise import exp
 from .reduce import sum as sum_
 

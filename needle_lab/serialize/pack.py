@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, FileFormatError
-from ..tensor import Tensor
 
 DEEPEST = 100      # levels of nesting; something that contains itself has no end
 

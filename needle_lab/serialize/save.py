@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
-from ..backend.device import Device
+from ..core.device import Device
+from ..core.tensor import Tensor
 from ..errors import ArgumentError, DeviceError, FileFormatError, SignatureMismatch
 from ..nn.module import Module
 from ..nn.state import LoadReport, match, write
 from ..random import Generator, default_generator
-from ..tensor import Tensor
 from . import tensorfile
 from .diff import DiffRow, compare_entries, signature_diff
 from .pack import pack, unpack

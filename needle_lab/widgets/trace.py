@@ -61,7 +61,7 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
 @contextlib.contextmanager
 def evaluating(module: Any) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode in which it was."""
-    from ..graph import no_grad
+    from ..core.graph import no_grad
 
     modes = [(each, each.training) for each in module.modules()]
     module.eval()
@@ -78,8 +78,8 @@ def run(module: Any, x: Any, seen: Callable[[str, Any, list, list], None] | None
 
     inputs and outputs are flat lists of Tensors, in the order of the call.
     """
+    from ..core.tensor import Tensor
     from ..creation import tensor
-    from ..tensor import Tensor
 
     inputs = [each if isinstance(each, Tensor) else tensor(each) for each in (x if isinstance(x, tuple) else (x,))]
     handles = []
@@ -98,7 +98,7 @@ def run(module: Any, x: Any, seen: Callable[[str, Any, list, list], None] | None
 
 def tensors(value: Any) -> list:
     """The Tensors inside nested tuples, lists and dicts, in order."""
-    from ..tensor import Tensor
+    from ..core.tensor import Tensor
 
     if isinstance(value, Tensor):
         return [value]

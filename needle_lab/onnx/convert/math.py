@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from ... import Tensor, ops
-from ...graph import OPS
+from ...core.graph import OPS
 from ...random import default_generator
 from .registry import TABLE, ints, is_true, number, scalar, since
 

@@ -7,7 +7,8 @@ Inputs are the learning rate, the step count, then all parameters, all gradients
 
 import functools
 
-from ... import graph, ops
+from ... import ops
+from ...core import graph
 from .registry import scalar, since
 
 training = functools.partial(since, domain="ai.onnx.preview.training")

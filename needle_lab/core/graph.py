@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from .backend.device import Device, cpu, host_fallback, to_device
-from .backend.fast import use_fast
+from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
+from ..kernels.numba import use_fast
+from ..kernels.numpy.threads import elementwise as shared
+from .device import Device, cpu, host_fallback, to_device
 from .dtypes import float32, float64, is_floating, promote
-from .errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
-from .threads import elementwise as shared
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
 
@@ -604,5 +604,5 @@ def _constructor(device: Device) -> str:
     return f"{device.kind}({device.index if device.kind == 'cuda' else ''})"
 
 
-from . import ops  # noqa: E402    ops and tensors are written with the names above; here only their names are needed
+from .. import ops  # noqa: E402    ops and tensors are written with the names above; here only their names are needed
 from .tensor import Tensor  # noqa: E402

@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
+from ...core.device import Device
 from ...errors import DeviceError, MissingExtraError
-from ..device import Device
 from .array import DeviceArray, HostMemory, Memory
 
 KERNELS = ("layout", "elementwise", "reduce", "matmul", "gather")      # modules that attach kernels to ops

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from ... import ops
-from ...graph import Op, backward_kernel, kernel
+from ...core.graph import Op, backward_kernel, kernel
 from ...ops.attention import _blocks as attention_blocks
 from ...ops.attention import _flat, attention
 from ...ops.loss import class_losses
 from ...ops.norm import _Channels, _rows_of, apply_batch_norm, batch_norm_, layer_norm_
 from ...ops.sequence import _before, _times, gru_sequence, lstm_sequence
-from ...threads import cut, get_num_threads, parallel
+from ..numpy.threads import cut, get_num_threads, parallel
 
 LEAST = 1 << 13              # values: with fewer, numpy's calls cost no more, and nothing has to be compiled for them
 SHARE = 1 << 15              # values that are worth a thread

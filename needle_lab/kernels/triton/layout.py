@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from ... import ops
-from ...graph import kernel
+from ...core.graph import kernel
 from .array import DeviceArray, is_basic
 from .runtime import launch
 from .strides import merge

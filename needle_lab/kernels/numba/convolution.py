@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...ops.scratch import scratch
-from ...ops.strategies import MOST_BATCH, Depthwise, Im2col, Pointwise, batch_first, batch_last, product
 from ...ops.windows import Geometry
-from ...threads import parallel
-from .kernels import LEAST, loops, plain, share
+from ..numpy.convolution.strategies import MOST_BATCH, Depthwise, Im2col, Pointwise, batch_first, batch_last, product
+from ..numpy.scratch import scratch
+from ..numpy.threads import parallel
+from .attach import LEAST, loops, plain, share
 
 # --- products ---------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import libdevice
 
-from ...dtypes import NARROW, float32
-from ...graph import OPS, Op, kernel
+from ...core.dtypes import NARROW, float32
+from ...core.graph import OPS, Op, kernel
 from . import functions
 from .array import DTYPES, DeviceArray
 from .layout import place

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 
 import numpy as np
 
-from ...ops.scratch import scratch
-from ...ops.strategies import batch_last
+from ..numpy.convolution.strategies import batch_last
+from ..numpy.convolution.winograd import Winograd
+from ..numpy.scratch import scratch
+from .attach import LEAST, loops, plain, share
 from .convolution import FEW_COLUMNS, LEAST_PRODUCTS, row_starts
-from .kernels import LEAST, loops, plain, share
-
-Winograd = sys.modules["needle_lab.ops.winograd"].Winograd         # the package's name `winograd` is the switch
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ... import optim
-from .kernels import LEAST, loops
+from .attach import LEAST, loops
 
 
 def _serves(p: np.ndarray, *others) -> bool:

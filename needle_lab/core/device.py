@@ -50,14 +50,14 @@ def cpu() -> Device:
 
 def cuda(index: int = 0) -> Device:
     """NVIDIA GPU `index`.  DeviceError where there is none, MissingExtraError without the extra [gpu]."""
-    from .triton import runtime
+    from ..kernels.triton import runtime
     runtime.start_gpu(index)
     return Device("cuda", index)
 
 
 def triton_cpu() -> Device:
     """Triton's interpreter on the host: the GPU kernels, readable step by step, without a GPU."""
-    from .triton import runtime
+    from ..kernels.triton import runtime
     runtime.start_interpreter()
     return Device("triton_cpu")
 
@@ -80,7 +80,7 @@ def to_device(array: np.ndarray, device: Device):
     """Host array -> array of the device (a copy, except on the CPU)."""
     if device.backend == "numpy":
         return array
-    from .triton import runtime
+    from ..kernels.triton import runtime
     return runtime.from_numpy(array, device)
 
 

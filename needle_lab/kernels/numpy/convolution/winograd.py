@@ -36,11 +36,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ..backend.fast import compilable
+from ....ops.windows import Geometry
+from ...numba import compilable
+from ..scratch import scratch
 from ..threads import matmul, parallel
-from .scratch import scratch
 from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, even_parts, product, shares
-from .windows import Geometry
 
 BLOCK_VALUES = 1_500_000                 # numbers in the products of a block of tiles: 6 MB (measured)
 POINTS = (0, Fraction(2, 3), -Fraction(2, 3), Fraction(3, 2), -Fraction(3, 2))       # and infinity

@@ -15,7 +15,7 @@ from triton.language.extra.cuda import libdevice
 from triton.runtime import interpreter
 
 from ...errors import DeviceError
-from ...ops.special import erf
+from ..numpy.special import erf
 from .array import HostMemory
 
 Builder, Handle = interpreter.InterpreterBuilder, interpreter.TensorHandle

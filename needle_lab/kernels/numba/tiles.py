@@ -1,5 +1,6 @@
-"""Winograd's transforms F(4x4, 3x3) and F(2x2, 3x3) of `needle_lab.ops.winograd`, compiled: tiles into the space of products
-and back.
+"""Winograd's transforms F(4x4, 3x3) and F(2x2, 3x3), compiled: tiles into the space of products and back.
+
+What they compute is written out in `kernels/numpy/convolution/winograd.py`.
 
 The matrices have so many zeros and pairs of points +p, -p that a dimension takes a dozen additions, where the product with
 a Kronecker square takes 36 multiplications a number. Vectors run along the tiles: a vector holds the same place of 16
@@ -12,16 +13,15 @@ n samples, last in memory, are n tiles side by side; n is 1 where the batch is f
 
 from __future__ import annotations
 
-import sys
-
 from numba.core import types
 from numba.extending import intrinsic
 
+from ..numpy.convolution.winograd import POINTS
 from .compiled import f32, loop, part
 from .products import ROWS, some_rows
 from .vectors import INT, WIDTH, Memory, array, clear, copy, every, from_thirds, place, thirds, zipped
 
-_, P, _, Q, _ = (f32(p) for p in sys.modules["needle_lab.ops.winograd"].POINTS)     # 0, P, -P, Q, -Q and infinity
+_, P, _, Q, _ = (f32(p) for p in POINTS)     # 0, P, -P, Q, -Q and infinity
 PP, QQ, PPP, QQQ, SUM = P * P, Q * Q, P * P * P, Q * Q * Q, P * P + Q * Q            # P * Q = 1
 OF_P, OF_Q = f32(1) / (f32(2) * PP * (PP - QQ)), f32(1) / (f32(2) * QQ * (QQ - PP))
 

@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 
 from ... import ops
-from ...dtypes import NARROW, float32
+from ...core.dtypes import NARROW, float32
+from ...core.graph import kernel
 from ...errors import DTypeError, ShapeError
-from ...graph import kernel
 from .array import DeviceArray
 from .elementwise import TRITON_DTYPES
 from .layout import BLOCK, place

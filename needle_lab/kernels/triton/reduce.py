@@ -15,8 +15,8 @@ import triton.language as tl
 from triton.language.extra.cuda import libdevice
 
 from ... import ops
-from ...dtypes import NARROW, float32
-from ...graph import kernel
+from ...core.dtypes import NARROW, float32
+from ...core.graph import kernel
 from ...ops.reduce import normalize_axes
 from . import functions
 from .array import DeviceArray

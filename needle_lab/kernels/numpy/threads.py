@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import ArgumentError
+from ...errors import ArgumentError
 
 
 def _usable_cores() -> int:

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.fast import compilable
+from ....ops.windows import Geometry
+from ...numba import compilable
+from ..scratch import scratch
 from ..threads import cut, get_num_threads, matmul, parallel
-from .scratch import scratch
-from .windows import Geometry
 
 SMALL_MAP = 256              # maps with fewer windows are computed batch last where the batch has ...
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)

@@ -11,7 +11,7 @@ import functools
 import ml_dtypes
 import numpy as np
 
-from .errors import DTypeError
+from ..errors import DTypeError
 
 float32, float64, float16 = np.dtype("float32"), np.dtype("float64"), np.dtype("float16")
 bfloat16 = np.dtype(ml_dtypes.bfloat16)

@@ -19,10 +19,10 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ....ops.windows import Geometry
+from ..scratch import scratch
 from ..threads import matmul, parallel, shares
-from .scratch import scratch
 from .strategies import BLOCK_VALUES, SMALL, Depthwise, Strategy, even_parts
-from .windows import Geometry
 from .winograd import F2, F4, Winograd, transforms
 
 # What costs, in multiplications inside a large product (measured; about 45 a nanosecond on one AVX-512 core):

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from . import graph
-from .backend.device import Device, as_device, host_fallback, to_device, to_host
+from .device import Device, as_device, host_fallback, to_device, to_host
 from .dtypes import as_dtype, is_floating
-from .errors import ArgumentError, DTypeError, GraphError, ShapeError
 
 _hook_ids = itertools.count()
 
@@ -505,4 +505,4 @@ def _leaf(kind: type[Tensor], data, requires_grad: bool, device: Device | str) -
     return x
 
 
-from . import ops  # noqa: E402    the operators above call ops, and ops need Tensor
+from .. import ops  # noqa: E402    the operators above call ops, and ops need Tensor

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backend.fast import use_fast
-from ..errors import ShapeError
+from ....errors import ShapeError
+from ....ops.windows import Geometry, pad_pairs, spread
+from ...numba import use_fast
 from ..threads import get_num_threads
 from .channels_last import ChannelsLast, best
 from .strategies import Dense, Depthwise, Empty, Im2col, Pointwise, Strategy
-from .windows import Geometry, pad_pairs, spread
 from .winograd import Winograd, winograd_allowed
 
 

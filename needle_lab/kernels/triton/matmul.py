@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 
 from ... import ops
-from ...dtypes import is_floating
+from ...core.dtypes import is_floating
+from ...core.graph import kernel
 from ...errors import ShapeError
-from ...graph import kernel
 from .array import DeviceArray
 from .layout import place
 from .runtime import launch
