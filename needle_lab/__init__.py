@@ -5,11 +5,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import errors, nn, ops, optim, random
+from . import errors, kernels, nn, ops, optim, random
 from ._version import __version__
 from .checkpoint import checkpoint
 from .core import graph
-from .core.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
+from .core.derivatives import grad
+from .core.device import Device, cpu, cuda, triton_cpu
 from .core.dtypes import (
     bfloat16,
     bool_,
@@ -25,14 +26,12 @@ from .core.dtypes import (
     uint32,
     uint64,
 )
-from .core.graph import enable_grad, grad, is_grad_enabled, no_grad
+from .core.graph import op
+from .core.modes import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor
+from .core.tiers import fast_available, kernel, use_kernels
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
-from .kernels.numba import attach as _fast_kernels
-from .kernels.numba import convolution as _fast_convolution  # they attach themselves
-from .kernels.numba import fast_available, use_fast
-from .kernels.numba import optimizers as _fast_optimizers
-from .kernels.numba import winograd as _fast_winograd
+from .kernels.devices import device_report, strict_devices
 from .kernels.numpy.convolution.choose import explain_conv
 from .kernels.numpy.threads import get_num_threads, set_blas_threads, set_num_threads
 from .ops import *  # noqa: F403    every op is a public name: ndl.exp, ndl.matmul, ...

@@ -12,8 +12,9 @@ import numpy as np
 
 from .core.device import Device
 from .core.dtypes import as_dtype, float32, int64
-from .core.tensor import Tensor, _flat
+from .core.tensor import Tensor
 from .errors import ArgumentError
+from .ops.methods import flat
 
 
 class Generator:
@@ -65,13 +66,13 @@ def _draw(generator: Generator | None) -> np.random.Generator:
 def rand(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
          requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1)."""
-    return uniform(0.0, 1.0, _flat(shape), dtype, device, generator, requires_grad)
+    return uniform(0.0, 1.0, flat(shape), dtype, device, generator, requires_grad)
 
 
 def randn(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
           requires_grad: bool = False) -> Tensor:
     """Normal with mean 0 and standard deviation 1."""
-    return normal(0.0, 1.0, _flat(shape), dtype, device, generator, requires_grad)
+    return normal(0.0, 1.0, flat(shape), dtype, device, generator, requires_grad)
 
 
 def uniform(low: float, high: float, shape, dtype=float32, device: Device | str | None = None,

@@ -218,11 +218,19 @@ def test_hooks_see_and_replace_gradients():
 
 
 def test_a_wrong_rule_is_reported():
-    @ndl.graph.op(vjp=lambda g, _y, _a, _b: g)
+    @ndl.op
     def half_a_rule(a, b):
         return a + b
 
-    @ndl.graph.op(vjp=lambda g, _y, _x: g.sum())
+    @half_a_rule.gradient
+    def half_a_gradient(g):
+        return g
+
+    @ndl.op
+    def no_rule(x):
+        return x * 3
+
+    @ndl.op(gradient=lambda g: g.sum())
     def wrong_shape(x):
         return x * 1.0
     try:
@@ -230,10 +238,18 @@ def test_a_wrong_rule_is_reported():
             half_a_rule(leaf(1.0), leaf(2.0)).backward()
         with pytest.raises(GraphError, match=r"returned shape \(\) for an input of shape \(2,\)"):
             wrong_shape(leaf(1.0, 2.0)).backward(ndl.ones(2))
-        with pytest.raises(ArgumentError, match="exists already"):
-            ndl.graph.op(wrong_shape.forward)
+        with pytest.raises(GraphError, match="'no_rule'.*@no_rule.gradient.*differentiable=False"):
+            (no_rule(leaf(1.0)) + leaf(2.0)).sum().backward()
+        with pytest.raises(ArgumentError, match="reads 'z'"):
+            no_rule.gradient(lambda g, z: g)
+        ndl.op(wrong_shape.definition)                     # a cell that runs again defines its op again
+        with pytest.raises(ArgumentError, match="built in"):
+            @ndl.op
+            def exp(x):
+                return x
     finally:
-        del ndl.graph.OPS["half_a_rule"], ndl.graph.OPS["wrong_shape"]
+        for name in ("half_a_rule", "wrong_shape", "no_rule"):
+            del ndl.graph.OPS[name]
 
 # --- dtypes -------------------------------------------------------------------------------------------------------------
 

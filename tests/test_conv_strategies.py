@@ -25,10 +25,10 @@ from needle_lab.kernels.numpy.convolution.channels_last import (
     times_panels,
 )
 from needle_lab.kernels.numpy.convolution.choose import choose
+from needle_lab.kernels.numpy.convolution.geometry import Geometry
 from needle_lab.kernels.numpy.convolution.strategies import Dense, Depthwise, Im2col, Pointwise, batch_first, batch_last
 from needle_lab.kernels.numpy.scratch import KEPT_BYTES, scratch
 from needle_lab.ops import convolution, convolution_input, convolution_weight
-from needle_lab.ops.windows import Geometry
 
 P0, P1 = ((0, 0), (0, 0)), ((1, 1), (1, 1))
 
@@ -108,8 +108,8 @@ def check_all_three(case, dtype, layout="plain"):
     x, w, g = (rng.normal(size=shape).astype(dtype) for shape in (x_shape, w_shape, geometry(case).y))
     x, g = LAYOUTS[layout](x), LAYOUTS[layout](g)
     how = dict(stride=stride, pads=pads, dilation=dilation, groups=groups)
-    ours = (convolution.forward(x, w, **how), convolution_input.forward(g, w, size=x_shape[2:], **how),
-            convolution_weight.forward(x, g, kernel=w_shape[2:], **how))
+    ours = (convolution.compute(x, w, **how), convolution_input.compute(g, w, size=x_shape[2:], **how),
+            convolution_weight.compute(x, g, kernel=w_shape[2:], **how))
     if 0 in x_shape + w_shape:                                    # PyTorch does not take all of these
         for value, shape in zip(ours, (geometry(case).y, x_shape, w_shape), strict=True):
             assert value.shape == shape and not value.any()
@@ -133,7 +133,7 @@ def test_two_threads_compute_the_same(name, two_threads):
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("winograd")])
 def test_without_winograd(name):
-    with ndl.winograd(False):
+    with ndl.use_kernels(ndl.use_kernels.level, without="winograd"):
         assert all(choice.name == "im2col" for _, choice in ndl.explain_conv(*CASES[name]).rows)
         check_all_three(CASES[name], np.float32)
     assert ndl.explain_conv(*CASES[name]).rows[0][1].name == "winograd"
@@ -172,7 +172,7 @@ def test_prepared_weights_serve_many_calls(rng):
     cases = [CASES[name] for name in ("winograd 4x4 tiles", "kernel cut to the map", "pointwise, stride")]
     for case, fast in itertools.product(cases, (False, True)):
         w = rng.normal(size=case[1]).astype(np.float32)
-        with ndl.use_fast(fast):
+        with ndl.use_kernels("fast" if fast else "numpy"):
             way = choose(*case, np.float32, reuse=True)
             ready = way.prepare(w)
             for _ in range(2):
@@ -216,7 +216,7 @@ def test_products_in_panels(rows, k, outputs, rng, monkeypatch):
 
 
 def test_prepared_weights_choose_channels_last():
-    with ndl.use_fast(False):
+    with ndl.use_kernels("numpy"):
         names = {ndl.explain_conv(*case, reuse=True).rows[0][1].name for case in CASES.values()}
     assert {"im2col, channels last", "winograd, channels last", "depthwise, channels last", "winograd", "depthwise",
             "dense", "empty"} == names
@@ -237,7 +237,7 @@ def test_infinity_and_nan_stay_in_their_sample():
         x, w = np.ones(case[0], np.float32), np.ones(case[1], np.float32)
         x[1, 0, 0, 0] = np.inf
         with np.errstate(invalid="ignore"):
-            y = convolution.forward(x, w, stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
+            y = convolution.compute(x, w, stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
         assert np.isfinite(y[0]).all() and not np.isfinite(y[1]).all()
 
 
@@ -289,11 +289,11 @@ def test_small_work_is_not_shared_and_results_repeat(two_threads, monkeypatch):
     rng = np.random.default_rng(2)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in case[:2])
     how = dict(stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
-    shared = [convolution.forward(x, w, **how) for _ in range(3)]
+    shared = [convolution.compute(x, w, **how) for _ in range(3)]
     np.testing.assert_array_equal(shared[0], shared[1])
     np.testing.assert_array_equal(shared[0], shared[2])
     monkeypatch.setattr(strategies, "SHARED_WORK", 1 << 60)
-    assert_close(convolution.forward(x, w, **how), shared[0], 1e-6)
+    assert_close(convolution.compute(x, w, **how), shared[0], 1e-6)
 
 
 def test_parts_run_once_in_any_order_and_errors_are_raised(two_threads):
@@ -324,12 +324,12 @@ def test_a_forked_child_computes(two_threads):
     rng = np.random.default_rng(3)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in case[:2])
     how = dict(stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
-    expected = convolution.forward(x, w, **how)                   # the parent's threads are running
+    expected = convolution.compute(x, w, **how)                   # the parent's threads are running
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            status = int(not np.array_equal(convolution.forward(x, w, **how), expected))
+            status = int(not np.array_equal(convolution.compute(x, w, **how), expected))
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -14,7 +14,7 @@ import needle_lab as ndl
 from needle_lab.core.dtypes import is_floating
 from needle_lab.core.graph import OPS
 
-DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.vjp is not None)
+DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.gradient)
 
 
 def cases(name: str):
@@ -103,13 +103,13 @@ def test_second_order_in_a_random_direction(name, rng):
         check_direction(slope, sample.inputs, rng, 2e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if "numpy" in OPS[name].backward_kernels])
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if "numpy" in OPS[name].gradient.compute.kernels])
 def test_the_gradient_as_one_function_equals_the_rule(name, rng, monkeypatch):
     """Through each output alone, and to each input alone: what is not needed may be left out, nothing else changes."""
     calls = []
-    kernel = OPS[name].backward_kernels["numpy"]
-    monkeypatch.setitem(OPS[name].backward_kernels, "numpy",
-                        lambda *args, **attrs: calls.append(r := kernel(*args, **attrs)) or r)
+    kernel = OPS[name].gradient.compute.kernels["numpy"]
+    monkeypatch.setitem(OPS[name].gradient.compute.kernels, "numpy", lambda *args: calls.append(r := kernel(*args)) or r)
+    OPS[name].gradient.compute.arrange()
     for sample in cases(name):
         for i in range(len(floating_outputs(OPS[name](*as_tensors(sample.inputs, np.float64, False), **sample.attrs)))):
             tensors = as_tensors(sample.inputs, np.float64)
@@ -209,7 +209,7 @@ def run_and_differentiate(name, inputs, attrs, weight):
 
 
 def test_the_ops_that_have_kernels(triton_cpu):
-    have = {name for name, op in OPS.items() if "triton" in op.kernels}
+    have = {name for name, op in OPS.items() if "triton" in op.compute.kernels}
     assert have >= KERNELS, f"kernels were lost: {KERNELS - have}"
     assert have == KERNELS, f"add to KERNELS, so that they are tested: {have - KERNELS}"
 

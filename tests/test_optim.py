@@ -144,7 +144,7 @@ def test_blocks_and_joined_parameters_change_as_each_alone(make, rng, monkeypatc
         return [p.numpy() for p in params] + moments
     together = after_three_steps()
     for joined, block in ((0, 1 << 17), (0, 7)):
-        monkeypatch.setattr("needle_lab.optim.JOINED", joined)
-        monkeypatch.setattr("needle_lab.optim.BLOCK", block)
+        monkeypatch.setattr("needle_lab.kernels.numpy.optimizers.JOINED", joined)
+        monkeypatch.setattr("needle_lab.kernels.numpy.optimizers.BLOCK", block)
         for a, b in zip(after_three_steps(), together, strict=True):
             np.testing.assert_array_equal(a, b)

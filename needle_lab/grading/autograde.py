@@ -19,15 +19,15 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from needle_lab.errors import ArgumentError, FileFormatError, MissingFileError
-from needle_lab.grading import sandbox
-from needle_lab.grading.calls import Outcome
-from needle_lab.grading.codec import decode, encode
-from needle_lab.grading.feedback import Feedback, judge
-from needle_lab.grading.question import Case, Question, questions_of
-from needle_lab.grading.report import Graded, GradeReport
-from needle_lab.grading.sandbox import Limits
-from needle_lab.grading.student_copy import grade_id, read_notebook, source_of
+from ..errors import ArgumentError, FileFormatError, MissingFileError
+from . import sandbox
+from .calls import Outcome
+from .codec import decode, encode
+from .feedback import Feedback, judge
+from .question import Case, Question, questions_of
+from .report import Graded, GradeReport
+from .sandbox import Limits
+from .student_copy import grade_id, read_notebook, source_of
 
 MAX_NOTEBOOK_MIB = 20           # a student copy has 20 KiB; pictures in outputs make it a few MiB
 KINDS = ("returned", "raised", "timed out", "missing")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from needle_lab.grading.compare import close
+from .compare import close
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from needle_lab.errors import ArgumentError
-from needle_lab.grading.compare import close
+from ..errors import ArgumentError
+from .compare import close
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import sys
 import time
 from typing import Any
 
-from needle_lab.grading.calls import TimeUp, call, time_limit
-from needle_lab.grading.codec import decode, encode
+from .calls import TimeUp, call, time_limit
+from .codec import decode, encode
 
 
 def main() -> None:

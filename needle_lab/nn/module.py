@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype, is_floating
-from ..core.graph import written
+from ..core.storage import written
 from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError
 from . import hooks

@@ -23,6 +23,7 @@ from onnx import helper
 
 from ..core import graph
 from ..core.dtypes import is_floating
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, NeedleError, UnsupportedOnnxError
 from ..nn import Module
@@ -266,7 +267,7 @@ def _resized(inputs: list[Tensor], names: list[str], axes: Axes, changes: dict[s
 def check_size(proto: onnx.ModelProto, names: list[str], trace: Trace) -> None:
     """The file, at another size than the example's, gives what the model gave there."""
     shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(names, trace.inputs, strict=True))
-    with graph.no_grad():
+    with no_grad():
         try:
             found = OnnxModule(proto)(**dict(zip(names, trace.inputs, strict=True)))
         except NeedleError as error:

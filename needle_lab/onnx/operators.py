@@ -14,7 +14,7 @@ from .. import nn
 from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn.norm import machine_epsilon
-from ..ops.conv import pad_pairs, spread
+from ..ops.convolutions import pad_pairs, spread
 from .convert.nn import onnx_gates
 from .emit import reduced, transposed
 from .writer import EMIT, Writer

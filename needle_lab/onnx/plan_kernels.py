@@ -131,7 +131,7 @@ def _copied(call: Call, inputs: list, outs: list[np.ndarray | None]) -> Callable
     plain = is_direct(call) or not op.promote
 
     def run() -> None:
-        results = op.forward(*inputs, **attrs) if plain else op(*wrapped, **attrs)
+        results = op.compute(*inputs, **attrs) if plain else op(*wrapped, **attrs)
         for out, result in zip(outs, results if isinstance(results, tuple) else (results,), strict=True):
             if out is not None:
                 out[...] = result.data if isinstance(result, Tensor) else result

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import nn
-from ..core.graph import no_grad, topological_order, trace
+from ..core.graph import topological_order
+from ..core.modes import no_grad, trace
 from ..core.tensor import Tensor
 from ..kernels.numpy.convolution.channels_last import channels_first
 from .importer import Scope

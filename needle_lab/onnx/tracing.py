@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core import graph
+from ..core.modes import mode, no_grad, trace
+from ..core.storage import serial
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, UnsupportedOnnxError
 from ..nn import Module
@@ -28,7 +30,7 @@ def _layer(*inputs, layer):
 
 
 # Not in the registry of ops: it computes nothing. Its node stands for a whole layer, `layer` being the module.
-WHOLE = graph.Op(_layer, vjp=None, onnx=None, promote=None, index_inputs=(), view=False, elementwise=False)
+WHOLE = graph.Op(_layer, promote=None)
 
 
 def modules_of(model: Module | Callable) -> dict[str, Module]:
@@ -75,7 +77,7 @@ def run(call: Callable, modules: dict[str, Module], inputs: Sequence[Tensor], wh
     """
     scopes: list[tuple[int, Scope]] = []
     before = get_rng_state()
-    with _modes(list(modules.values()), training), _wrapped(modules, whole, scopes), graph.trace():
+    with _modes(list(modules.values()), training), _wrapped(modules, whole, scopes), trace():
         result = call(*inputs)
     if get_rng_state() != before:
         raise UnsupportedOnnxError("export: the model drew random numbers (dropout in training mode?), which a file would "
@@ -126,13 +128,13 @@ def inside(scope: Scope) -> Iterator[None]:
         yield
         return
     around, given = _noting.scopes[-1][1] if _noting.scopes else (), _noting.given
-    _noting.scopes.append((next(graph._serial), scope))
+    _noting.scopes.append((next(serial), scope))
     _noting.given = scope
     try:
         yield
     finally:
         _noting.given = given
-        _noting.scopes.append((next(graph._serial), around))
+        _noting.scopes.append((next(serial), around))
 
 
 @contextlib.contextmanager
@@ -144,7 +146,7 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
     def noting(path: str, module: Module, forward: Callable) -> Callable:
         def noted(*args, **kwargs):
             stack.append((path, f"{type(module).__module__}.{type(module).__qualname__}"))
-            scopes.append((next(graph._serial), _noting.given or tuple(stack)))
+            scopes.append((next(serial), _noting.given or tuple(stack)))
             try:
                 given = [*args, *kwargs.values()]
                 if not whole(module, given):
@@ -154,7 +156,7 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
                 return _as_one(module, given, result)
             finally:
                 stack.pop()
-                scopes.append((next(graph._serial), _noting.given or tuple(stack)))
+                scopes.append((next(serial), _noting.given or tuple(stack)))
         return noted
 
     before, _noting.scopes = _noting.scopes, scopes
@@ -173,19 +175,19 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
 @contextlib.contextmanager
 def _paused() -> Iterator[None]:
     """Nothing is recorded."""
-    graph._mode.tracing = False
+    mode.tracing = False
     try:
-        with graph.no_grad():
+        with no_grad():
             yield
     finally:
-        graph._mode.tracing = True
+        mode.tracing = True
 
 
 def _as_one(module: Module, arguments: list, result: Any) -> Any:
     """The result, as if one op had made it from the arguments."""
     found = list(_tensors_in(result))
     node = graph.Node(WHOLE, tuple(_tensors_in(arguments)), {"layer": module}, tuple(y.data for y in found))
-    made = iter([graph._wrap(y.data, y.device, node, i) for i, y in enumerate(found)])
+    made = iter([graph.wrap(y.data, node, i) for i, y in enumerate(found)])
 
     def rebuilt(value: Any) -> Any:
         return next(made) if isinstance(value, Tensor) else type(value)(map(rebuilt, value)) if value is not None else None

@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import Tensor, ops
 from ...errors import ArgumentError, UnsupportedOnnxError
-from ...ops.conv import convolution_input, output_size
+from ...ops.convolutions import convolution_input, output_size
 from ..limits import limits
 from .registry import ints, since
 

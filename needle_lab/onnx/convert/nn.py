@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import Tensor, ops
 from ...errors import UnsupportedOnnxError
-from ...ops.norm import standardize
+from ...ops.normalization import standardize
 from ...ops.pool import from_winners, max_windows, pool_window, sum_windows
 from ..limits import limits
 from .registry import ints, since
@@ -71,7 +71,7 @@ def _places_of_maxima(x, window, storage_order: int):
         inner = np.arange(math.prod(size)).reshape(size[::-1]).T
         places = (np.arange(x.size // inner.size) * inner.size).reshape(*x.shape[:-dims], *(1,) * dims) + inner
     values = x.numpy()
-    picked = from_winners.forward(places.astype(np.float64), values, max_windows.forward(values, **window), **window)
+    picked = from_winners.compute(places.astype(np.float64), values, **window)
     return Tensor(picked.astype(np.int64))
 
 

@@ -19,9 +19,9 @@ from functools import cached_property
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ....ops.windows import Geometry
 from ..scratch import scratch
 from ..threads import matmul, parallel, shares
+from .geometry import Geometry
 from .strategies import BLOCK_VALUES, SMALL, Depthwise, Strategy, even_parts
 from .winograd import F2, F4, Winograd, transforms
 

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from ....ops.windows import Geometry
-from ...numba import compilable
+from ....core.tiers import Tiered
 from ..scratch import scratch
 from ..threads import cut, get_num_threads, matmul, parallel
+from .geometry import Geometry
 
 SMALL_MAP = 256              # maps with fewer windows are computed batch last where the batch has ...
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
@@ -63,7 +63,7 @@ def batch_first(y: np.ndarray) -> np.ndarray:
     return y.transpose(y.ndim - 1, *range(y.ndim - 1))
 
 
-@compilable
+@Tiered
 def product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """rows (n, R, K) @ columns (n, K, T).
 
@@ -288,7 +288,7 @@ class Im2col(Strategy):
     def _units(self, n: int) -> list[tuple[int, int]]:
         return _parts(n, MOST_BATCH if self.batch_last else 1)
 
-    @compilable
+    @Tiered
     def forward(self, x, prepared):
         g, n = self.geometry, len(x)
 
@@ -316,7 +316,7 @@ class Im2col(Strategy):
                 y[..., start:stop] = part
         return batch_first(y)
 
-    @compilable
+    @Tiered
     def input_gradient(self, g, prepared):
         shape, out, n = self.geometry, self.geometry.out, len(g)
 
@@ -342,7 +342,7 @@ class Im2col(Strategy):
                      _parts(channels, step), self.threads())
         return batch_first(x)
 
-    @compilable
+    @Tiered
     def weight_gradient(self, x, g):
         shape = self.geometry
         outputs = shape.weight[0] // shape.groups
@@ -432,7 +432,7 @@ class Depthwise(Strategy):
 
     prepare_input = prepare
 
-    @compilable
+    @Tiered
     def forward(self, x, prepared):
         g = self.geometry
         y = np.zeros((len(x), *g.y[1:]), x.dtype)
@@ -447,7 +447,7 @@ class Depthwise(Strategy):
         parallel(one, self._units(len(x)))
         return y
 
-    @compilable
+    @Tiered
     def input_gradient(self, g, prepared):
         shape = self.geometry
         x = np.zeros((len(g), *shape.x[1:]), g.dtype)
@@ -460,7 +460,7 @@ class Depthwise(Strategy):
         parallel(one, self._units(len(g)))
         return x
 
-    @compilable
+    @Tiered
     def weight_gradient(self, x, g):
         shape = self.geometry
         rows = (shape.groups, shape.weight[0] // shape.groups, shape.places)
