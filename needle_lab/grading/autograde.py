@@ -59,7 +59,7 @@ def grade(submissions: str | Path, assignment: str, *, seed: int | None = None, 
     assignment: its name, e.g. "a1".
     seed: of the inputs; drawn anew for each run by default, and printed in the report. Everybody gets the same.
     jobs: notebooks that run at the same time; default: the number of cores.
-    limits: seconds, memory and output of one notebook.
+    limits: processor time, memory and output of one notebook.
     isolation: "bubblewrap", "process" (only against mistakes), or "auto": bubblewrap where it works.
         The report says which it was.
 
@@ -116,7 +116,7 @@ def _grade_one(student: str, path: Path, exam: Exam, library: Path, limits: Limi
     absent = {q.name: f"the graded cell {q.cell!r} is not in the notebook; copy the answer into a fresh student copy"
               for q in exam.questions if q.cell not in present}
     needed = [text for name, text in cells if not name.endswith("-tests")]      # tests only try what others define
-    task = {"cells": needed, "questions": exam.task, "cell_seconds": limits.cell_seconds,
+    task = {"cells": needed, "questions": exam.task, "seconds": limits.seconds, "cell_seconds": limits.cell_seconds,
             "memory_mib": limits.memory_mib, "processes": limits.processes}
     ran = sandbox.run("needle_lab.grading.worker", json.dumps(task), library, limits, isolated)
     heard = _Heard(ran.output)
