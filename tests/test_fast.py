@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 from op_samples import SAMPLES
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import optim
@@ -19,7 +20,7 @@ from needle_lab.errors import MissingExtraError, ShapeError
 from needle_lab.graph import OPS
 from needle_lab.ops.convolve import choose
 
-numba = pytest.importorskip("numba", reason="these are the tests of Numba kernels; pip install 'needle-lab[fast]'")
+numba = require("numba")
 
 FAST = sorted(name for name, op in OPS.items() if "fast" in op.kernels or "fast" in op.backward_kernels)
 

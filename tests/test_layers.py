@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn
 
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+torch = require("torch")
 
 CASES = {        # name: (arguments, keyword arguments, shapes of the inputs)
     "Linear": [((4, 5), {}, [(3, 4)]), ((4, 5), {"bias": False}, [(2, 3, 4)])],

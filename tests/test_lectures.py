@@ -4,8 +4,10 @@ import ast
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
+from peers import require
+
+nbformat = require("nbformat")
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 from small_models import Affine, Norm, bits
 
 import needle_lab as ndl
@@ -100,7 +101,7 @@ def test_bare_asserts_were_the_error_messages(tmp_path):
 
 def onnx_model(nodes, inputs=("x",), weights=(), opset=20):
     """An ONNX model from (operator, inputs, output, attributes), named inputs (N, 3) and (name, array) weights."""
-    onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+    onnx = require("onnx")
     made = [onnx.helper.make_node(op, list(given), [out], name=f"{op}_node", **attrs) for op, given, out, attrs in nodes]
     shown = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3]) for name in inputs]
     results = [onnx.helper.make_tensor_value_info(nodes[-1][2], onnx.TensorProto.FLOAT, None)]

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn
@@ -18,7 +19,7 @@ from needle_lab.errors import (
     UnsupportedOnnxError,
 )
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+onnx = require("onnx")
 helper, node, FLOAT, INT64, BOOL = onnx.helper, onnx.helper.make_node, 1, 7, 9
 
 

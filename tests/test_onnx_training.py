@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn, ops, optim
 from needle_lab.errors import ArgumentError, DTypeError, FileFormatError, UnsupportedOnnxError
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+onnx = require("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 OPTIMIZERS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import assert_close
 from op_samples import SAMPLES
-from peers import needs_torch, torch
+from peers import needs_torch, require, torch
 
 import needle_lab as ndl
 from needle_lab.dtypes import is_floating
@@ -177,7 +177,7 @@ if "triton" not in sys.modules:
 @pytest.fixture(scope="module")
 def triton_cpu():
     """The device; kernels that leave their arrays, or write one place from two programs, raise."""
-    pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
+    require("triton")
     device = ndl.triton_cpu()
     from needle_lab.backend.triton import interpreter
     with interpreter.checks():

@@ -9,9 +9,7 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
-from peers import needs_torch, torch
+from peers import needs, torch
 from small_models import Affine, Momentum, Net, bits
 
 import needle_lab as ndl
@@ -67,7 +65,10 @@ def test_every_dtype_and_layout_comes_back_bit_for_bit(tmp_path, rng):
     assert report.complete and sorted(report.loaded) == sorted(zoo.state_dict())
 
 
+@needs("safetensors")
 def test_the_safetensors_library_reads_what_is_written(tmp_path, rng):
+    import safetensors
+
     zoo = Zoo(rng)
     save_state_dict(zoo, tmp_path / "zoo.safetensors")
     content = (tmp_path / "zoo.safetensors").read_bytes()
@@ -79,7 +80,7 @@ def test_the_safetensors_library_reads_what_is_written(tmp_path, rng):
         assert json.loads(file.metadata()[KEY])["device"] == "cpu"
 
 
-@needs_torch
+@needs("safetensors", "torch")
 def test_the_safetensors_library_reads_bfloat16_for_torch(tmp_path, rng):
     import safetensors.torch as peer
     zoo = Zoo(rng)
@@ -88,7 +89,10 @@ def test_the_safetensors_library_reads_bfloat16_for_torch(tmp_path, rng):
                        torch.tensor(zoo.bfloat16.numpy().astype("float32")).to(torch.bfloat16))
 
 
+@needs("safetensors")
 def test_files_of_the_safetensors_library_are_read(tmp_path, rng):
+    import safetensors.numpy
+
     arrays = {"w": rng.normal(size=(3, 4)).astype("float32"), "n": np.arange(5), "h": np.ones(3, "float16"),
               "zero": np.zeros((2, 0), "float64")}
     safetensors.numpy.save_file(arrays, tmp_path / "foreign.safetensors", metadata={"format": "np"})

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn, ops
@@ -29,7 +30,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def device():
-    pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
+    require("triton")
     found = ndl.triton_cpu()
     from needle_lab.backend.triton import interpreter
     with interpreter.checks(), ndl.strict_devices():
