@@ -1,8 +1,24 @@
-"""Shared by all tests: seeded random numbers and one way to compare with an oracle."""
+"""Shared by all tests: seeded random numbers, one way to compare with an oracle, and `--no-skips`."""
 
 import ml_dtypes
 import numpy as np
 import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run: for CI, where every peer is installed")
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")          # the workers of xdist have none
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    skipped = len(terminalreporter.stats.get("skipped", ()))
+    if config.getoption("--no-skips") and skipped:
+        terminalreporter.write_line(f"--no-skips: {skipped} skipped, so the run has failed", red=True)
 
 
 @pytest.fixture

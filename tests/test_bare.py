@@ -1,7 +1,7 @@
 """With the package's own dependencies and pytest, and nothing else: all tests are collected, all rooms open.
 
-A finder of modules, in a process of its own, sees the standard library and what pyproject.toml names. What it does not see
-is, for all code, not installed.
+A finder of modules, in a process of its own, sees of all that is installed only what pyproject.toml names as needed. What it
+does not see is, for all code, not installed.
 """
 
 import functools
@@ -26,7 +26,10 @@ import importlib.machinery, sys
 class Bare(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        return super().find_spec(name, path, target) if name.partition(".")[0] in SEEN else None
+        spec = super().find_spec(name, path, target)
+        places = [spec.origin or "", *(spec.submodule_search_locations or ())] if spec else []
+        installed = any("site-packages" in place or "dist-packages" in place for place in places)
+        return None if installed and name.partition(".")[0] not in SEEN else spec
 
 sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, Bare]
 """
@@ -49,18 +52,16 @@ def needed(distributions: list[str]) -> set[str]:
 
 
 @functools.cache
-def seen() -> list[str]:
-    """The modules that may be imported: the standard library, the package's dependencies, pytest, and what lies here."""
+def seen() -> set[str]:
+    """The installed modules that may be imported."""
     wanted = needed([*PROJECT["dependencies"], "pytest"])
-    installed = [module for module, distributions in importlib.metadata.packages_distributions().items()
-                 if wanted & {name.lower().replace("_", "-") for name in distributions}]
-    ours = [path.stem for folder in (ROOT, ROOT / "tests") for path in folder.iterdir()]
-    return sorted({*sys.stdlib_module_names, *installed, *ours})
+    return {module for module, distributions in importlib.metadata.packages_distributions().items()
+            if wanted & {name.lower().replace("_", "-") for name in distributions}} | {"needle_lab"}
 
 
 def bare(code: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run code in such an environment, at the root of the project."""
-    program = f"SEEN = {set(seen())!r}\n{FINDER}\n{code}"
+    program = f"SEEN = {seen()!r}\n{FINDER}\n{code}"
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, encoding="utf-8", cwd=ROOT)
 
 
@@ -104,6 +105,7 @@ print(json.dumps(said))
     ("ndl.data.digits()", "lab"), ("ndl.plots.show_times({'a': 1.0})", "lab"), ("ndl.tensor(1.0, device='cuda')", "gpu"),
     ("ndl.tensor(1.0, device=ndl.triton_cpu())", "gpu"), ("ndl.widgets.onnx_graph(path)", "onnx"),
     ("ndl.widgets.show(path, x)", "onnx"), ("ndl.widgets.compare(path, path, x)", "onnx"),
+    ("ndl.grading.grade(path, 'a1')", "lab"),
 ])
 def test_what_needs_an_extra_names_it(call, extra):
     assert extra in EXTRAS

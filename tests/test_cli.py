@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from peers import needs
 
 from needle_lab import cli, doctor, nn
 from needle_lab.errors import MissingFileError
@@ -130,6 +131,7 @@ def test_lab_opens_the_first_lecture_without_pop_ups(clone, monkeypatch):
     assert "--allow-root" not in words
 
 
+@needs("jupyterlab")
 def test_options_after_lab_go_to_jupyterlab(clone, monkeypatch):
     import jupyterlab.labapp
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from peers import needs, require
 
 from needle_lab import cli
 from needle_lab.errors import ArgumentError, FileFormatError, MissingFileError, StorageError
@@ -44,6 +45,7 @@ def with_cells(**sources: str | None) -> dict:
 
 
 def hand_in(folder: Path, **students: dict | str | bytes) -> Path:
+    require("IPython")
     folder.mkdir(exist_ok=True)
     for name, content in students.items():
         if isinstance(content, dict):
@@ -143,6 +145,7 @@ def test_the_report_prints_and_is_written(tmp_path, capsys):
     assert "7 of 10 points" in page and "ZeroDivisionError" in page
 
 
+@needs("IPython")
 def test_students_are_named_by_their_folder_or_file(tmp_path):
     for path in ("alice/a1/a1.ipynb", "bob/a1.ipynb", "carol.ipynb", "carol/a1.ipynb", ".ipynb_checkpoints/x.ipynb"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -151,6 +154,7 @@ def test_students_are_named_by_their_folder_or_file(tmp_path):
     assert names == ["alice", "bob", "carol", "carol/a1"]
 
 
+@needs("IPython")
 def test_grading_refuses_what_it_cannot_do(tmp_path):
     with pytest.raises(MissingFileError, match="no notebook"):
         grade(tmp_path, "a1")

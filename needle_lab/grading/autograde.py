@@ -8,6 +8,7 @@ and gains nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -19,7 +20,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from needle_lab.errors import ArgumentError, FileFormatError, MissingFileError
+from needle_lab.errors import ArgumentError, FileFormatError, MissingExtraError, MissingFileError
 from needle_lab.grading import sandbox
 from needle_lab.grading.calls import Outcome
 from needle_lab.grading.codec import decode, encode
@@ -65,10 +66,13 @@ def grade(submissions: str | Path, assignment: str, *, seed: int | None = None, 
 
     Returns a GradeReport: print it, or `.write(folder)` for CSV, JSON and one HTML feedback per student. A question's
     points are shared equally by its cases. A notebook that cannot be read gets zero and the reason; it raises nothing.
-    Raises ArgumentError for an unknown assignment or isolation, MissingFileError when there is nothing to grade.
+    Raises ArgumentError for an unknown assignment or isolation, MissingFileError when there is nothing to grade,
+    MissingExtraError without IPython.
     """
     if os.name != "posix":
         raise ArgumentError("grading runs on Linux and macOS; on Windows, run it in WSL")
+    if importlib.util.find_spec("IPython") is None:
+        raise MissingExtraError("grading runs the cells with IPython. Install it: pip install 'needle-lab[lab]'")
     isolated = _choose(isolation)
     limits = limits or Limits()
     if not isolated:

@@ -9,7 +9,8 @@ that the task holds, and writes one line of JSON per event to a pipe that was it
 
 It has no expected values, no points and no questions: the grader compares what comes back, elsewhere (autograde.py).
 Each question runs in a fork, so that an endless loop in one costs the others nothing. Time limits count processor time:
-a busy machine takes points from nobody. What the learner's code prints goes nowhere: the pipe has another descriptor, and a forged line in it is only data to be compared.
+a busy machine takes points from nobody. What the learner's code prints goes nowhere: the pipe has another descriptor,
+and a forged line in it is only data to be compared.
 """
 
 from __future__ import annotations
