@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run: for CI, where every peer is installed")
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run: in CI every peer is installed")
 
 
 def pytest_sessionfinish(session):

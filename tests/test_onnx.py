@@ -1,6 +1,5 @@
 """ONNX in and out: onnxruntime is the oracle."""
 
-import gzip
 import os
 import pickle
 from pathlib import Path
@@ -315,28 +314,3 @@ def test_report_counts(small):
     assert report.operators["Conv"] == 8 and report.parameters >= 431_946
     assert not report.unsupported and f"{report.parameters:,} numbers" in str(report)
     assert report.to_json()["inputs"][0]["shape"] == [2, 3, 32, 32]
-
-# --- the shared folder: real files, where it is there ------------------------------------------------------------------------
-
-SHARED = Path(__file__).parents[2] / "shared"
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="optional: the real MNIST images and models of ../shared are not here")
-def test_lenet_on_ten_thousand_real_digits():
-    def values(name, header):
-        return np.frombuffer(gzip.open(SHARED / "data/mnist" / name).read(), np.uint8, offset=header)
-    images = values("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28).astype("f")
-    labels = values("t10k-labels-idx1-ubyte.gz", 8)
-    model = ndl.onnx.load(SHARED / "models/lenet_tf2onnx.onnx")
-    with ndl.no_grad():
-        ours = np.concatenate([model(images[i:i + 500]).numpy() for i in range(0, len(images), 500)])
-    theirs = runtime(SHARED / "models/lenet_tf2onnx.onnx", images)[0]
-    assert (ours.argmax(1) == labels).mean() == 0.9866
-    np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="optional: the real MNIST images and models of ../shared are not here")
-def test_needle_s_recurrent_model_equals_onnxruntime(rng):
-    tokens = rng.integers(0, 16, (5, 1))
-    path = SHARED / "models/rnn_pytorch.onnx"
-    assert_close(ndl.onnx.load(path)(tokens), runtime(path, tokens)[0], 1e-5)

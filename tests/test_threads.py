@@ -122,8 +122,8 @@ def test_optimizers_make_of_the_same_gradients_the_same_steps(make, rng, everyth
 
 
 def test_training_is_the_same_to_rounding(rng, everything_is_shared):
-    """In float64: Adam divides a gradient by its own size, and by no less than 1e-8. A gradient that is all rounding, 1e-16 of
-    1, makes 1e-8 of a step then; in float32 it would make a whole one."""
+    """In float64: Adam divides a gradient by its own size, and by no less than 1e-8. One that is rounding alone, 1e-16 of 1,
+    makes 1e-8 of a step then; in float32 it would make a whole one."""
     def train():
         parameters, loss = model_and_loss("float64", np.random.default_rng(0))
         adam = optim.Adam(parameters, lr=1e-3)
