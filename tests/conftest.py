@@ -1,8 +1,12 @@
 """Shared by all tests: seeded random numbers, one way to compare with an oracle, and `--no-skips`."""
 
+import sys
+
 import ml_dtypes
 import numpy as np
 import pytest
+
+import needle_lab as ndl
 
 
 def pytest_addoption(parser):
@@ -19,6 +23,14 @@ def pytest_terminal_summary(terminalreporter, config):
     skipped = len(terminalreporter.stats.get("skipped", ()))
     if config.getoption("--no-skips") and skipped:
         terminalreporter.write_line(f"--no-skips: {skipped} skipped, so the run has failed", red=True)
+
+
+@pytest.hookimpl(tryfirst=True)                     # before fixtures, which draw weights too
+def pytest_runtest_setup():
+    """Each test draws the same numbers on every run, whatever ran before it."""
+    ndl.manual_seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

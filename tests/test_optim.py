@@ -102,12 +102,15 @@ def test_state_restored_continues_bit_for_bit(name, options, rng):
 
 def test_mistakes_are_named(rng):
     ours, _ = twins(rng)
-    for call in (lambda: optim.SGD([]), lambda: optim.SGD(ours, lr=-1.0), lambda: optim.SGD([ours[0], ours[0]]),
-                 lambda: optim.SGD([ours[0] * 2.0]), lambda: optim.SGD(ours, nesterov=True),
-                 lambda: optim.Adam(ours, betas=(1.0, 0.9)),
-                 lambda: optim.Adam(ours).load_state_dict(optim.SGD(ours).state_dict()),
-                 lambda: optim.SGD(ours[:1]).load_state_dict(optim.SGD(ours).state_dict())):
-        with pytest.raises(ndl.errors.NeedleError):
+    state = optim.SGD(ours).state_dict()
+    for call, words in ((lambda: optim.SGD([]), "no parameters"), (lambda: optim.SGD(ours, lr=-1.0), "negative"),
+                        (lambda: optim.SGD([ours[0], ours[0]]), "given twice"),
+                        (lambda: optim.SGD([ours[0] * 2.0]), "leaf tensors, got the result of mul"),
+                        (lambda: optim.SGD(ours, nesterov=True), "momentum > 0"),
+                        (lambda: optim.Adam(ours, betas=(1.0, 0.9)), r"betas=\(1.0, 0.9\)"),
+                        (lambda: optim.Adam(ours).load_state_dict(state), "saved from SGD, this optimizer is Adam"),
+                        (lambda: optim.SGD(ours[:1]).load_state_dict(state), r"groups of \[2\] parameters")):
+        with pytest.raises(ndl.errors.NeedleError, match=words):
             call()
 
 

@@ -378,7 +378,8 @@ def test_onnx_graph_shows_weights_in_the_node_and_shapes_on_the_arrows(onnx_mode
     assert boxes["Reshape"].lines == ["shape = [-1, 4]"] and boxes["Conv"].details["kernel_shape"] == "[3, 3]"
     labels = {(w.source, w.target): w.label for w in view.drawing.arrows}
     assert labels[boxes["Conv"].id, boxes["Relu"].id] == "(N, 4, 7, 7)"          # by ONNX's own shape inference
-    assert view.svg is None or view.svg.count('class="node box') == len(view.drawing.boxes)
+    if drawing.dot_program():                                                    # else the test after the next one
+        assert view.svg.count('class="node box') == len(view.drawing.boxes)
 
 
 def test_a_large_graph_says_what_was_left_out(onnx_model):
