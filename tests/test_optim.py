@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 from conftest import assert_close
-from peers import require
+from peers import needs_torch, torch
 
 import needle_lab as ndl
 from needle_lab import optim
-
-torch = require("torch")
 
 SETTINGS = [("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
             ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}), ("SGD", {"lr": 0.1, "momentum": 0.5, "dampening": 0.3}),
@@ -27,6 +25,7 @@ def set_gradients(ours, theirs, rng):
         p.grad, q.grad = ndl.tensor(g), torch.tensor(g)
 
 
+@needs_torch
 @pytest.mark.parametrize(("name", "options"), SETTINGS)
 def test_ten_steps_agree_with_torch(name, options, rng):
     ours, theirs = twins(rng)
@@ -38,6 +37,7 @@ def test_ten_steps_agree_with_torch(name, options, rng):
         assert_close(p, q, 1e-6)
 
 
+@needs_torch
 def test_groups_have_their_own_settings(rng):
     ours, theirs = twins(rng)
     a = optim.SGD([{"params": ours[:1], "lr": 0.5}, {"params": ours[1:]}], lr=0.1)
@@ -48,6 +48,7 @@ def test_groups_have_their_own_settings(rng):
         assert_close(p, q)
 
 
+@needs_torch
 @pytest.mark.parametrize("max_norm", [0.5, 100.0])
 def test_clipping_agrees_with_torch(max_norm, rng):
     ours, theirs = twins(rng)
@@ -57,6 +58,7 @@ def test_clipping_agrees_with_torch(max_norm, rng):
         assert_close(p.grad, q.grad)
 
 
+@needs_torch
 def test_schedules_agree_with_torch(rng):
     ours, theirs = twins(rng)
     a, b = optim.SGD(ours, lr=0.2), torch.optim.SGD(theirs, lr=0.2)
@@ -68,6 +70,7 @@ def test_schedules_agree_with_torch(rng):
         a.groups[0]["lr"] = b.param_groups[0]["lr"] = 0.2
 
 
+@needs_torch
 def test_warmup_grows_linearly(rng):
     ours, _ = twins(rng)
     optimizer = optim.SGD(ours, lr=1.0)
@@ -78,6 +81,7 @@ def test_warmup_grows_linearly(rng):
     assert seen == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
+@needs_torch
 @pytest.mark.parametrize(("name", "options"), SETTINGS)
 def test_state_restored_continues_bit_for_bit(name, options, rng):
     straight, _ = twins(rng)
@@ -100,6 +104,7 @@ def test_state_restored_continues_bit_for_bit(name, options, rng):
         np.testing.assert_array_equal(p.numpy(), q.numpy())
 
 
+@needs_torch
 def test_mistakes_are_named(rng):
     ours, _ = twins(rng)
     state = optim.SGD(ours).state_dict()
