@@ -356,7 +356,7 @@ def test_autograd_graph_refuses_leaves_and_freed_graphs():
 def onnx_model(tmp_path, rng, monkeypatch):
     """Conv, Relu, pooling, a Reshape with its target, Gemm: written with onnx itself."""
     onnx = require("onnx")
-    monkeypatch.setattr("needle_lab.widgets.onnx_parts.LONGEST", 3600)         # shapes are inferred, however busy the machine
+    monkeypatch.setattr("needle_lab.widgets.onnx_parts.LONGEST", 3600)     # seconds: the machine may be busy
     from onnx import TensorProto, helper, numpy_helper
 
     weights = {"w": rng.normal(size=(4, 3, 3, 3)).astype("float32"), "b": rng.normal(size=4).astype("float32"),
