@@ -98,7 +98,8 @@ def _add_grade(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="write grades.csv, grades.json and feedback/ there")
     command.add_argument("--seed", type=int, help="of the inputs (default: drawn anew)")
     command.add_argument("--jobs", type=int, help="notebooks at the same time (default: one per core)")
-    command.add_argument("--seconds", type=float, default=120, help="time limit of a notebook (default: %(default)s)")
+    command.add_argument("--seconds", type=float, default=120,
+                         help="processor time that a notebook may use (default: %(default)s)")
     command.add_argument("--isolation", choices=["auto", "bubblewrap", "process"], default="auto")
     command.set_defaults(run=_grade_run)
 

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from peers import require
 
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, DTypeError, GraphError, NeedleError, ShapeError
@@ -134,7 +135,7 @@ def test_only_writes_between_a_call_and_its_backward_matter():
 
 
 def test_a_flag_changed_between_forward_and_backward_does_as_in_torch():
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+    torch = require("torch")
 
     def gradients(leaf, matmul):
         a, b, c = leaf(True), leaf(True), leaf(False)
@@ -255,7 +256,7 @@ def test_a_wrong_rule_is_reported():
 
 
 def test_promotion_follows_torch():
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+    torch = require("torch")
     names = ["bool", "uint8", "int8", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
     for a in names:
         for b in names:
@@ -364,7 +365,7 @@ def test_errors_are_also_the_builtins_a_programmer_expects():
 
 def _resnet101_twins(dtype, training, rng):
     """-> output and input gradient of ours and of PyTorch's, same weights, same input."""
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+    torch = require("torch")
     from benchmarks import twins
     torch.manual_seed(0)
     theirs = twins.ResNet(twins.Bottleneck, (3, 4, 23, 3), 10).to(getattr(torch, dtype))

@@ -6,9 +6,8 @@ import os
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from conftest import assert_close
+from peers import needs_torch, torch
 
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, ShapeError
@@ -96,6 +95,7 @@ def geometry(case, dtype=np.float32):
 def torch_sums(x, w, g, stride, pads, dilation, groups):
     """PyTorch's y, dx, dw; it pads by F.pad, which also crops."""
     x, w = (torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in (x, w))
+    F = torch.nn.functional
     padded = F.pad(x, [p for pair in reversed(pads) for p in pair])
     y = getattr(F, f"conv{len(stride)}d")(padded, w, None, stride, 0, dilation, groups)
     y.backward(torch.tensor(np.ascontiguousarray(g)))
@@ -118,6 +118,7 @@ def check_all_three(case, dtype, layout="plain"):
         assert_close(value, expected, 1e-5 if dtype == np.float32 else 1e-12, name)
 
 
+@needs_torch
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_strategy_agrees_with_torch(name, layout):
@@ -125,12 +126,14 @@ def test_strategy_agrees_with_torch(name, layout):
     check_all_three(CASES[name], np.float64, layout)
 
 
+@needs_torch
 @pytest.mark.parametrize("name", CASES)
 def test_two_threads_compute_the_same(name, two_threads):
     check_all_three(CASES[name], np.float32)
     check_all_three(CASES[name], np.float32, "batch last")
 
 
+@needs_torch
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("winograd")])
 def test_without_winograd(name):
     with ndl.use_kernels(ndl.use_kernels.level, without="winograd"):
@@ -157,6 +160,7 @@ def test_strategies_agree_with_each_other(strategy, case, rng):
     np.testing.assert_allclose(a.weight_gradient(x, g), b.weight_gradient(x, g), atol=1e-12)
 
 
+@needs_torch
 def test_transposed_convolution_takes_the_same_strategies():
     rng = np.random.default_rng(1)
     for shape, weight, options in [((2, 6, 9, 8), (6, 4, 3, 3), dict(stride=2, padding=1, output_padding=1)),
@@ -164,9 +168,10 @@ def test_transposed_convolution_takes_the_same_strategies():
                                    ((2, 6, 5, 5), (6, 2, 3, 3), dict(groups=3, dilation=2))]:
         x, w = rng.normal(size=shape).astype("float32"), rng.normal(size=weight).astype("float32")
         assert_close(ndl.conv_transpose(ndl.tensor(x), ndl.tensor(w), **options),
-                     F.conv_transpose2d(torch.tensor(x), torch.tensor(w), **options), 1e-5)
+                     torch.nn.functional.conv_transpose2d(torch.tensor(x), torch.tensor(w), **options), 1e-5)
 
 
+@needs_torch
 def test_prepared_weights_serve_many_calls(rng):
     """`choose(..., reuse=True)` is what a plan for inference keeps: prepared once, any number of inputs, a given output."""
     cases = [CASES[name] for name in ("winograd 4x4 tiles", "kernel cut to the map", "pointwise, stride")]
@@ -182,6 +187,7 @@ def test_prepared_weights_serve_many_calls(rng):
                 assert_close(out, torch_sums(x, w, out, *case[2:])[0], 1e-5)
 
 
+@needs_torch
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("no ")
                                   and name != "kernel that sees only padding"])
 def test_channels_last_agrees_with_torch(name, two_threads, rng):
@@ -222,11 +228,12 @@ def test_prepared_weights_choose_channels_last():
             "dense", "empty"} == names
 
 
+@needs_torch
 def test_winograd_loses_little(rng):
     """On ReLU's outputs, against float64: 2e-6 of the largest output; the classic points (0, 1, -1, 2, -2) lose 8e-6."""
     x = np.maximum(rng.normal(size=(1, 128, 28, 28)), 0).astype(np.float32)
     w = (rng.normal(size=(128, 128, 3, 3)) / 24).astype(np.float32)
-    exact = F.conv2d(torch.tensor(x).double(), torch.tensor(w).double(), padding=1).numpy()
+    exact = torch.nn.functional.conv2d(torch.tensor(x).double(), torch.tensor(w).double(), padding=1).numpy()
     assert ndl.explain_conv(x.shape, w.shape, padding=1).rows[0][1].name == "winograd"
     error = np.abs(ndl.conv(ndl.tensor(x), ndl.tensor(w), padding=1).numpy() - exact).max() / np.abs(exact).max()
     assert error < 4e-6
@@ -309,6 +316,7 @@ def test_parts_run_once_in_any_order_and_errors_are_raised(two_threads):
     assert threads.parallel(lambda i: i, range(3)) == [0, 1, 2], "and the next call works"
 
 
+@needs_torch
 def test_users_may_call_from_several_threads(two_threads):
     case = CASES["winograd 4x4 tiles"]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+torch = require("torch")
 F = torch.nn.functional
 
 

@@ -3,16 +3,16 @@
 import json
 import math
 
-import matplotlib
 import numpy as np
 import pytest
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn
 from needle_lab.analysis import LayerCost, Roofline, Seconds, layer_costs, measure, measure_roofline
 from needle_lab.plots import show_benchmarks, show_roofline, show_times
 
-matplotlib.use("Agg")
+require("matplotlib").use("Agg")
 ROOF = Roofline(peak=100e9, memory=20e9, cache=80e9)
 
 

@@ -7,8 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
-import safetensors.numpy
-from peers import needs_torch, torch
+from peers import needs, needs_torch, torch
 from small_models import Momentum, Net, bits
 from test_serialize import in_child, rewrite, unprivileged
 
@@ -170,7 +169,10 @@ def test_pickles_are_recognised_and_never_executed(tmp_path, protocol):
     assert not (tmp_path / "ran").exists()
 
 
+@needs("safetensors")
 def test_a_foreign_safetensors_file(tmp_path):
+    import safetensors.numpy
+
     path, net = tmp_path / "foreign", Net()
     arrays = {"stem.weight": np.full((4, 3), 7, "float32"), "stem.bias": np.zeros(9, "float32"), "x": np.ones(1)}
     safetensors.numpy.save_file(arrays, path)

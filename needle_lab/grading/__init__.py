@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .instant import check
+from needle_lab.grading.instant import check
 
 __all__ = ["check", "grade", "release"]
 

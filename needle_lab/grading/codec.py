@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .compare import Foreign
+from needle_lab.grading.compare import Foreign
 
 MAX_DEPTH = 20
 NUMERIC = "biufc"               # numpy dtype kinds that an answer may have

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .calls import Outcome
-from .question import Case, Question
+from needle_lab.grading.calls import Outcome
+from needle_lab.grading.question import Case, Question
 
 PASS, FAIL, NOT_TRIED = "passed", "failed", "not tried"
 MARKS = {                                       # ASCII, glyph, colour (contrast 3:1 or better on white and on black)

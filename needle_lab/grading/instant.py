@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .calls import Outcome, call, can_limit_time
-from .codec import plain
-from .feedback import Feedback, Trial, judge
-from .question import Question, question
+from needle_lab.grading.calls import Outcome, call, can_limit_time
+from needle_lab.grading.codec import plain
+from needle_lab.grading.feedback import Feedback, Trial, judge
+from needle_lab.grading.question import Question, question
 
 SEED = 0            # of the inputs that learners see; grading uses others
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
-from .compare import close
+from needle_lab.errors import ArgumentError
+from needle_lab.grading.compare import close
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Question:
         No cell whose name ends in -tests is run for grading: such cells only try what others define.
     points: for all cases together; each case is worth the same share, so that a solution that fails only on the
         hardest inputs keeps most of them.
-    seconds: time limit of one call.
+    seconds: of processor time that one call may take.
     """
 
     name: str

@@ -11,9 +11,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageError
-from .feedback import Feedback
-from .question import Question
+from needle_lab.errors import StorageError
+from needle_lab.grading.feedback import Feedback
+from needle_lab.grading.question import Question
 
 
 @dataclass(frozen=True)

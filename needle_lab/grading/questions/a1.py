@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..compare import valid_order
-from ..question import Case, Question
+from needle_lab.grading.compare import valid_order
+from needle_lab.grading.question import Case, Question
 
 # ---------------------------------------------------------------- q1: vector-Jacobian products
 
