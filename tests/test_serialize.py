@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -499,3 +500,35 @@ def test_an_error_inside_a_module_list_reaches_no_file(tmp_path):
     with pytest.raises(ArgumentError):
         save_state_dict(net, tmp_path / "w")
     assert os.listdir(tmp_path) == []
+
+
+# --- files of earlier versions ------------------------------------------------------------------------------------
+
+DATA = Path(__file__).parent / "data"      # written by needle_lab 0.1.0
+
+
+def test_weights_saved_by_version_0_1_0_are_read():
+    class Zoo(Module):
+        def __init__(self):
+            super().__init__()
+            for name in DTYPES:
+                setattr(self, name, Buffer(np.zeros(3, as_dtype(name))))
+            self.scalar, self.empty = Parameter(np.float32(0)), Parameter(np.zeros((0, 3), "float32"))
+
+    zoo = Zoo()
+    assert load_state_dict(zoo, DATA / "weights_of_0.1.0.safetensors").complete
+    for name in DTYPES:
+        found = getattr(zoo, name).numpy()
+        assert found.dtype == as_dtype(name) and found.tolist() == np.arange(3).astype(as_dtype(name)).tolist()
+    assert zoo.scalar.item() == 0.5
+
+
+def test_a_checkpoint_saved_by_version_0_1_0_is_resumed():
+    """A model, its momentum, extras, and the default generator, whose next numbers are known."""
+    model = ndl.nn.Linear(2, 1)
+    optimizer = ndl.optim.SGD(model.parameters(), 1.0)
+    checkpoint = load_checkpoint(DATA / "checkpoint_of_0.1.0.safetensors", model=model, optimizer=optimizer)
+    assert (checkpoint.history, checkpoint["epoch"]) == ([0.25], 3)
+    assert checkpoint["note"]["caf\u00e9"][1].tolist() == [0, 1]
+    assert optimizer.state_dict()["state"]["1"]["momentum_buffer"].tolist() == [1.0]
+    assert ndl.rand(2).tolist() == [0.26978665590286255, 0.3078293800354004]
