@@ -110,7 +110,7 @@ def _bytes_of(array: np.ndarray) -> memoryview:
 def read(path: str | os.PathLike) -> TensorFile:
     """Read and check a whole file.  Raises MissingFileError, StorageError or FileFormatError."""
     where = os.fspath(path)
-    with _opened(where) as (file, size):
+    with opened(where) as (file, size):
         raw, metadata, layout = _read_header(where, file, size)
         data = np.empty(size - 8 - len(raw), np.uint8)
         found = file.readinto(data)                        # type: ignore[attr-defined]
@@ -138,14 +138,14 @@ def read(path: str | os.PathLike) -> TensorFile:
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The metadata alone, without reading (and so without verifying) the data."""
     where = os.fspath(path)
-    with _opened(where) as (file, size):
+    with opened(where) as (file, size):
         return _read_header(where, file, size)[1]
 
 
 # --- opening ------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def _opened(path: str):
+def opened(path: str):
     try:
         info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
