@@ -19,6 +19,7 @@ import needle_lab as ndl
 from needle_lab.errors import ArgumentError, DeviceError, FileFormatError, SignatureMismatch, StorageError
 from needle_lab.nn import Buffer, Module, Parameter, Sequential
 from needle_lab.serialize import (
+    atomic,
     load_checkpoint,
     load_state_dict,
     load_tensors,
@@ -412,12 +413,21 @@ def test_kill_during_save_never_leaves_a_broken_or_missing_file(tmp_path):
 
 
 def test_a_save_does_not_remove_the_file_of_a_living_one(tmp_path):
-    from needle_lab.serialize.atomic import replacing
-    with replacing(tmp_path / "w") as slow:
+    with atomic.replacing(tmp_path / "w") as slow:
         slow.write(b"slow")
         save_state_dict(Net(), tmp_path / "w")           # a second save, of another thread or process
         load_state_dict(Net(), tmp_path / "w")
     assert (tmp_path / "w").read_bytes() == b"slow" and os.listdir(tmp_path) == ["w"]
+
+
+def test_without_file_locks_a_file_is_closed_before_it_is_renamed(tmp_path, monkeypatch):
+    """Windows has no fcntl, and no new name for a file that is open."""
+    rename, closed = os.replace, []
+    monkeypatch.setattr(atomic, "fcntl", None)
+    with atomic.replacing(tmp_path / "w") as file:
+        monkeypatch.setattr(os, "replace", lambda *paths: (closed.append(file.closed), rename(*paths)))
+        file.write(b"new")
+    assert closed == [True] and (tmp_path / "w").read_bytes() == b"new" and os.listdir(tmp_path) == ["w"]
 
 
 def in_child(function):
