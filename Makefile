@@ -5,9 +5,11 @@
 #
 # The environment is the folder .venv; it is made again only when pyproject.toml changes. No step needs root.
 
-PYTHON ?= python3
+# On Windows make needs the shell of Git (Git Bash), and Python's environments have another layout.
+WINDOWS := $(filter Windows_NT,$(OS))
+PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV   ?= .venv
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(WINDOWS),Scripts,bin)
 # Test workers: one per core, at most 8. Each computes with one thread, so that workers do not fight for cores.
 JOBS   ?= logical
 # Options for JupyterLab or the benchmarks, e.g. make lab ARGS="--no-browser --port 8890"

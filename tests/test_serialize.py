@@ -32,6 +32,8 @@ from needle_lab.serialize.save import KEY
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
           "uint64", "bool", "float8_e4m3fn", "float8_e5m2"]
 
+needs_posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes, pipes, links and permissions of POSIX")
+
 
 def as_dtype(name):
     return np.dtype(getattr(ml_dtypes, name, name))
@@ -115,6 +117,7 @@ def test_shared_weights_are_saved_once_and_stay_shared(tmp_path):
     assert not any(name.startswith("again") for name in load_tensors(tmp_path / "w"))
 
 
+@needs_posix
 def test_links_and_permissions_survive(tmp_path):
     (tmp_path / "real").write_bytes(b"old")
     os.chmod(tmp_path / "real", 0o640)
@@ -386,6 +389,7 @@ class Wide(Module):
         return found.pop()
 
 
+@needs_posix
 def test_kill_during_save_never_leaves_a_broken_or_missing_file(tmp_path):
     """200 processes that save without pause, each killed (SIGKILL) at a random moment."""
     path, seed = tmp_path / "weights.safetensors", random.Random(0)
@@ -447,6 +451,7 @@ def in_child(function):
         return pipe.read()
 
 
+@needs_posix
 def test_no_room_for_the_file(tmp_path):
     import resource
     path = tmp_path / "w"
@@ -485,6 +490,7 @@ def unprivileged():
         os.seteuid(65534)
 
 
+@needs_posix
 def test_places_that_cannot_be_written(tmp_path):
     os.mkdir(tmp_path / "folder")
     os.mkdir(tmp_path / "closed", 0o500)

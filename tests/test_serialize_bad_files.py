@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 from peers import needs_torch, torch
 from small_models import Momentum, Net, bits
-from test_serialize import in_child, rewrite, unprivileged
+from test_serialize import in_child, needs_posix, rewrite, unprivileged
 
 import needle_lab as ndl
 from needle_lab.errors import FileFormatError, MissingFileError, NeedleError, SignatureMismatch, StorageError
@@ -301,6 +301,7 @@ def test_missing_file_and_similar_names(good, tmp_path):
         load_state_dict(Net(), "weights.safetensors")
 
 
+@needs_posix
 def test_a_folder_a_pipe_and_a_device(tmp_path):
     refused(tmp_path, StorageError, "is a folder")
     os.mkfifo(tmp_path / "pipe")
@@ -309,6 +310,7 @@ def test_a_folder_a_pipe_and_a_device(tmp_path):
         load_state_dict(Net(), "/dev/zero")
 
 
+@needs_posix
 def test_no_permission(good):
     os.chmod(good, 0)
 
