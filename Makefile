@@ -28,7 +28,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
 NOTEBOOKS  := $(sort $(wildcard notebooks/*.ipynb assignments/*/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test env lint unit notebooks test-onnx bench clean
+.PHONY: help lab test env lint unit notebooks docs test-onnx bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +38,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make unit       unit tests; one file: .venv/bin/python -m pytest tests/test_cli.py"
 	@echo "make notebooks  run every lecture and assignment from top to bottom"
+	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make test-onnx  ONNX's own backend suite, with its table"
 	@echo "make bench      time needle_lab beside PyTorch and others; one workload: make bench ARGS=gpt_step"
 	@echo "make clean      remove the environment and everything generated"
@@ -62,10 +63,15 @@ notebooks: $(VENV)/.test
 	$(PYTEST) --dist loadscope -p no:cacheprovider --nbval-lax --nbval-current-env \
 	    --nbval-sanitize-with notebooks/nbval_sanitize.cfg $(NOTEBOOKS)
 
-# One recipe for both environments: .lab has what a learner needs, .test adds the checkers and the test libraries.
+# Warnings are errors; then every local link is followed, and nothing may be loaded from the network.
+docs: $(VENV)/.docs
+	$(ONE_THREAD) $(BIN)/python docs/build.py
+
+# One recipe for all: .lab has what a learner needs, .test adds the checkers and the test libraries, .docs what makes the site.
 $(VENV)/.lab:  WANTED = $(EXTRAS)
 $(VENV)/.test: WANTED = test
-$(VENV)/.lab $(VENV)/.test: pyproject.toml
+$(VENV)/.docs: WANTED = docs
+$(VENV)/.lab $(VENV)/.test $(VENV)/.docs: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needle_lab needs Python 3.11 or newer; " \
 	    "%s is %d.%d. Try: make PYTHON=python3.12 ..." % ((sys.executable,) + sys.version_info[:2]))'
 	$(PYTHON) -m venv $(VENV)
@@ -80,6 +86,6 @@ bench: $(VENV)/.test
 	$(BIN)/needle-lab bench $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build
 	find needle_lab tests notebooks assignments -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +
