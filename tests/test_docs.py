@@ -9,7 +9,6 @@ import pytest
 import needle_lab as ndl
 from docs import checks, reference
 
-
 every_room = pytest.mark.skipif(importlib.util.find_spec("onnx") is None,
                                 reason="the reference describes all rooms; pip install 'needle-lab[lab]'")
 
