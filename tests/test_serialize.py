@@ -434,6 +434,23 @@ def test_without_file_locks_a_file_is_closed_before_it_is_renamed(tmp_path, monk
     assert closed == [True] and (tmp_path / "w").read_bytes() == b"new" and os.listdir(tmp_path) == ["w"]
 
 
+@needs_posix
+def test_a_file_that_is_replaced_while_it_is_opened_is_not_mixed_with_the_other(tmp_path, monkeypatch):
+    """The header is checked by a library that opens the file again, by its name."""
+    path, net, library = tmp_path / "w", Net(), tensorfile.safe_open
+    save_state_dict(Net(), path)
+    before = bits(net)
+
+    def late(*args):
+        save_state_dict(Net(), path)                     # another process saves between the two openings
+        return library(*args)
+
+    monkeypatch.setattr(tensorfile, "safe_open", late)
+    with pytest.raises(StorageError, match="was replaced while it was opened; load it again"):
+        load_state_dict(net, path)
+    assert bits(net) == before
+
+
 def in_child(function):
     """Run in a forked process; -> the text it returns."""
     reader, writer = os.pipe()
