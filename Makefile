@@ -5,9 +5,11 @@
 #
 # The environment is the folder .venv; it is made again only when pyproject.toml changes. No step needs root.
 
-PYTHON ?= python3
+# On Windows make needs the shell of Git (Git Bash), and Python's environments have another layout.
+WINDOWS := $(filter Windows_NT,$(OS))
+PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV   ?= .venv
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(WINDOWS),Scripts,bin)
 # Test workers: one per core, at most 8. Each computes with one thread, so that workers do not fight for cores.
 JOBS   ?= logical
 # Options for JupyterLab, the benchmarks or the unit tests, e.g. make lab ARGS="--no-browser --port 8890"
@@ -31,7 +33,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
 NOTEBOOKS  := $(sort $(wildcard notebooks/*.ipynb assignments/*/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test env lint unit haswell notebooks test-onnx bench clean
+.PHONY: help lab test env lint unit haswell notebooks docs test-onnx bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +44,7 @@ help:
 	@echo "make unit       unit tests; some files: make unit TESTS=tests/test_cli.py"
 	@echo "make haswell    the numeric unit tests as a processor without AVX-512 computes them"
 	@echo "make notebooks  run every lecture and assignment from top to bottom"
+	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make test-onnx  ONNX's own backend suite, with its table"
 	@echo "make bench      time needle_lab beside PyTorch and others; one workload: make bench ARGS=gpt_step"
 	@echo "make clean      remove the environment and everything generated"
@@ -76,10 +79,15 @@ notebooks: $(VENV)/.test
 	$(PYTEST) --dist loadscope -p no:cacheprovider --nbval-lax --nbval-current-env \
 	    --nbval-sanitize-with notebooks/nbval_sanitize.cfg $(NOTEBOOKS)
 
-# One recipe for both environments: .lab has what a learner needs, .test adds the checkers and the test libraries.
+# Warnings are errors; then every local link is followed, and nothing may be loaded from the network.
+docs: $(VENV)/.docs
+	$(ONE_THREAD) $(BIN)/python docs/build.py
+
+# One recipe for all: .lab has what a learner needs, .test adds the checkers and the test libraries, .docs what makes the site.
 $(VENV)/.lab:  WANTED = $(EXTRAS)
 $(VENV)/.test: WANTED = test
-$(VENV)/.lab $(VENV)/.test: pyproject.toml
+$(VENV)/.docs: WANTED = docs
+$(VENV)/.lab $(VENV)/.test $(VENV)/.docs: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needle_lab needs Python 3.11 or newer; " \
 	    "%s is %d.%d. Try: make PYTHON=python3.12 ..." % ((sys.executable,) + sys.version_info[:2]))'
 	$(PYTHON) -m venv $(VENV)
@@ -94,6 +102,6 @@ bench: $(VENV)/.test
 	$(BIN)/needle-lab bench $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build
 	find needle_lab tests notebooks assignments -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

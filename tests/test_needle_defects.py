@@ -12,8 +12,8 @@ from small_models import Affine, Norm, bits
 import needle_lab as ndl
 from needle_lab.errors import DeviceError, FileFormatError, NeedleError, SignatureMismatch, UnsupportedOnnxError
 from needle_lab.nn import Module, Sequential
+from needle_lab.nn.signature import tensor_entries
 from needle_lab.serialize import load_needle_npy, load_state_dict, load_tensors, save_state_dict
-from needle_lab.serialize.signature import tensor_entries
 
 PACKAGE = pathlib.Path(ndl.__file__).parent
 
@@ -76,7 +76,7 @@ def test_pickled_npy_could_run_any_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
     unpicklers = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-    for path in (PACKAGE / "serialize").glob("*.py"):
+    for path in (PACKAGE / "serialize").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             assert not unpicklers.intersection(names), f"{path.name} imports {names}"

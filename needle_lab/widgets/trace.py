@@ -47,7 +47,7 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
     if module is not None:
         return name_of(source), module.signature(), module
     if isinstance(source, dict):
-        from ..serialize.signature import check_signature
+        from ..nn.signature import check_signature
 
         return name_of(check_signature(source, "show")), source, None
     if isinstance(source, (str, os.PathLike)):
