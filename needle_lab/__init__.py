@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from . import errors, kernels, nn, ops, optim, random
+from . import errors, nn, ops, optim, random
 from ._version import __version__
 from .checkpoint import checkpoint
 from .core import graph
@@ -31,9 +31,6 @@ from .core.modes import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor
 from .core.tiers import fast_available, kernel, use_kernels
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
-from .kernels.devices import device_report, strict_devices
-from .kernels.numpy.convolution.choose import explain_conv
-from .kernels.numpy.threads import get_num_threads, set_blas_threads, set_num_threads
 from .ops import *  # noqa: F403    every op is a public name: ndl.exp, ndl.matmul, ...
 from .random import (
     Generator,
@@ -50,8 +47,16 @@ from .random import (
 )
 
 if TYPE_CHECKING:
-    from . import analysis, data, grading, models, onnx, plots, serialize, training, widgets
+    from . import analysis, data, grading, kernels, models, onnx, plots, serialize, training, widgets
     from .grading import check
+    from .kernels import (
+        device_report,
+        explain_conv,
+        get_num_threads,
+        set_blas_threads,
+        set_num_threads,
+        strict_devices,
+    )
     from .serialize import (
         load_checkpoint,
         load_needle_npy,
@@ -64,9 +69,11 @@ if TYPE_CHECKING:
     from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "models", "onnx", "plots", "serialize", "training", "widgets")
+_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "serialize", "training", "widgets")
 _LATER = {
     "check": "grading",
+    **dict.fromkeys(("device_report", "explain_conv", "get_num_threads", "set_blas_threads", "set_num_threads",
+                     "strict_devices"), "kernels"),
     **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",
                      "save_state_dict", "signature_diff"), "serialize"),
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "show"), "widgets"),

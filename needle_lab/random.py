@@ -21,10 +21,18 @@ class Generator:
     """A stream of random numbers (PCG64).  torch.Generator."""
 
     def __init__(self, seed: int | None = None):
-        self.numpy = np.random.default_rng(seed)
+        self._seed = seed
+        self._numpy: np.random.Generator | None = None
+
+    @property
+    def numpy(self) -> np.random.Generator:
+        """NumPy's generator, made when the first number is drawn."""
+        if self._numpy is None:
+            self._numpy = np.random.default_rng(self._seed)
+        return self._numpy
 
     def manual_seed(self, seed: int) -> Generator:
-        self.numpy = np.random.default_rng(seed)
+        self._seed, self._numpy = seed, np.random.default_rng(seed)
         return self
 
     def get_state(self) -> dict[str, Any]:
@@ -38,7 +46,7 @@ class Generator:
             fresh.state = state
         except (TypeError, ValueError, KeyError) as error:
             raise ArgumentError(f"this is not a state that Generator.get_state() returned: {error}") from error
-        self.numpy = np.random.Generator(fresh)
+        self._numpy = np.random.Generator(fresh)
 
 
 default_generator = Generator()

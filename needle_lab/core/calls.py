@@ -10,11 +10,13 @@ import numpy as np
 
 from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 from .device import Device, to_device
-from .storage import Storage
+from .tiers import Tiered
 
 if TYPE_CHECKING:
     from .graph import Node, Op
     from .tensor import Tensor
+
+INPUTS = 3                       # a rule's parameters stand in (wants, g, y, *inputs)
 
 # --- calling an op --------------------------------------------------------------------------------------------------
 
@@ -103,11 +105,9 @@ def leading(node: Node, needs: set[Node], keys: set | None) -> list[bool]:
 
 def check_unchanged(node: Node) -> None:
     """GraphError if a value that the gradient reads was written to after the call."""
-    if Storage.last < node.number:
-        return
     reads = node.op.gradient.read
     for i, x in enumerate(node.inputs):
-        if hasattr(x, "storage") and x.storage.written > node.number and i + 2 in reads:
+        if hasattr(x, "storage") and x.storage.written > node.number and i + INPUTS in reads:
             raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
                              "after it was used; change a .clone(), or change it after backward")
     for storage in node.storages:
@@ -121,8 +121,10 @@ def alike(slots: list, dtype: np.dtype | None) -> bool:
     return all([g is None or g.data.dtype is dtype for g in slots])
 
 
-def backend_of(slots: list) -> str:
-    return next(g for g in slots if g is not None).device.backend
+def forms_for(tiered: Tiered, slots: list) -> Iterable[Callable]:
+    """The quicker forms for the device that the gradients are on."""
+    backend = next(g for g in slots if g is not None).device.backend
+    return tiered.forms if backend == "numpy" else [form for tier, form in tiered.kernels.items() if tier == backend]
 
 
 def outputs_of(node: Node) -> tuple:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import ArgumentError
+from .tiers import open_kernels
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ BACKENDS: dict[str, Backend] = {}
 
 
 def _started(device: Device) -> Device:
+    open_kernels()                                       # where backends enter themselves
     BACKENDS[device.kind].start(device)
     return device
 
@@ -96,6 +98,7 @@ def to_device(array: np.ndarray, device: Device):
     """Host array -> array of the device (a copy, except on the CPU)."""
     if device.backend == "numpy":
         return array
+    open_kernels()
     return BACKENDS[device.kind].from_numpy(array, device)
 
 

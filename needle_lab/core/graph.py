@@ -86,7 +86,12 @@ class Op:
                 arrays = [to_device(a, device) if isinstance(a, np.ndarray) else a for a in arrays]
             if self.promote and not alike:
                 arrays, narrow = promote(arrays, self.promote, self.index_inputs, host)
-            result = self.compute(*arrays, **attrs) if host else BACKENDS[device.kind].run(self, device, arrays, attrs)
+            if host:
+                for form in self.compute.forms:                            # the quickest first, in the end the definition
+                    if (result := form(*arrays, **attrs)) is not NotImplemented:
+                        break
+            else:
+                result = BACKENDS[device.kind].run(self, device, arrays, attrs)
         except NeedleError:
             raise
         except (ValueError, IndexError, TypeError) as error:
@@ -190,7 +195,7 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             key = key_of(x)
             found[key] = found[key] + g if key in found else g
         else:
-            slots, i = pending.setdefault(parent, [None] * parent.count), x.output_index
+            slots, i = pending.get(parent) or pending.setdefault(parent, [None] * parent.count), x.output_index
             slots[i] = g if slots[i] is None else slots[i] + g
 
     with grad_mode(create_graph):
@@ -244,14 +249,21 @@ def key_of(x: Tensor):
 
 def wrap(result, node: Node | None, index: int) -> Tensor:
     """A tensor around an array that an op answered."""
-    if not hasattr(result, "data_ptr") and not isinstance(result, np.ndarray):
-        result = np.asarray(result)                     # numpy answers 0-d questions with scalars
-    y = Tensor.__new__(Tensor)
-    y.data, y.device = result, CPU if isinstance(result, np.ndarray) else result.device
-    y.grad, y._hooks, y.node, y.output_index, y.storage = None, None, node, index, Storage()
-    y.requires_grad = node is not None and node.op.differentiable and is_floating(result.dtype)
-    if node is not None and node.outputs is not None:
-        node.storages.append(y.storage)
+    y, device = Tensor.__new__(Tensor), CPU
+    if type(result) is not np.ndarray:
+        if hasattr(result, "data_ptr"):
+            device = result.device
+        else:
+            result = np.asarray(result)                 # numpy answers 0-d questions with scalars
+    y.data, y.device, y.storage = result, device, Storage()
+    y.grad = y._hooks = None
+    y.node, y.output_index = node, index
+    if node is None:
+        y.requires_grad = False
+    else:
+        y.requires_grad = node.op.differentiable and is_floating(result.dtype)
+        if node.outputs is not None:
+            node.storages.append(y.storage)
     return y
 
 

@@ -20,17 +20,20 @@ and is used where nobody will differentiate the gradient.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, GraphError
 from . import calls
+from .calls import INPUTS
+from .storage import Storage
 from .tiers import Tiered
 
 if TYPE_CHECKING:
     from .graph import Node, Op
 
-G, Y, INPUTS = 0, 1, 2           # where a rule's parameters stand in (g, y, *inputs)
+WANTS, G, Y = 0, 1, 2            # where a rule's parameters stand in (wants, g, y, *inputs)
 
 
 class Rule:
@@ -38,13 +41,12 @@ class Rule:
 
     def __init__(self, function: Callable, op: Op):
         names, keywords, _, variadic = calls.parameters(function)
-        self.told_wants = names[:1] == ("wants",)
-        first = int(self.told_wants)
-        places = {"g": G, "y": Y, **{name: INPUTS + i for i, name in enumerate(op.inputs)}}
+        places = {"wants": WANTS, "g": G, "y": Y, **{name: INPUTS + i for i, name in enumerate(op.inputs)}}
         self.function, self.op, self.all_inputs = function, op, variadic
-        self.order = [places[name] for name in itertools.takewhile(places.__contains__, names[first:])]
-        asked = [*names[first + len(self.order):], *keywords]
-        self.reads = set(self.order)
+        order = [places[name] for name in itertools.takewhile(places.__contains__, names)]
+        asked = [*names[len(order):], *keywords]
+        self.reads, self.last = set(order), max(order)
+        self.pick = operator.itemgetter(*order) if len(order) > 1 else lambda full: (full[self.last],)
         self.every_attribute = bool(function.__code__.co_flags & 8)                    # **geometry
         unknown = [name for name in asked if name not in op.attributes]
         if unknown:
@@ -53,14 +55,17 @@ class Rule:
         self.attributes = op.attributes if self.every_attribute else tuple(asked)
 
     def __call__(self, g: Any, y: Any, inputs: Any, attrs: dict[str, Any], wants: Any = None) -> Any:
-        op = self.op
+        full = (wants, g, y, *inputs)
         if self.all_inputs:
-            given = [g, *inputs] if Y not in self.reads else [g, y, *inputs]
+            given = (*self.pick(full), *inputs)
+        elif self.last < len(full):
+            given = self.pick(full)
         else:
-            full = (g, y, *inputs)
-            given = [full[i] if i < len(full) else None for i in self.order]
-        named = {name: attrs[name] if name in attrs else op.defaults[name] for name in self.attributes}
-        return self.function(wants, *given, **named) if self.told_wants else self.function(*given, **named)
+            given = self.pick((*full, *[None] * (self.last + 1 - len(full))))          # optional inputs that are absent
+        if not self.attributes:
+            return self.function(*given)
+        return self.function(*given, **{name: attrs[name] if name in attrs else self.op.defaults[name]
+                                        for name in self.attributes})
 
 
 class Gradient:
@@ -114,20 +119,15 @@ class Gradient:
 
         slots: the gradients of its outputs. create_graph: they will be differentiated, so that only rules will do.
         """
-        calls.check_unchanged(node)
+        if Storage.last > node.number:
+            calls.check_unchanged(node)
         single = node.count == 1
         if self.compute.kernels and not create_graph and node.arrays is not None and calls.alike(slots, node.dtype):
             g = slots[0].data if single else tuple([g if g is None else g.data for g in slots])
-            y = node.outputs if node.outputs is None or not single else node.outputs[0]
-            backend = calls.backend_of(slots)
-            if backend == "numpy":
-                answer = self.compute(g, y, node.arrays, node.attrs, wants)
-            elif form := self.compute.kernels.get(backend):
-                answer = form(g, y, node.arrays, node.attrs, wants)
-            else:
-                answer = NotImplemented
-            if answer is not NotImplemented:
-                return answer if type(answer) is tuple else (answer,)
+            y = node.outputs[0] if single and node.outputs else node.outputs
+            for form in calls.forms_for(self.compute, slots):
+                if (answer := form(g, y, node.arrays, node.attrs, wants)) is not NotImplemented:
+                    return answer if type(answer) is tuple else (answer,)
         if not self:
             raise GraphError(f"backward through {self.op.name!r}: it has no gradient rule; write one with "
                              f"@{self.op.name}.gradient, or declare @op(differentiable=False)")

@@ -11,11 +11,8 @@ serial = itertools.count(1)      # numbers calls and in-place writes alike: what
 class Storage:
     """What a tensor shares with its views: the number of the last change in place of their values (0: none)."""
 
-    __slots__ = ("written",)
+    written = 0
     last = 0                     # of the last change of any tensor
-
-    def __init__(self):
-        self.written = 0
 
 
 def written(x: Any) -> None:

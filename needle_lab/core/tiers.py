@@ -12,6 +12,7 @@ the next tier, in the end to the definition. The whole contract stands in needle
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import types
 import weakref
@@ -30,12 +31,16 @@ class Tiered:
 
     def __init__(self, definition: Callable):
         self.definition, self.kernels = definition, dict[str, Callable]()
-        self.forms: tuple[Callable, ...] = (definition,)
+        self.forms: tuple[Callable, ...] = (self.definition,) if _room.opened else (self._first_call,)
         functools.update_wrapper(self, definition)
         Tiered.living.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
+
+    def _first_call(self, *arrays, **attrs) -> Any:
+        open_kernels()                                   # which puts the forms in order
+        return self(*arrays, **attrs)
 
     def arrange(self) -> None:
         """Put the forms of the chosen level in the order in which they are asked."""
@@ -45,7 +50,8 @@ class Tiered:
     def attach(self, form: Callable, tier: str) -> None:
         """Add a quicker form, in place of one that the tier may have already."""
         self.kernels[tier] = form
-        self.arrange()
+        if _room.opened:
+            self.arrange()
 
     def __call__(self, *arrays, **attrs) -> Any:
         for form in self.forms:
@@ -53,6 +59,24 @@ class Tiered:
             if answer is not NotImplemented:
                 return answer
         return NotImplemented
+
+
+class _Room:
+    """Where the quicker forms attach themselves.  Nothing is computed without them, and nothing is imported before."""
+
+    name, opened = "needle_lab.kernels", False
+
+
+_room = _Room()
+
+
+def open_kernels() -> None:
+    """Import the room of the quicker forms, once: at the first call of anything that may have one."""
+    if not _room.opened:
+        importlib.import_module(_room.name)
+        _room.opened = True
+        for tiered in list(Tiered.living):
+            tiered.arrange()
 
 
 def name_of(form: Callable) -> str:
@@ -85,7 +109,7 @@ class use_kernels:
     leave out, such as "winograd": what is left for the case is used instead, so that the gain of one form can be measured.
     """
 
-    level = "definition"
+    level = "fast" if fast_available() else "numpy"
     without: frozenset[str] = frozenset()
 
     def __init__(self, level: str, without: Iterable[str] = ()):
@@ -99,6 +123,7 @@ class use_kernels:
     @staticmethod
     def _switch(level: str, without: frozenset[str]) -> None:
         use_kernels.level, use_kernels.without = level, without
+        open_kernels()
         for tiered in list(Tiered.living):
             tiered.arrange()
 
