@@ -23,7 +23,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]       # what a notebook can sho
 
 nb_execution_mode = "cache"            # an output is kept as long as lecture and package stay the same (see build.py)
 nb_execution_timeout = 300
-nb_execution_raise_on_error = True
+nb_execution_raise_on_error = nb_execution_show_tb = True
 nb_execution_excludepatterns = ["notebooks/assignments/*"]         # the exercises are not solved yet
 nb_merge_streams = True
 nb_ipywidgets_js = {}                  # a live widget needs a kernel; its static twin stands on the page
