@@ -27,9 +27,10 @@ def convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
     x (N, C, *size), weight (O, C / groups, *kernel), bias (O) -> (N, O, *out). p and k run over places.
     """
     check(x.shape, weight.shape, bias, stride, pads, dilation, groups)
-    seen = windows(x, weight.shape[2:], stride, pads, dilation)
+    kernel = weight.shape[2:]
+    seen = windows(x, kernel, stride, pads, dilation)
     out = seen.shape[2:x.ndim]
-    columns = seen.reshape(len(x), groups, weight.shape[1], math.prod(out), -1)
+    columns = seen.reshape(len(x), groups, weight.shape[1], math.prod(out), math.prod(kernel))
     y = np.einsum("ngcpk,gock->ngop", columns, _by_group(weight, groups), optimize=True)
     y = y.reshape(len(x), len(weight), *out)
     return y if bias is None else y + bias.reshape(-1, *(1,) * len(out))
