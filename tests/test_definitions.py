@@ -24,7 +24,8 @@ def convnet():
 MODELS = {
     "convnet": (convnet, lambda rng: rng.normal(size=(8, 2, 12, 12)).astype("float32"), 3),
     "lstm": (lambda: models.LanguageModel(12, 20, 16, num_layers=2), lambda rng: rng.integers(0, 20, (9, 4)), 20),
-    "gpt": (lambda: models.GPT(20, 16, embed_dim=24, num_layers=2, num_heads=4), lambda rng: rng.integers(0, 20, (3, 16)), 20)}
+    "gpt": (lambda: models.GPT(20, 16, embed_dim=24, num_layers=2, num_heads=4), lambda rng: rng.integers(0, 20, (3, 16)),
+            20)}
 
 
 def trained(name: str, level: str):
