@@ -29,7 +29,7 @@ def other_values(array: np.ndarray, rng) -> np.ndarray:
 def assert_plan_equals_model(model, arrays: list, rng, tolerance=1e-5):
     """Twice, on other inputs than the plan was made from: nothing is left over from the call before.
 
-    With the compiled loops and without, as maps lie in memory in another order there.
+    With the compiled loops and without, as other strategies are chosen there.
     """
     for fast in (False, True):
         with ndl.use_fast(fast):
@@ -72,8 +72,8 @@ def test_the_digits_model_by_batch_and_by_example(rng):
     assert plan.report().calls == 7 and plan.report().done["add done inside of convolution"] == 1
 
 
-def test_maps_in_both_orders_meet(rng):
-    """Maps that a convolution writes channels last, beside inputs and constants that are not, and under other shapes."""
+def test_maps_under_several_shapes_meet(rng):
+    """Maps of convolutions beside inputs and constants, and under other shapes."""
     c = {"w": rng.normal(size=(16, 3, 3, 3)), "v": rng.normal(size=(16, 16, 1, 1)), "line": rng.normal(size=(15,)),
          "map": rng.normal(size=(1, 16, 17, 15)), "flat": [2, -1]}
     c = {k: np.asarray(v, "int64" if k == "flat" else "float32") for k, v in c.items()}
@@ -87,8 +87,6 @@ def test_maps_in_both_orders_meet(rng):
         {"h": (2, 48, 16, 14), "i": (2, 16 * 17 * 15), "j": (2, 16, 14, 48), "k": (1, 1, 1, 1)}, c)
     examples = [rng.normal(size=s).astype("float32") for s in ((2, 3, 17, 15), (2, 16, 17, 15))]
     assert_plan_equals_model(model, examples, rng)
-    with ndl.use_fast(False):
-        assert model.plan(*examples).report().done["maps kept channels last"] >= 2
 
 
 def test_any_module_can_be_planned(rng):

@@ -21,7 +21,6 @@ import numpy as np
 from .. import nn
 from ..core.graph import no_grad, topological_order, trace
 from ..core.tensor import Tensor
-from ..kernels.numpy.convolution.channels_last import channels_first
 from .importer import Scope
 from .program import Program, Step
 
@@ -60,18 +59,10 @@ class Value:
     dtype: Any = None
     known: bool = False                  # before the plan runs
     data: Any = None                     # of a known value: an array; text, a list or None where shape is None
-    channels_last: bool = False          # (N, C, *size) lies in memory as (N, *size, C)
 
     def empty(self) -> np.ndarray:
         """An uninitialised array for it."""
-        return self.of(np.empty(math.prod(self.shape), self.dtype))
-
-    def of(self, numbers: np.ndarray) -> np.ndarray:
-        """Its array over these numbers, in its memory order."""
-        if not self.channels_last:
-            return numbers.reshape(self.shape)
-        n, channels, *size = self.shape
-        return channels_first(numbers.reshape(n, *size, channels))
+        return np.empty(self.shape, self.dtype)
 
     @property
     def bytes(self) -> int:

@@ -73,7 +73,7 @@ class Arena:
         self.block = block[start:start + size]
 
     def array(self, storage: Storage, value: Value) -> np.ndarray:
-        return value.of(self.block[storage.offset:storage.offset + value.bytes].view(value.dtype))
+        return self.block[storage.offset:storage.offset + value.bytes].view(value.dtype).reshape(value.shape)
 
 
 class Layout:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.graph import OPS
-from .plan_kernels import IN_PLACE, is_direct, way_of
+from .plan_kernels import IN_PLACE, is_direct
 from .plan_lower import HERE, Call, Graph, Value, known_value
 
 Done = Counter[str]          # what a pass did -> how often
@@ -22,7 +22,7 @@ Done = Counter[str]          # what a pass did -> how often
 def optimise(graph: Graph) -> Done:
     """All passes, in their order."""
     done: Done = Counter()
-    for one in (drop_identities, share_common, name_linear, split_batch_norms, absorb, drop_dead, fuse, order_maps):
+    for one in (drop_identities, share_common, name_linear, split_batch_norms, absorb, drop_dead, fuse):
         one(graph, done)
     return done
 
@@ -251,25 +251,3 @@ def fuse(graph: Graph, done: Done) -> None:
             gone.add(call)
             done[f"{call.name} done inside of {maker.name}"] += 1
     graph.calls = [call for call in graph.calls if call not in gone]
-
-# --- the order in memory ----------------------------------------------------------------------------------------------
-
-KEEP_ORDER = {*IN_PLACE, "max_windows", "sum_windows", "concatenate", "pad_constant"}
-
-
-def order_maps(graph: Graph, done: Done) -> None:
-    """What a convolution writes channels last stays so through the calls that work value by value or window by window.
-
-    A value that is read under another shape stays channels first: so its view costs nothing.
-    """
-    viewed = {v for call in graph.calls if call.op and call.op.view for v in call.reads()}
-    for call in graph.calls:
-        y, way = call.outputs[0], way_of(call) if call.op else None
-        if y in viewed:
-            continue
-        if way is not None:
-            y.channels_last = way.channels_last
-        elif call.op and call.name in KEEP_ORDER:
-            y.channels_last = any(isinstance(v, Value) and v.channels_last and len(v.shape) == len(y.shape)
-                                  for v in call.inputs)
-        done["maps kept channels last"] += y.channels_last

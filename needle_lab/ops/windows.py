@@ -52,13 +52,6 @@ def output_size(size, kernel, stride, pads, dilation) -> tuple[int, ...]:
                  for n, k, s, (b, a), d in zip(size, kernel, stride, pads, dilation, strict=True))
 
 
-def window_slices(kernel, stride, dilation, out):
-    """For each place in the kernel: the index that picks, from a padded map, what all windows have at that place."""
-    for place in itertools.product(*map(range, kernel)):
-        yield (..., *(slice(p * d, p * d + s * (n - 1) + 1, s) if n else slice(0, 0)
-                      for p, d, s, n in zip(place, dilation, stride, out, strict=True)))
-
-
 def overlap(p: int, n: int, s: int, b: int, d: int, start: int, stop: int) -> tuple[int, int]:
     """Of windows start .. stop - 1 along one dimension: the first and one past the last whose place p is in the map.
 
@@ -79,13 +72,6 @@ def pad_map(x, pads, value=0.0):
     y = np.full(x.shape[:lead] + tuple(b + n + a for n, (b, a) in zip(x.shape[lead:], pads, strict=True)), value, x.dtype)
     y[(..., *(slice(b, b + n) for n, (b, _) in zip(x.shape[lead:], pads, strict=True)))] = x
     return y
-
-
-def crop_map(y, pads, size):
-    """The inverse of `pad_map`: the part of y that was not padding (negative pads give zeros back)."""
-    if any(b < 0 or a < 0 for b, a in pads):
-        y = pad_map(y, [(max(-b, 0), max(-a, 0)) for b, a in pads])
-    return y[(..., *(slice(max(b, 0), max(b, 0) + n) for n, (b, _) in zip(size, pads, strict=True)))]
 
 
 @dataclass(frozen=True)
