@@ -51,8 +51,9 @@ from .random import (
 )
 
 if TYPE_CHECKING:
-    from . import analysis, data, grading, models, onnx, plots, serialize, training, widgets
+    from . import analysis, data, grading, models, onnx, plots, program, serialize, training, widgets
     from .grading import check
+    from .program import plan  # type: ignore[no-redef]
     from .serialize import (
         load_checkpoint,
         load_needle_npy,
@@ -65,9 +66,10 @@ if TYPE_CHECKING:
     from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "models", "onnx", "plots", "serialize", "training", "widgets")
+_ROOMS = ("analysis", "data", "grading", "models", "onnx", "plots", "program", "serialize", "training", "widgets")
 _LATER = {
     "check": "grading",
+    "plan": "program",
     **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",
                      "save_state_dict", "signature_diff"), "serialize"),
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "show"), "widgets"),

@@ -6,12 +6,15 @@ import numpy as np
 
 from .core.device import Device
 from .core.dtypes import as_dtype, float32
+from .core.graph import leaving
 from .core.tensor import Tensor, _flat
 from .errors import ArgumentError, DTypeError
 
 
 def tensor(data, dtype=None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor with its own copy of the data.  Python floats become float32; numpy arrays keep their dtype."""
+    if isinstance(data, Tensor):
+        leaving(data)
     x = Tensor(data, device=device, dtype=dtype)
     if isinstance(data, (np.ndarray, Tensor)) and x.device.backend == "numpy":
         x.data = x.data.copy()

@@ -34,7 +34,7 @@ OPS: dict[str, Op] = {}          # every op by its name: the registry that the t
 
 class _GradMode(threading.local):
     enabled = True
-    tracing = False
+    tracing: trace | None = None
 
 
 _mode = _GradMode()
@@ -48,6 +48,7 @@ class _Writes:
 def written(x: Tensor) -> None:
     """Note that the values of x were changed in place, so that backward can tell."""
     x._written[0] = _Writes.last = next(_serial)
+    leaving(x)
 
 
 class grad_mode:
@@ -82,14 +83,35 @@ def enable_grad() -> grad_mode:
 
 
 class trace:
-    """While active, every call is recorded, also where nothing requires a gradient: what ONNX export reads."""
+    """While active, every call is recorded, also where nothing requires a gradient: what a Program is made from.
+
+    recorded(node, results): called after each call. leaving(x): called before the values of a tensor go to Python or
+    numpy, where no trace follows them, and after they were changed in place; it may raise.
+    """
+
+    def __init__(self, recorded: Callable = lambda node, results: None, leaving: Callable = lambda x: None):
+        self.recorded, self.leaving = recorded, leaving
 
     def __enter__(self):
-        self.before, _mode.tracing = _mode.tracing, True
+        self.before, _mode.tracing = _mode.tracing, self
         return self
 
     def __exit__(self, *exc) -> None:
         _mode.tracing = self.before
+
+
+class untraced(trace):
+    """Inside of a trace: what is computed here is not recorded."""
+
+    def __enter__(self):
+        self.before, _mode.tracing = _mode.tracing, None
+        return self
+
+
+def leaving(x: Tensor) -> None:
+    """Tell a trace that is on that the values of x are about to be read outside of ops, or were changed in place."""
+    if _mode.tracing is not None:
+        _mode.tracing.leaving(x)
 
 
 def is_grad_enabled() -> bool:
@@ -99,7 +121,7 @@ def is_grad_enabled() -> bool:
 
 def is_tracing() -> bool:
     """Whether a `trace` is active, so that ops should show the parts they are made of."""
-    return _mode.tracing
+    return _mode.tracing is not None
 
 
 # --- ops ------------------------------------------------------------------------------------------------------------
@@ -198,15 +220,18 @@ class Op:
         if rounded is not None:
             results = tuple(r.astype(rounded) if r is not None and r.dtype == np.float32 else r for r in results)
         node = None
-        if (True in wants and self.vjp is not None and _mode.enabled) or _mode.tracing:
+        if (True in wants and self.vjp is not None and _mode.enabled) or _mode.tracing is not None:
             node = Node(self, inputs, attrs, results, wants, arrays if alike else None, dtype)
         if attrs:
             device = attrs.get("device", device)         # a transfer names where its result lives
         if type(result) is tuple:
-            return tuple([None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results)])
-        y = _wrap(results[0], device, node, 0)
-        if self.view and isinstance(inputs[0], Tensor):
-            y._written = inputs[0]._written              # one memory
+            y: Any = tuple([None if r is None else _wrap(r, device, node, i) for i, r in enumerate(results)])
+        else:
+            y = _wrap(results[0], device, node, 0)
+            if self.view and isinstance(inputs[0], Tensor):
+                y._written = inputs[0]._written          # one memory
+        if _mode.tracing is not None:
+            _mode.tracing.recorded(node, y)
         return y
 
     def _sorted_out(self, inputs: tuple, attrs: dict) -> tuple[tuple, dict]:

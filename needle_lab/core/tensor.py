@@ -114,7 +114,7 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), precision=4, separator=", ", prefix="tensor(")
+        values = np.array2string(to_host(self.data), precision=4, separator=", ", prefix="tensor(")
         notes = [values] if self.size else [f"[], shape={self.shape}"]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             notes.append(f"dtype={self.dtype}")
@@ -130,6 +130,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values on the host: shared memory on the CPU, a copy from elsewhere."""
+        graph.leaving(self)
         return to_host(self.data)
 
     def __array__(self, dtype=None, copy=None):
@@ -162,7 +163,8 @@ class Tensor:
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+        with graph.untraced():                             # what is printed is not computed with
+            return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     def __iter__(self):
         if not self.shape:

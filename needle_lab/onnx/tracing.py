@@ -149,7 +149,7 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
                 given = [*args, *kwargs.values()]
                 if not whole(module, given):
                     return forward(*args, **kwargs)
-                with _paused():
+                with graph.untraced(), graph.no_grad():
                     result = forward(*args, **kwargs)
                 return _as_one(module, given, result)
             finally:
@@ -168,17 +168,6 @@ def _wrapped(modules: dict[str, Module], whole: Whole, scopes: list[tuple[int, S
             del vars(m)["forward"]
             if own[id(m)] is not None:
                 vars(m)["forward"] = own[id(m)]
-
-
-@contextlib.contextmanager
-def _paused() -> Iterator[None]:
-    """Nothing is recorded."""
-    graph._mode.tracing = False
-    try:
-        with graph.no_grad():
-            yield
-    finally:
-        graph._mode.tracing = True
 
 
 def _as_one(module: Module, arguments: list, result: Any) -> Any:

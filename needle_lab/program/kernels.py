@@ -12,11 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from ..core.graph import OPS
 from ..core.tensor import Tensor
 from ..kernels.numpy.convolution.choose import Choice, choose
-from .plan_lower import HERE, Call, Value
+from .program import Call, Value
 
 Kernel = Callable[..., object]
+
+
+class _Here(Value):
+    def __reduce__(self) -> str:
+        return "HERE"                    # there is one, also in a pickled plan
+
+
+HERE = _Here("what the output is so far", known=True)       # input of a call that runs on another's output, in place
 
 
 def _ufunc(function: np.ufunc) -> Kernel:
@@ -124,13 +133,13 @@ def array_of(value: Any, arrays: dict[Value, np.ndarray]) -> Any:
 
 def _copied(call: Call, inputs: list, outs: list[np.ndarray | None]) -> Callable[[], object]:
     """The op as it always computes; its results are copied to where the plan wants them."""
-    op, attrs = call.op, call.attrs
+    op, attrs = OPS[call.name], call.attrs
     wrapped = [Tensor(x) if isinstance(x, np.ndarray) and isinstance(v, Value) else x
                for x, v in zip(inputs, call.inputs, strict=True)]
     plain = is_direct(call) or not op.promote
 
     def run() -> None:
-        results = op.forward(*inputs, **attrs) if plain else op(*wrapped, **attrs)
+        results = op.compute(*inputs, **attrs) if plain else op(*wrapped, **attrs)
         for out, result in zip(outs, results if isinstance(results, tuple) else (results,), strict=True):
             if out is not None:
                 out[...] = result.data if isinstance(result, Tensor) else result
