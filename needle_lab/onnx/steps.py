@@ -13,7 +13,7 @@ from ..errors import ArgumentError, NeedleError
 from ..nn import Module
 from ..program.program import Body, Call, Program, Value, known_value
 from ..program.record import active, example_of
-from . import convert, tracing
+from . import convert
 from .check import FAULTS
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ class Graph:
         function = functools.partial(run_step, step, layer)
         recorder = active()
         if recorder is None:
-            with tracing.inside(step.scope) if step.scope and is_tracing() else contextlib.nullcontext():
-                return function(*inputs, **{name: _body(g, module, values) for name, g in step.graphs.items()})
+            return function(*inputs, **{name: _body(g, module, values) for name, g in step.graphs.items()})
         captured = sorted({name for g in step.graphs.values() for name in g.captured()})
 
         def inner() -> dict[str, Callable]:

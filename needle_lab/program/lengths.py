@@ -326,7 +326,13 @@ class _Merge:
 
     def resolve(self, sizes: Sizes, tree: Any, made: list[Value]) -> None:
         """Find how each length in an attribute, a number or a constant follows from what is there."""
-        for n in _lengths_in(tree):
+        for x in _leaves(tree):
+            if isinstance(x, Various) and x.form() is None:
+                shapes = " or ".join(str(np.shape(v)) for v in x.values)
+                raise GraphError(f"trace: a constant of shape {shapes} was made while the model ran and depends on a "
+                                 "length; numbers that fill it, ranges and triangles can vary, others not: leave that axis "
+                                 "out, or make it an input")
+        for n in (n for x in _leaves(tree) for n in (x.lengths() if isinstance(x, Various) else [x])):
             how = sizes.known.get(n) or sizes.formula(n) or next(
                 (Axis(v, v.shape.index(n)) for v in made if v.shape is not None and n in v.shape), None)
             if how is None:
@@ -335,18 +341,17 @@ class _Merge:
             sizes.known[n] = how
 
 
-def _lengths_in(tree: Any) -> list[Length]:
-    if isinstance(tree, Length):
+def _leaves(tree: Any) -> list[Any]:
+    """What varies in attributes, inputs and constants: each Length and Various."""
+    if isinstance(tree, (Length, Various)):
         return [tree]
-    if isinstance(tree, Various):
-        return tree.lengths()
     if isinstance(tree, slice):
-        return _lengths_in((tree.start, tree.stop, tree.step))
+        return _leaves((tree.start, tree.stop, tree.step))
     if isinstance(tree, dict):
-        return _lengths_in(list(tree.values()))
+        return _leaves(list(tree.values()))
     if isinstance(tree, (tuple, list)):
-        return [n for part in tree for n in _lengths_in(part)]
-    return _lengths_in(tree.data) if type(tree).__name__ == "Value" and tree.known and not tree.path else []
+        return [n for part in tree for n in _leaves(part)]
+    return _leaves(tree.data) if type(tree).__name__ == "Value" and tree.known and not tree.path else []
 
 
 def _merged(values: tuple) -> Any:

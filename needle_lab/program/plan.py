@@ -29,7 +29,7 @@ from ..nn import Module
 from .kernels import bound
 from .memory import Layout, peak
 from .passes import optimise
-from .program import Call, Program, Value, as_argument, bind_names, called, leaves_of, mapped
+from .program import Call, Program, Value, as_argument, bind_names, called, mapped
 from .record import modes, trace
 
 
@@ -141,8 +141,7 @@ class InferencePlan:
         numbers = iter(range(len(program.results)))
         self._structure = mapped(program.outputs, lambda leaf: next(numbers) if isinstance(leaf, Value) else leaf)
         graph = Program(program.inputs, program.calls, program.results)
-        for value in leaves_of(([(call.inputs, [b.captured for b in call.bodies.values()]) for call in graph.calls],
-                                graph.outputs)):
+        for value in (*(v for call in graph.calls for v in call.sources()), *graph.outputs):
             if value.known and value.shape is not None:
                 value.data = value.array()
         traced, plain = len(graph.calls), Layout(graph, in_place=False)
@@ -190,7 +189,7 @@ class InferencePlan:
         Cheap where nothing was written since; else the values are compared, by a digest. ArgumentError for a plan of a
         function, whose weights have no paths.
         """
-        if not self._origins and any(v.known for v in leaves_of([call.inputs for call in self._graph.calls])):
+        if not self._origins and any(v.known for call in self._graph.calls for v in call.sources()):
             raise ArgumentError("is_stale: this plan knows no weights by their paths, as it was made from a function; make "
                                 "it from the module itself")
         tensors = dict((*module.named_parameters(), *module.named_buffers()))

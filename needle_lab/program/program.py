@@ -11,7 +11,7 @@ A Program reads the parameters of the module that it was traced from: it trains 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..core.dtypes import is_floating
 from ..core.graph import OPS, Op
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..nn import Module
 from .lengths import Formula, Measured, Sizes, Various
 
 Scope = tuple[tuple[str, str], ...]            # (path, class) of each module around a call, the outermost first
@@ -97,10 +98,16 @@ class Call:
     def op(self) -> Op | None:
         return None if self.function else OPS[self.name]
 
-    def reads(self) -> Iterable[Value]:
-        """The values that are not known before, those of bodies and of calls after it included."""
+    def sources(self) -> Iterator[Value]:
+        """All values that it reads, those of bodies and of calls after it included."""
         for call in (self, *self.after):
-            yield from (v for v in leaves_of((call.inputs, [b.captured for b in call.bodies.values()])) if not v.known)
+            yield from leaves_of(call.inputs)
+            if call.function:
+                yield from leaves_of((call.attrs, [b.captured for b in call.bodies.values()]))
+
+    def reads(self) -> Iterable[Value]:
+        """Those that are not known before."""
+        return (v for v in self.sources() if not v.known)
 
 
 def leaves_of(tree: Any) -> Iterator[Value]:
@@ -150,7 +157,7 @@ class Program:
     @property
     def known(self) -> list[Value]:
         """Parameters, buffers and constants, each once, in the order in which they are read."""
-        read = (v for call in self.calls for v in leaves_of((call.inputs, [b.captured for b in call.bodies.values()])))
+        read = (v for call in self.calls for v in call.sources())
         inner = (v for call in self.calls for b in call.bodies.values() for v in b.program.known)
         return list(dict.fromkeys(v for v in (*read, *self.results, *inner) if v.known))
 
@@ -158,6 +165,15 @@ class Program:
     def parameters(self) -> dict[str, Tensor]:
         """Parameters and buffers that the program reads, by their paths in the module."""
         return {v.path: v.data for v in self.known if v.path}
+
+    def part(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Program:
+        """The calls between these values."""
+        needed, kept = set(outputs), []
+        for call in reversed(self.calls):
+            if needed.intersection(call.outputs) - set(inputs):
+                kept.append(call)
+                needed.update(call.reads())
+        return Program(list(inputs), kept[::-1], tuple(outputs), sizes=self.sizes)
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         given = bind_names([v.name for v in self.inputs], args, named)
@@ -196,6 +212,10 @@ def called(call: Call, current: Callable[[Any], Any]) -> tuple:
     if call.function:
         bodies = {name: Around(body, mapped(body.captured, current)) for name, body in call.bodies.items()}
         result = call.function(*inputs, **attrs, **bodies)
+        if isinstance(call.function, Module):                        # a layer that was not looked into: (y, (h, c))
+            flat: list = []
+            mapped(result, flat.append)
+            return tuple(flat)
     else:
         result = OPS[call.name](*inputs, **attrs)
     return result if isinstance(result, tuple) else (result,)

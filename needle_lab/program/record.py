@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,20 +55,37 @@ def trace(module: Module | Callable, *examples: Tensor | np.ndarray, dynamic: di
     Raises GraphError for what a trace cannot follow, ArgumentError for arguments that do not fit.
     """
     call, names, inputs, results = _bound(module, examples, named)
-    modules = dict(module.named_modules()) if isinstance(module, Module) else {}
-    tensors = {path: x for path, x in (*module.named_parameters(), *module.named_buffers())} \
-        if isinstance(module, Module) else {}
+    return record(call, module, names, inputs, named_axes(dynamic or {}, names, inputs), results, training, whole).program
+
+
+@dataclass
+class Recording:
+    """A program, and the runs that it was made from: (inputs, outputs), the example's first."""
+
+    program: Program
+    runs: list[tuple[list, list[Tensor]]]
+
+
+def record(call: Callable, module: Module | Callable, names: list[str], inputs: list, axes: Axes,
+           results: Sequence[str] = (), training: bool = False, whole: Whole | None = None,
+           also: dict[str, Module] | None = None) -> Recording:
+    """What `trace` does, for callers with names of their own.  also: further modules that `call` uses, by path."""
+    held = module if isinstance(module, Module) else None
+    modules = (dict(held.named_modules()) if held else {}) | (also or {})
+    tensors = {path: x for path, x in (*held.named_parameters(), *held.named_buffers())} if held else {}
 
     def run(given: list) -> tuple[Program, list[Tensor]]:
-        return Recorder(modules, tensors, whole).run(call, names, given, results, training)
-    program, _ = run(inputs)
-    axes = named_axes(dynamic or {}, names, inputs)
-    if axes:
-        sizes, runs = at_other_sizes(run, names, inputs, axes)
-        program = merged([program, *(p for p, *_ in runs)], sizes)
-        for _, found, given in runs:
-            _hold(program, given, found)
-    return program
+        return Recorder(modules, tensors, whole).run(call, names, given, list(results))
+    with modes(list(modules.values()), training):
+        program, found = run(inputs)
+        if not axes:
+            return Recording(program, [(inputs, found)])
+        sizes, others = at_other_sizes(run, names, inputs, axes)
+        program = merged([program, *(p for p, *_ in others)], sizes)
+        if not training:                                             # a module in training changes as it runs
+            for _, expected, given in others:
+                _hold(program, given, expected)
+        return Recording(program, [(inputs, found), *((given, expected) for _, expected, given in others)])
 
 
 def _bound(module: Module | Callable, examples: tuple, named: dict[str, Any]) -> tuple[Callable, list[str], list, list[str]]:
@@ -131,8 +149,7 @@ class Recorder:
         for path, x in tensors.items():
             self._enter(x, Value(path, x.shape, x.dtype, True, x, path))
 
-    def run(self, call: Callable, names: list[str], given: list, results: list[str], training: bool
-            ) -> tuple[Program, list[Tensor]]:
+    def run(self, call: Callable, names: list[str], given: list, results: list[str]) -> tuple[Program, list[Tensor]]:
         """-> (the program, the outputs of this run)."""
         inputs, arguments = [], []
         for name, x in zip(names, given, strict=True):
@@ -145,7 +162,7 @@ class Recorder:
         before, around = get_rng_state(), _active.recorder
         _active.recorder = self
         try:
-            with modes(list(self.modules.values()), training), self._scopes(), graph.trace(self._recorded, self._leaving):
+            with self._scopes(), graph.trace(self._recorded, self._leaving):
                 found = call(*arguments)
                 outputs = mapped(found, self._output)
         finally:
@@ -153,16 +170,13 @@ class Recorder:
         if self._lost:                                               # the model caught it
             raise self._lost
         _refuse_random(before)
-        needed, kept = set(leaves_of(outputs)), []
-        for one in reversed(self.calls):                             # what no output depends on goes
-            if needed.intersection(one.outputs):
-                needed.update(one.reads())
-                kept.append(one)
         flat = list(leaves_of(outputs))
         numbered = ["output"] if len(flat) == 1 else [f"output_{i}" for i in range(len(flat))]
         tensors: list[Tensor] = []
         mapped(found, tensors.append)
-        return Program(inputs, kept[::-1], outputs, results or numbered), tensors
+        program = Program(inputs, self.calls, outputs, results or numbered)
+        program.calls = program.part([], flat).calls                 # what no output depends on goes
+        return program, tensors
 
     # --- what happens during the run ------------------------------------------------------------------------------------
 
@@ -215,13 +229,15 @@ class Recorder:
         value = self._found(x)
         if value is None and not isinstance(x, Sample):
             return self._constant(x)
-        detached = isinstance(x, Tensor) and x.node is None and id(x) not in self._tensors
-        if value is not None and detached and value.shape is not None:
+        if value is not None and isinstance(x, Tensor) and self._is_detached(x) and value.shape is not None:
             twin = Value("", value.shape, value.dtype, varies=value.varies)          # its values, but not its gradient
             self.calls.append(Call("detach", [value], [twin], function=Tensor.detach, scope=self.scope))
             self._tensors[id(x)] = x, twin
             return twin
         return value
+
+    def _is_detached(self, x: Tensor) -> bool:
+        return x.node is None and id(x) not in self._tensors
 
     def _constant(self, x: Tensor | np.ndarray) -> Value:
         if isinstance(x, np.ndarray):
@@ -328,7 +344,8 @@ class Recorder:
 
     def _as_one(self, module: Module, forward: Callable, args: tuple, kwargs: dict) -> Any:
         """A call of a module that is not looked into."""
-        values = [v for v in map(self.value_of, (*args, *kwargs.values())) if isinstance(v, Value)]
+        inputs, attrs = [self.value_of(x) for x in args], {name: self.value_of(x) for name, x in kwargs.items()}
+        values = list(leaves_of((inputs, attrs)))
         with graph.untraced(), graph.no_grad():
             found = forward(*args, **kwargs)
         outputs: list[Value] = []
@@ -341,7 +358,7 @@ class Recorder:
             self._enter(own, outputs[-1])
             return own
         result = mapped(found, entered)
-        self.calls.append(Call(type(module).__name__, values, outputs, {}, module, scope=self.scope))
+        self.calls.append(Call(type(module).__name__, inputs, outputs, attrs, module, scope=self.scope))
         return result
 
 
@@ -391,26 +408,26 @@ def _where() -> tuple[str, str]:
 # --- other sizes --------------------------------------------------------------------------------------------------------
 
 
-def named_axes(given: dict[str, Any], names: Sequence[str], inputs: Sequence[Any]) -> Axes:
-    """`dynamic` with a name for every axis."""
+def named_axes(given: dict[str, Any], names: Sequence[str], inputs: Sequence[Any], what: str = "trace: dynamic") -> Axes:
+    """`dynamic` with a name for every axis.  what: how the caller's argument is called."""
     if not isinstance(given, dict) or not all(isinstance(of, (dict, list, tuple)) for of in given.values()):
-        raise ArgumentError(f"trace: dynamic={given!r}; it is {{\"{names[0]}\": {{0: \"batch\"}}}}, the axes of each input "
+        raise ArgumentError(f"{what}={given!r}; it is {{\"{names[0]}\": {{0: \"batch\"}}}}, the axes of each input "
                             "by number, with a name each")
     axes: Axes = {}
     lengths: dict[str, int] = {}
     for name, of in given.items():
         if name not in names:
-            raise ArgumentError(f"trace: dynamic names {name!r}; the inputs are {', '.join(names)}")
+            raise ArgumentError(f"{what} names {name!r}; the inputs are {', '.join(names)}")
         x = inputs[list(names).index(name)]
         for axis, symbol in (of if isinstance(of, dict) else {axis: f"{name}_{axis}" for axis in of}).items():
             if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
-                raise ArgumentError(f"trace: dynamic of {name!r} names axis {axis!r}; its example has shape {x.shape}")
+                raise ArgumentError(f"{what} of {name!r} names axis {axis!r}; its example has shape {x.shape}")
             n = x.shape[axis]
             if lengths.setdefault(symbol, n) != n:
-                raise ArgumentError(f"trace: dynamic calls both a length of {lengths[symbol]} and one of {n} {symbol!r}; "
+                raise ArgumentError(f"{what} calls both a length of {lengths[symbol]} and one of {n} {symbol!r}; "
                                     "lengths of one name are equal")
             if n < 1:
-                raise ArgumentError(f"trace: axis {axis} of {name!r} has length 0 in the example; give one with values")
+                raise ArgumentError(f"{what}: axis {axis} of {name!r} has length 0 in the example; give one with values")
             axes.setdefault(name, {})[axis % x.ndim] = symbol
     return axes
 
@@ -472,8 +489,13 @@ def _hold(program: Program, inputs: list[Tensor], expected: list[Tensor]) -> Non
             raise GraphError(f"trace: the program would not run at {shapes}; leave an axis out of dynamic: {error}"
                              ) from error
     for y, e in zip(found, expected, strict=True):
-        ours, theirs = (np.asarray(t.numpy(), np.float64) for t in (y, e))
-        tolerance = (1e-3 if e.dtype.itemsize > 2 else 5e-2) * np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
-        if ours.shape != theirs.shape or not np.allclose(ours, theirs, 0, tolerance, equal_nan=True):
+        if not agree(y, e):
             raise GraphError(f"trace: at {shapes} the program would give {y.shape} where the model gives {e.shape}, or "
                              "other values; leave an axis out of dynamic")
+
+
+def agree(y: Tensor, expected: Tensor) -> bool:
+    """The same shape and, to rounding, the same values."""
+    ours, theirs = (np.asarray(t.numpy(), np.float64) for t in (y, expected))
+    tolerance = (1e-3 if expected.dtype.itemsize > 2 else 5e-2) * np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
+    return ours.shape == theirs.shape and np.allclose(ours, theirs, 0, tolerance, equal_nan=True)
