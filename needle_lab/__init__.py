@@ -47,7 +47,7 @@ from .random import (
 )
 
 if TYPE_CHECKING:
-    from . import analysis, data, grading, kernels, models, onnx, plots, serialize, training, widgets
+    from . import analysis, data, grading, kernels, models, onnx, plots, program, serialize, training, widgets
     from .grading import check
     from .kernels import (
         device_report,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         set_num_threads,
         strict_devices,
     )
+    from .program import plan  # type: ignore[no-redef]
     from .serialize import (
         load_checkpoint,
         load_needle_npy,
@@ -69,9 +70,10 @@ if TYPE_CHECKING:
     from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "serialize", "training", "widgets")
+_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "program", "serialize", "training", "widgets")
 _LATER = {
     "check": "grading",
+    "plan": "program",
     **dict.fromkeys(("device_report", "explain_conv", "get_num_threads", "set_blas_threads", "set_num_threads",
                      "strict_devices"), "kernels"),
     **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",

@@ -6,6 +6,7 @@ import numpy as np
 
 from .core.device import Device
 from .core.dtypes import as_dtype, float32
+from .core.modes import leaving
 from .core.tensor import Tensor
 from .errors import ArgumentError, DTypeError
 from .ops.methods import flat
@@ -13,6 +14,8 @@ from .ops.methods import flat
 
 def tensor(data, dtype=None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor with its own copy of the data.  Python floats become float32; numpy arrays keep their dtype."""
+    if isinstance(data, Tensor):
+        leaving(data)
     x = Tensor(data, device=device, dtype=dtype)
     if isinstance(data, (np.ndarray, Tensor)) and x.device.backend == "numpy":
         x.data = x.data.copy()

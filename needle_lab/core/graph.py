@@ -100,13 +100,16 @@ class Op:
         if narrow is not None:
             results = calls.rounded(results, narrow)
         node = None
-        if (mode.enabled and self.differentiable and True in wants) or mode.tracing:
+        if (mode.enabled and self.differentiable and True in wants) or mode.tracing is not None:
             node = Node(self, inputs, attrs, results, wants, arrays if alike else None, dtype)
         if type(result) is tuple:
-            return tuple([None if r is None else wrap(r, node, i) for i, r in enumerate(results)])
-        y = wrap(results[0], node, 0)
-        if self.view and isinstance(inputs[0], Tensor) and memory_of(y.data) is memory_of(inputs[0].data):
-            y.storage = inputs[0].storage
+            y: Any = tuple([None if r is None else wrap(r, node, i) for i, r in enumerate(results)])
+        else:
+            y = wrap(results[0], node, 0)
+            if self.view and isinstance(inputs[0], Tensor) and memory_of(y.data) is memory_of(inputs[0].data):
+                y.storage = inputs[0].storage
+        if mode.tracing is not None:
+            mode.tracing.recorded(node, y)
         return y
 
 

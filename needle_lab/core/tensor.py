@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
 from .device import BACKENDS, Device, as_device, to_device, to_host
 from .dtypes import as_dtype, is_floating
-from .modes import is_grad_enabled
+from .modes import is_grad_enabled, leaving, untraced
 from .storage import Storage, written
 
 _hook_ids = itertools.count()
@@ -106,7 +106,7 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), precision=4, separator=", ", prefix="tensor(")
+        values = np.array2string(to_host(self.data), precision=4, separator=", ", prefix="tensor(")
         notes = [values] if self.size else [f"[], shape={self.shape}"]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             notes.append(f"dtype={self.dtype}")
@@ -122,6 +122,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values on the host: shared memory on the CPU, a copy from elsewhere."""
+        leaving(self)
         return to_host(self.data)
 
     def __array__(self, dtype=None, copy=None):
@@ -154,7 +155,8 @@ class Tensor:
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+        with untraced():                             # what is printed is not computed with
+            return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     __hash__ = object.__hash__         # by identity: == compares values
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ..errors import UnsupportedOnnxError
-from .lengths import Length, Various
+from ..program.lengths import Length, Various
 from .writer import EMIT, Writer, emits
 
 
@@ -257,7 +257,7 @@ def _scatter_add(w, x, index, source, *, axis):
     return w.emit("ScatterElements", [w.name(x), w.name(index), w.name(source)], axis=axis, reduction="add")
 
 
-@emits("clone")
+@emits("clone", "detach")
 def _clone(w, x):
     return w.emit("Identity", [w.name(x)])
 

@@ -1,7 +1,6 @@
-"""From a module or function to an ONNX file, by running it on example inputs and writing down what it did.
+"""From a module or function to an ONNX file, by way of its Program: what it does on example inputs.
 
-    tracing     one run: the nodes of the graph, and the module that made each of them
-    lengths     runs at several sizes: which numbers follow from the sizes of the inputs
+    program     the model as data: its ops, the module that made each of them, lengths that follow from the inputs
     emit, operators    what each op, and what each layer that ONNX knows as a whole, is in ONNX
     writer      names, nodes and initialisers as they come to be
     tidy        several nodes that are one operator
@@ -21,25 +20,21 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ..core import graph
-from ..core.dtypes import is_floating
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
-from ..errors import ArgumentError, NeedleError, UnsupportedOnnxError
+from ..errors import ArgumentError, GraphError, NeedleError, UnsupportedOnnxError
 from ..nn import Module
-from . import saving, tracing
-from .check import FAULTS
-from .lengths import Length, Runs
+from ..program.lengths import Length
+from ..program.program import Program, Value
+from ..program.record import Axes, Recording, agree, named_axes, record
+from . import saving
 from .model import OnnxModule
 from .operators import is_one_operator
 from .tidy import tidy
-from .tracing import Trace
 from .writer import Writer
 
 OPSET = 20
 OLDEST = 13
-
-Axes = dict[str, dict[int, str]]
 
 
 def export(model: Module | Callable, example_inputs: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
@@ -69,23 +64,16 @@ def export(model: Module | Callable, example_inputs: Tensor | np.ndarray | Seque
     check_opset(opset)
     named, results = names_of(model, len(inputs), names, input_names, output_names)
     axes = dynamic(dynamic_axes or {}, named, inputs, results)
-    modules = tracing.modules_of(model)
-
-    def run(examples: Sequence[Tensor]) -> Trace:
-        return tracing.run(model, modules, examples, is_one_operator)
-    base = run(inputs)
-    unread = base.unread()
+    recording = recorded(model, model, named, inputs, axes)
+    program = recording.program
+    unread = unread_inputs(program)
     if unread:
-        raise UnsupportedOnnxError(f"export: the result does not depend on {named[unread[0]]!r} through recorded ops; "
-                                   "was its value taken out as a number or a numpy array?")
-    results = numbered(results, len(base.outputs), named)
-    refuse_values_taken_out(run, base)
-    runs = Runs([base, *at_other_sizes(run, inputs, named, axes)])
+        raise UnsupportedOnnxError(f"export: the result does not depend on {unread[0]!r} through recorded ops")
+    results = numbered(results, len(program.results), named)
     writer = Writer(model, opset, {*named, *results})
-    g = graph_of(writer, runs, named, results, axes)
-    proto = saving.model_of(g, opset)
-    for trace in runs.traces[1:]:
-        check_size(proto, named, trace)
+    proto = saving.model_of(graph_of(writer, program, named, results, axes), opset)
+    for given, expected in recording.runs[1:]:
+        check_size(proto, named, given, expected)
     if path is not None:
         saving.write(proto, path, external_data)
     elif external_data:
@@ -93,27 +81,41 @@ def export(model: Module | Callable, example_inputs: Tensor | np.ndarray | Seque
     return proto
 
 
-def graph_of(writer: Writer, runs: Runs, names: list[str], results: list[str], axes: Axes) -> onnx.GraphProto:
+def graph_of(writer: Writer, program: Program, names: list[str], results: list[str], axes: Axes) -> onnx.GraphProto:
     """The written graph, with its inputs and outputs declared."""
-    trace = runs.traces[0]
-    for x, name in zip(trace.inputs, names, strict=True):
-        writer.names[graph.key_of(x)] = name
-    writer.write(runs)
-    for y, name in zip(trace.outputs, results, strict=True):
+    writer.names.update(zip(program.inputs, names, strict=True))
+    writer.write(program)
+    for y, name in zip(program.results, results, strict=True):
         writer.emit("Identity", [writer.name(y)], output=name)
     tidy(writer, results)
-    symbols = {runs.shape(x)[axis]: symbol for x, name in zip(trace.inputs, names, strict=True)
+    symbols = {x.shape[axis]: symbol for x, name in zip(program.inputs, names, strict=True)
                for axis, symbol in axes.get(name, {}).items()}
-    declared = [_declared(name, x, runs, symbols, axes) for name, x in zip(names, trace.inputs, strict=True)]
-    made = [_declared(name, y, runs, symbols, axes) for name, y in zip(results, trace.outputs, strict=True)]
+    declared = [_declared(name, x, symbols, axes) for name, x in zip(names, program.inputs, strict=True)]
+    made = [_declared(name, y, symbols, axes) for name, y in zip(results, program.results, strict=True)]
     return helper.make_graph(writer.nodes, "needle_lab", declared, made, list(writer.initializers.values()))
 
 
-def _declared(name: str, x: Tensor, runs: Runs, symbols: dict[int, str], axes: Axes) -> onnx.ValueInfoProto:
+def _declared(name: str, x: Value, symbols: dict[int, str], axes: Axes) -> onnx.ValueInfoProto:
     """The declaration of an input or output; a length that varies is a symbol if it is an input's, else open."""
     own = axes.get(name, {})
-    shape = [(symbols.get(n) or own.get(i)) if isinstance(n, Length) else n for i, n in enumerate(runs.shape(x))]
+    shape = [(symbols.get(n) or own.get(i)) if isinstance(n, Length) else n for i, n in enumerate(x.shape)]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), shape)
+
+
+def recorded(call: Callable, model: Module | Callable, names: list[str], inputs: list[Tensor], axes: Axes, **options: Any
+             ) -> Recording:
+    """The program, in which a layer that ONNX knows as a whole is one call; what a trace cannot follow is refused."""
+    of_inputs = {name: of for name, of in axes.items() if name in names}
+    try:
+        return record(call, model, names, inputs, of_inputs, whole=is_one_operator, **options)
+    except GraphError as error:
+        raise UnsupportedOnnxError(f"export: {str(error).removeprefix('trace: ')}") from error
+
+
+def unread_inputs(program: Program) -> list[str]:
+    """The inputs on which no output depends."""
+    read = {*(v for call in program.calls for v in call.reads()), *program.results}
+    return [v.name for v in program.inputs if v not in read]
 
 # --- arguments ----------------------------------------------------------------------------------------------------------
 
@@ -180,103 +182,24 @@ def numbered(results: list[str], count: int, taken: list[str]) -> list[str]:
 
 def dynamic(given: dict[str, Any], names: list[str], inputs: list[Tensor], results: list[str]) -> Axes:
     """dynamic_axes with a name for every axis; those of outputs follow from the inputs' and only lend names."""
-    if not isinstance(given, dict) or not all(isinstance(of, (dict, list, tuple)) for of in given.values()):
-        raise ArgumentError(f"export: dynamic_axes={given!r}; it is {{\"{names[0]}\": {{0: \"batch\"}}}}, the axes of each "
-                            "input by number, with a name each")
-    axes: Axes = {}
-    lengths: dict[str, int] = {}
-    for name, of in given.items():
-        chosen = of if isinstance(of, dict) else {axis: f"{name}_{axis}" for axis in of}
-        if name not in names:
-            if name in results or name.startswith("output"):
-                axes[name] = chosen
-                continue
-            raise ArgumentError(f"export: dynamic_axes names {name!r}; the inputs are {', '.join(names)}")
-        x = inputs[names.index(name)]
-        for axis, symbol in chosen.items():
-            if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
-                raise ArgumentError(f"export: dynamic_axes of {name!r} names axis {axis!r}; its example has shape {x.shape}")
-            n = x.shape[axis]
-            if lengths.setdefault(symbol, n) != n:
-                raise ArgumentError(f"export: dynamic_axes calls both a length of {lengths[symbol]} and one of {n} "
-                                    f"{symbol!r}; lengths of one name are equal")
-            if n < 1:
-                raise ArgumentError(f"export: axis {axis} of {name!r} has length 0 in the example; give one with values")
-            axes.setdefault(name, {})[axis % x.ndim] = symbol
-    return axes
-
-# --- runs ---------------------------------------------------------------------------------------------------------------
+    made = {} if not isinstance(given, dict) else {
+        name: of for name, of in given.items() if name not in names and (name in results or name.startswith("output"))}
+    inner = {name: of for name, of in given.items() if name not in made} if made else given
+    axes = named_axes(inner, names, inputs, "export: dynamic_axes")
+    return axes | {name: of if isinstance(of, dict) else {axis: f"{name}_{axis}" for axis in of}
+                   for name, of in made.items()}
 
 
-Run = Callable[[Sequence[Tensor]], Trace]
-
-
-def refuse_values_taken_out(run: Run, base: Trace) -> None:
-    """The model runs once more on other values: a constant that changed with them was computed from the inputs.
-
-    A model that does other things then, or refuses them, has control flow that depends on values: it is written as it
-    ran.
-    """
-    others = []
-    for x in base.inputs:
-        values = np.roll(x.numpy().reshape(-1), 1).reshape(x.shape)          # integers stay valid as indices
-        if is_floating(x.dtype):                                             # and signs and zeros what they are
-            values = values * np.linspace(0.5, 0.75, x.size).astype(x.dtype).reshape(x.shape)
-        others.append(Tensor(values))
-    try:
-        runs = Runs([base, run(others)])
-    except (NeedleError, *FAULTS):
-        return
-    if runs.differ:
-        raise UnsupportedOnnxError("export: a value computed from the inputs was taken out of the graph, as a number or a "
-                                   "numpy array (.item(), .numpy(), .tolist()); the file would repeat that of the example")
-
-
-def at_other_sizes(run: Run, inputs: list[Tensor], names: list[str], axes: Axes) -> list[Trace]:
-    """A run for each dynamic length with that length changed, and one with all of them changed."""
-    symbols = sorted({symbol for name in names for symbol in axes.get(name, {}).values()})
-    traces, works = [], {}
-    for symbol in symbols:
-        for change in (1, -1):
-            try:
-                traces.append(run(_resized(inputs, names, axes, {symbol: change})))
-            except (NeedleError, *FAULTS) as error:
-                if change == -1 or isinstance(error, UnsupportedOnnxError):
-                    raise UnsupportedOnnxError(f"export: the model does not run with {symbol!r} one more or less than in "
-                                               f"the example: {error}") from error
-                continue
-            works[symbol] = change
-            break
-    if len(symbols) > 1:
-        traces.append(run(_resized(inputs, names, axes, works)))
-    return traces
-
-
-def _resized(inputs: list[Tensor], names: list[str], axes: Axes, changes: dict[str, int]) -> list[Tensor]:
-    """The examples with values repeated, or left out at the end."""
-    made = []
-    for x, name in zip(inputs, names, strict=True):
-        array = x.numpy()
-        for axis, symbol in axes.get(name, {}).items():
-            n = array.shape[axis]
-            array = np.take(array, np.arange(max(n + changes.get(symbol, 0), 1)) % n, axis)
-        made.append(Tensor(array.copy()))
-    return made
-
-
-def check_size(proto: onnx.ModelProto, names: list[str], trace: Trace) -> None:
+def check_size(proto: onnx.ModelProto, names: list[str], inputs: list[Tensor], expected: list[Tensor]) -> None:
     """The file, at another size than the example's, gives what the model gave there."""
-    shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(names, trace.inputs, strict=True))
-    with no_grad():
-        try:
-            found = OnnxModule(proto)(**dict(zip(names, trace.inputs, strict=True)))
-        except NeedleError as error:
-            raise UnsupportedOnnxError(f"export: the file would not run at {shapes}; leave an axis out of dynamic_axes: "
-                                       f"{error}") from error
-    for y, expected in zip(found if isinstance(found, tuple) else (found,), trace.outputs, strict=True):
-        ours, theirs = (np.asarray(t.numpy(), np.float64) for t in (y, expected))
-        tolerance = 1e-3 if expected.dtype.itemsize > 2 else 5e-2
-        scale = np.abs(theirs[np.isfinite(theirs)]).max(initial=1.0)
-        if ours.shape != theirs.shape or not np.allclose(ours, theirs, 0, tolerance * scale, equal_nan=True):
+    shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(names, inputs, strict=True))
+    try:
+        with no_grad():
+            found = OnnxModule(proto)(**dict(zip(names, inputs, strict=True)))
+    except NeedleError as error:
+        raise UnsupportedOnnxError(f"export: the file would not run at {shapes}; leave an axis out of dynamic_axes: "
+                                   f"{error}") from error
+    for y, e in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
+        if not agree(y, e):
             raise UnsupportedOnnxError(f"export: at {shapes} the file would give {y.shape} where the model gives "
-                                       f"{expected.shape}, or other values; leave an axis out of dynamic_axes")
+                                       f"{e.shape}, or other values; leave an axis out of dynamic_axes")

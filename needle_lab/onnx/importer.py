@@ -16,8 +16,8 @@ from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn import Module, Parameter
 from . import check, convert, joins, layers, naming, reader
-from .program import Program, Step
 from .ranks import ranks_of
+from .steps import Graph, Step
 
 if TYPE_CHECKING:
     from .model import OnnxModule
@@ -105,26 +105,26 @@ class Importer:
         self.all_in_nodes = not self.initializers       # a file may keep all its weights in Constant nodes
         self.taken: Counter[str] = Counter()            # paths in use
 
-    def build(self) -> Program:
+    def build(self) -> Graph:
         """Hang layers and parameters into the module, and note what became of the author's parameters."""
         self._refuse_unknown()
-        program = self._program(self.proto.graph, {}, set())
+        graph = self._steps_of(self.proto.graph, {}, set())
         self.module._import_notes = self._notes()
-        return program
+        return graph
 
-    def _program(self, graph: onnx.GraphProto, outer: dict[str, np.ndarray], outer_names: set[str]) -> Program:
+    def _steps_of(self, proto: onnx.GraphProto, outer: dict[str, np.ndarray], outer_names: set[str]) -> Graph:
         """outer: initialisers of the surrounding graphs; outer_names: all values they have."""
-        arrays = {t.name: reader.array_of(t) for t in graph.initializer}
-        arrays |= {t.values.name: reader.dense_array_of(t) for t in graph.sparse_initializer}
-        outputs = [o.name for o in graph.output]
-        program = Program([i.name for i in graph.input if i.name not in arrays], outputs)
-        nodes = self._without_constants(reader.sorted_nodes(graph, outer_names), program, arrays, outer)
+        arrays = {t.name: reader.array_of(t) for t in proto.initializer}
+        arrays |= {t.values.name: reader.dense_array_of(t) for t in proto.sparse_initializer}
+        outputs = [o.name for o in proto.output]
+        graph = Graph([i.name for i in proto.input if i.name not in arrays], outputs)
+        nodes = self._without_constants(reader.sorted_nodes(proto, outer_names), graph, arrays, outer)
         weights = {**outer, **arrays}
         self._remember(arrays, weights)
-        numbers = weights | {name: v.numpy() for name, v in program.constants.items() if isinstance(v, Tensor)}
+        numbers = weights | {name: v.numpy() for name, v in graph.constants.items() if isinstance(v, Tensor)}
         whole = joins.joined(nodes, weights, numbers, outputs)
         layouts = self._layouts(whole, weights)
-        names = outer_names | set(weights) | set(program.inputs) | set(program.constants) \
+        names = outer_names | set(weights) | set(graph.inputs) | set(graph.constants) \
             | {n for *_, results in whole for n in results}
         for node, inputs, results in whole:
             attrs, inner = reader.attributes_of(node)
@@ -132,10 +132,10 @@ class Importer:
                 results = results[:1]                      # a training export's new statistics: the layer keeps them
             step = Step(node.op_type, node.name or next((o for o in results if o), ""), inputs, results,
                         scope=naming.modules_around(node) or ())
-            step.graphs = {name: self._program(g, weights, names) for name, g in inner.items()}
+            step.graphs = {name: self._steps_of(g, weights, names) for name, g in inner.items()}
             if node.op_type == "Gradient":                 # it reads the result it differentiates by name
                 step.inputs = [*inputs, attrs["y"]]
-                program.differentiated.update(attrs["xs"])
+                graph.differentiated.update(attrs["xs"])
             layer = self._layer(node, attrs, inputs, results, weights, layouts)
             if layer is None:
                 step.function, step.attrs = self._operator(node, inputs), attrs
@@ -143,12 +143,12 @@ class Importer:
             else:
                 step.layer, step.call = self._place(node, layer, inputs, attrs, weights), layer.call
                 step.inputs = [inputs[i] for i in layer.inputs]
-            program.steps.append(step)
-        self._place_rest(program, arrays)
-        program.plan_releases()
-        return program
+            graph.steps.append(step)
+        self._place_rest(graph, arrays)
+        graph.plan_releases()
+        return graph
 
-    def _without_constants(self, nodes: list[onnx.NodeProto], program: Program, arrays: dict[str, np.ndarray],
+    def _without_constants(self, nodes: list[onnx.NodeProto], graph: Graph, arrays: dict[str, np.ndarray],
                            outer: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
         """What is known before the model runs.
 
@@ -166,8 +166,8 @@ class Importer:
                 if isinstance(value, Tensor) and is_floating(value.dtype) and value.size > 1:
                     arrays[node.output[0]] = value.numpy()
                 else:
-                    program.constants[node.output[0]] = value
-            elif array is None or node.output[0] in program.outputs:
+                    graph.constants[node.output[0]] = value
+            elif array is None or node.output[0] in graph.outputs:
                 left.append(node)
             elif node.op_type == "Identity":
                 arrays[node.output[0]] = array
@@ -301,25 +301,25 @@ class Importer:
             value = Parameter(array.copy())
             self.parameters[id(array), "same"] = value, self._hang(self._unique(path), value)
 
-    def _place_rest(self, program: Program, arrays: dict[str, np.ndarray]) -> None:
+    def _place_rest(self, graph: Graph, arrays: dict[str, np.ndarray]) -> None:
         """Initialisers that plain operators read: float weights become parameters, everything else constants."""
-        used = set(program.outputs).union(*(step.reads() for step in program.steps))
+        used = set(graph.outputs).union(*(step.reads() for step in graph.steps))
         for name, array in arrays.items():
             if name not in used:
                 continue
-            if is_floating(array.dtype) and array.size > 1 and self._is_weight(name, program):
+            if is_floating(array.dtype) and array.size > 1 and self._is_weight(name, graph):
                 self._place_plain(array, naming.clean(name.replace("/", ".")))
                 self.names.claimed.add(name)
             if (id(array), "same") in self.parameters:       # perhaps a layer holds it: found through the layer's path
-                program.parameters[name] = self.parameters[id(array), "same"][1]
+                graph.parameters[name] = self.parameters[id(array), "same"][1]
             else:
-                program.constants[name] = reader.value_of(array)
+                graph.constants[name] = reader.value_of(array)
 
-    def _is_weight(self, name: str, program: Program) -> bool:
+    def _is_weight(self, name: str, graph: Graph) -> bool:
         """Whether the author called it a parameter: PyTorch's list says so, else the name and how it is read."""
         if self.names.listed:
             return name in self.names.parameters
-        numbers = {i for step in program.steps if step.op in NUMBERS for i in step.inputs[NUMBERS[step.op]:]}
+        numbers = {i for step in graph.steps if step.op in NUMBERS for i in step.inputs[NUMBERS[step.op]:]}
         return not naming.is_computed(name) and name not in numbers and (name in self.initializers or self.all_in_nodes)
 
     def _unique(self, path: str) -> str:

@@ -8,6 +8,7 @@ fills which of its parameters (and in which layout), and how to call it. None me
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn, ops
+from ..core.modes import is_tracing
 from .convert.nn import padding_of, reorder_gates, run_recurrent
 from .convert.registry import DOMAINS
 from .naming import is_computed
@@ -119,8 +121,8 @@ def Gather(node: NodeView) -> Layer | None:
 
 
 def _embed(module, index):
-    n = module.num_embeddings
-    return module(index if index.size == 0 or index.numpy().min() >= 0 else index % n)
+    """An index may count from the end; a trace does not look at it: on arrays the op takes it as it is."""
+    return module(index if is_tracing() or index.size == 0 or index.numpy().min() >= 0 else index % module.num_embeddings)
 
 
 def BatchNormalization(node: NodeView) -> Layer | None:
@@ -226,10 +228,7 @@ def _recurrent(node: NodeView) -> Layer | None:
         if bias:
             fills |= {"bias_ih" + suffix: Fill(3, f"input bias {d}", input_bias),
                       "bias_hh" + suffix: Fill(3, f"hidden bias {d}", hidden_bias)}
-    layout, outputs = a.get("layout", 0), node.outputs
-
-    def call(layer, x, *state):
-        return run_recurrent(layer, x, *state, layout=layout, outputs=outputs)
+    call = functools.partial(run_recurrent, layout=a.get("layout", 0), outputs=node.outputs)
     dynamic = [0, *range(4, len(node.inputs))]
     return Layer(module, fills, dynamic, call)
 

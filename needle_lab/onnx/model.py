@@ -19,12 +19,14 @@ import onnx
 
 from ..core.dtypes import is_floating
 from ..core.tensor import HookHandle, Tensor
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedOnnxError
 from ..nn import Module, init
+from ..program import InferencePlan, plan
+from ..program.program import bind_names
+from ..program.record import Sample
 from . import check, reader
 from .importer import Importer, with_functions_inlined
-from .plan import InferencePlan, bind_names
-from .program import Program, Step
+from .steps import Graph, Step
 
 _serial = itertools.count()
 
@@ -46,10 +48,10 @@ class OnnxModule(Module):
         self._import_notes: list[str] = []
         self.value_hooks: dict[str, dict[int, Callable]] = {}
         with check.refusing("this model"), init.skipped():
-            self._program = Importer(self, proto).build()
-            _note_types(self._program, proto.graph)
-        self.input_names = list(self._program.inputs)
-        self.output_names = list(self._program.outputs)
+            self._graph = Importer(self, proto).build()
+            _note_types(self._graph, proto.graph)
+        self.input_names = list(self._graph.inputs)
+        self.output_names = list(self._graph.outputs)
         self.graph_digest = hashlib.sha256(json.dumps(
             [[s.op, s.layer, s.inputs, s.outputs] for s in self.steps]).encode()).hexdigest()[:16]
         self.eval()
@@ -58,7 +60,7 @@ class OnnxModule(Module):
         values = self._bind(args, named)
         if outputs is not None:
             self._check_wanted(outputs)
-        found = self._program.run(self, values, outputs)
+        found = self._graph.run(self, values, outputs)
         return found[0] if len(found) == 1 and outputs is None else found
 
     @property
@@ -68,7 +70,7 @@ class OnnxModule(Module):
     @property
     def steps(self) -> tuple[Step, ...]:
         """The nodes in the order in which they run."""
-        return tuple(self._program.steps)
+        return tuple(self._graph.steps)
 
     def get(self, path: str) -> Any:
         """The module or parameter at a path such as "layer1.0.conv1"."""
@@ -91,7 +93,7 @@ class OnnxModule(Module):
         """
         if not callable(hook):
             raise ArgumentError(f"a hook is a function, got {type(hook).__name__}")
-        known, nodes = set(self._program.names()), self._program.named_steps()
+        known, nodes = set(self._graph.names()), self._graph.named_steps()
         if name not in known and name not in nodes:
             near = ", ".join(map(repr, difflib.get_close_matches(name, [*known, *nodes], 5, 0.4)))
             raise ArgumentError(f"register_value_hook: the graph has no value or node {name!r}"
@@ -112,13 +114,23 @@ class OnnxModule(Module):
         Raises ArgumentError where a length is not known, or where a subclass computes more than the file's graph.
         """
         if type(self).forward is not OnnxModule.forward:
-            raise ArgumentError(f"plan: {type(self).__name__} has a forward of its own, of which a plan would know nothing; "
-                                "make the plan from ndl.onnx.load(...), and call it from your forward")
+            raise ArgumentError(f"plan: {type(self).__name__} has a forward of its own, of which this plan would know "
+                                "nothing; use ndl.plan(module, x)")
+        if self._graph.differentiated:
+            raise UnsupportedOnnxError("plan: this model computes gradients itself (Gradient nodes); run it as it is")
         if batch is not None:
             if examples or named:
                 raise ArgumentError("plan: give example inputs or batch=, not both")
             named = {name: self._of_batch(name, batch) for name in self.input_names}
-        return InferencePlan(self, self._bind(examples, named))
+        return plan(self, *examples, **named)
+
+    def _bound_for_trace(self, examples: tuple, named: dict[str, Any]) -> tuple | None:
+        """What `program.trace` runs: (itself, names of the inputs, the inputs, names of the outputs)."""
+        if type(self).forward is not OnnxModule.forward:
+            return None
+        given = self._bind(examples, named)
+        inputs = [x.detach().clone() if isinstance(x, Tensor) else x for x in given.values()]
+        return self, list(given), inputs, self.output_names
 
     def _of_batch(self, name: str, batch: int) -> np.ndarray:
         """Zeros in the shape that the file declares for an input."""
@@ -137,10 +149,12 @@ class OnnxModule(Module):
 
     def _bind(self, args: tuple, named: dict[str, Any]) -> dict[str, Any]:
         given = bind_names(self.input_names, args, named)
-        return {name: self._checked(name, value) for name, value in given.items()}
+        return {name: self._checked(name, given[name]) for name in self.input_names}
 
     def _checked(self, name: str, value: Any) -> Any:
         """An input as the graph takes it: a tensor; text as an array; a sequence as a list; None for an empty optional."""
+        if isinstance(value, Sample):                    # in a trace: an input that is no tensor
+            return value
         kind = self._input_types[name]
         if kind.HasField("optional_type"):
             kind = kind.optional_type.elem_type
@@ -162,7 +176,7 @@ class OnnxModule(Module):
         return x
 
     def _check_wanted(self, wanted: Sequence[str]) -> None:
-        known = {*self.value_names, *self._program.constants, *self._program.parameters}
+        known = {*self.value_names, *self._graph.constants, *self._graph.parameters}
         unknown = [name for name in wanted if name not in known]
         if unknown:
             raise ArgumentError(f"the graph has no value named {unknown[0]!r}; `model.value_names` lists them")
@@ -173,10 +187,10 @@ class OnnxModule(Module):
         return f"{names}, opset {self.opset}, {len(self.steps)} nodes{notes}"
 
 
-def _note_types(program: Program, graph: onnx.GraphProto) -> None:
+def _note_types(graph: Graph, proto: onnx.GraphProto) -> None:
     """What inner graphs declare of their outputs: a Loop that runs no iteration has nothing else to go by."""
-    nodes = {tuple(node.output): node for node in graph.node}
-    for step in program.steps:
+    nodes = {tuple(node.output): node for node in proto.node}
+    for step in graph.steps:
         for name, inner in step.graphs.items():
             body = next(a.g for a in nodes[tuple(step.outputs)].attribute if a.name == name)
             inner.output_types = [_declared(o.type.tensor_type) for o in body.output]

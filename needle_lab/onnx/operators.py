@@ -17,27 +17,20 @@ from ..nn.norm import machine_epsilon
 from ..ops.convolutions import pad_pairs, spread
 from .convert.nn import onnx_gates
 from .emit import reduced, transposed
-from .writer import EMIT, Writer
+from .writer import EMIT, LAYERS, Writer, kind_of
 
-LAYERS: dict[type[nn.Module], Callable] = {}
 _LOSSES = (nn.NLLLoss, nn.CrossEntropyLoss)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def is_one_operator(module: Any, arguments: list) -> bool:
     """Whether a call of this layer is written as one operator."""
-    kind = _kind(module)
+    kind = kind_of(module)
     if kind in _LOSSES:                        # of class numbers; probabilities as target are ordinary arithmetic
         return len(arguments) == 2 and isinstance(arguments[1], Tensor) and arguments[1].dtype.kind in "iu"
     if kind in _TRANSPOSED:                    # one sample without a batch axis gets one in the parts
         return arguments[0].ndim == module.weight.ndim
     return kind in LAYERS
-
-
-def _kind(module: nn.Module) -> type[nn.Module]:
-    """The layer whose forward the module has; a subclass that writes its own is another layer, of its own kind."""
-    found = (kind for kind in type(module).__mro__ if kind in LAYERS and kind.forward is type(module).forward)
-    return next(found, type(module))
 
 
 def _writes(*kinds: type) -> Callable[[Callable], Callable]:
@@ -46,8 +39,6 @@ def _writes(*kinds: type) -> Callable[[Callable], Callable]:
         return function
     return enter
 
-
-EMIT["_layer"] = lambda w, *inputs, layer: LAYERS[_kind(layer)](w, layer, *inputs)
 
 # --- convolution --------------------------------------------------------------------------------------------------------
 
@@ -169,7 +160,7 @@ def _recurrent(w, layer, x, *state):
 
 def _one_layer(w: Writer, layer: Any, k: int, x: str, state: list[str]) -> tuple[str, ...]:
     """-> Y (T, directions, N, H), and the last states."""
-    kind, suffixes = _kind(layer).__name__, layer._suffixes(k)
+    kind, suffixes = kind_of(layer).__name__, layer._suffixes(k)
 
     def stacked(letter: str, *names: str) -> str:
         """ONNX has the weights of both directions in one tensor, and the two biases one behind the other."""

@@ -21,30 +21,27 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..core import graph
 from ..core.dtypes import is_floating
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, UnsupportedOnnxError
 from ..nn import Module
 from ..nn.norm import _BatchNorm
 from ..optim import SGD, Adam, AdamW, Optimizer
-from . import saving, tracing
+from ..program.program import Program
+from . import saving
 from .export import (
     OPSET,
     as_tensors,
-    at_other_sizes,
     check_opset,
     check_size,
     dynamic,
     graph_of,
     names_of,
     numbered,
-    refuse_values_taken_out,
+    recorded,
+    unread_inputs,
 )
-from .lengths import Runs
-from .operators import is_one_operator
 from .tidy import tidy
-from .tracing import Trace
 from .trainer import combined
 from .writer import Origin, Writer
 
@@ -77,57 +74,48 @@ def export_training(model: Module, loss: Callable, optimizer: Optimizer,
     named, results = names_of(model, len(inputs), names, None, None)
     wanted = ["target"] if len(targets) == 1 else [f"target_{i}" for i in range(len(targets))]
     axes = dynamic(dynamic_axes or {}, named + wanted, inputs + targets, results)
-    run = _runner(model, loss, len(inputs))
-    base = run(inputs + targets)
-    _check_loss(base, [*named, *wanted])
-    results = numbered(results, len(base.outputs) - 1, named + wanted)
-    refuse_values_taken_out(run, base)
-    traces = [base, *at_other_sizes(run, inputs + targets, named + wanted, axes)]
+    count, modules = len(inputs), {}
+    if isinstance(loss, Module):
+        modules = {f"loss.{path}".removesuffix("."): m for path, m in loss.named_modules()}
 
-    count, own = len(inputs), any(isinstance(m, _BatchNorm) and m.training for m in model.modules())
-    evaluated = [tracing.run(model, tracing.modules_of(model), t.inputs[:count], is_one_operator) for t in traces] if own \
-        else [t.part(t.inputs[:count], t.outputs[:-1]) for t in traces]
+    def call(*xs: Tensor):
+        result = model(*xs[:count])
+        return result, loss(result, *xs[count:])
+    with _kept(model):
+        recording = recorded(call, model, named + wanted, inputs + targets, axes, training=True, also=modules)
+    program = recording.program
+    _check_loss(program)
+    *outputs, measure = program.results
+    results = numbered(results, len(outputs), named + wanted)
+
+    own = any(isinstance(m, _BatchNorm) and m.training for m in model.modules())
+    evaluated = recorded(model, model, named, inputs, axes) if own else None
+    inference = evaluated.program if evaluated else program.part(program.inputs[:count], outputs)
     writer = Writer(model, opset, {*named, *results, *wanted, "loss"})
-    inference = graph_of(writer, Runs(evaluated), named, results, axes)
-    for trace in evaluated[1:]:
-        check_size(saving.model_of(inference, opset), named, trace)
+    written = graph_of(writer, inference, named, results, axes)
+    for given, expected in (evaluated or recording).runs[1:]:
+        check_size(saving.model_of(written, opset), named, given[:count], expected[:len(outputs)])
 
     after = Writer(model, opset, set(), "training_", training=own)
     after.reserved = {*writer.reserved, *writer.initializers, *(name for node in writer.nodes for name in node.output)}
     after.names = {key: name for key, name in writer.names.items() if name in writer.initializers
                    and isinstance(key, tuple) and key[0] == "weight"}
-    if own:
-        given, known = [t.inputs for t in traces], named + wanted
-    else:
-        given, known = [t.outputs[:-1] + t.inputs for t in traces], results + named + wanted
     step = _Step(after, writer)
-    step.forward(Runs([t.part(x, t.outputs[-1:]) for t, x in zip(traces, given, strict=True)]), known, [*named, *wanted])
+    if own:
+        step.forward(program.part(program.inputs, [measure]), named + wanted, [*named, *wanted])
+    else:
+        known = [*outputs, *program.inputs]
+        step.forward(program.part(known, [measure]), [*results, *named, *wanted], [*named, *wanted])
     step.update(optimizer)
     info = step.info([helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), [
         axes.get(name, {}).get(i, n) for i, n in enumerate(x.shape)]) for name, x in zip(wanted, targets, strict=True)])
-    proto = saving.model_of(inference, opset, helper.make_opsetid(DOMAIN, 1))
+    proto = saving.model_of(written, opset, helper.make_opsetid(DOMAIN, 1))
     proto.training_info.append(info)
     saving.checked(proto)
     saving.checked(combined(proto, info, []))
     if path is not None:
         saving.write(proto, path, external_data)
     return proto
-
-
-def _runner(model: Module, loss: Callable, count: int) -> Callable[[Sequence[Tensor]], Trace]:
-    """One run of model and loss; the model's buffers are as before afterwards."""
-    modules = tracing.modules_of(model)
-    if isinstance(loss, Module):
-        modules |= {f"loss.{path}".removesuffix("."): m for path, m in loss.named_modules()}
-
-    def call(*xs: Tensor):
-        result = model(*xs[:count])
-        return result, loss(result, *xs[count:])
-
-    def run(xs: Sequence[Tensor]) -> Trace:
-        with _kept(model):
-            return tracing.run(call, modules, xs, is_one_operator, training=True)
-    return run
 
 
 @contextlib.contextmanager
@@ -140,15 +128,14 @@ def _kept(model: Module) -> Iterator[None]:
             b.detach().copy_(value)
 
 
-def _check_loss(base: Trace, names: list[str]) -> None:
-    y = base.outputs[-1]
-    if y.size != 1 or not is_floating(y.dtype) or y.node is None:
+def _check_loss(program: Program) -> None:
+    y = program.results[-1]
+    if y.size != 1 or not is_floating(y.dtype) or y.known:
         raise ArgumentError(f"export_training: the loss must be one number that depends on the model's outputs, got "
                             f"{y.dtype}{list(y.shape)}; use reduction='mean' or 'sum'")
-    unread = base.unread()
+    unread = unread_inputs(program.part(program.inputs, [y]))
     if unread:
-        raise UnsupportedOnnxError(f"export_training: the loss does not depend on {names[unread[0]]!r} through recorded "
-                                   "ops; was its value taken out as a number or a numpy array?")
+        raise UnsupportedOnnxError(f"export_training: the loss does not depend on {unread[0]!r} through recorded ops")
 
 
 class _Step:
@@ -161,13 +148,13 @@ class _Step:
         self.weights: dict[str, Origin] = {}
         self.inputs: list[str] = []
 
-    def forward(self, runs: Runs, known: list[str], inputs: list[str]) -> None:
+    def forward(self, program: Program, known: list[str], inputs: list[str]) -> None:
         """The loss, from values with known names."""
         self.inputs = inputs
-        for x, name in zip(runs.traces[0].inputs, known, strict=True):
-            self.w.names.setdefault(graph.key_of(x), name)
-        self.w.write(runs)
-        self.w.emit("Identity", [self.w.name(runs.traces[0].outputs[0])], output="loss")
+        for x, name in zip(program.inputs, known, strict=True):
+            self.w.names.setdefault(x, name)
+        self.w.write(program)
+        self.w.emit("Identity", [self.w.name(program.results[0])], output="loss")
         self.weights = {name: origin for w in (self.inference, self.w) for name, origin in w.origins.items()
                         if name in w.initializers}
         for buffer, new in self.w.updates.items():
@@ -226,7 +213,7 @@ class _Step:
 
     @property
     def dtype(self) -> int:
-        return helper.np_dtype_to_tensor_dtype(self.w.runs.traces[0].outputs[0].dtype)
+        return helper.np_dtype_to_tensor_dtype(self.w.program.results[0].dtype)
 
     def _initialization(self) -> onnx.GraphProto:
         """Zeros for every variable of the optimizer."""

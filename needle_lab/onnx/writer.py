@@ -14,17 +14,24 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..core import graph
 from ..core.dtypes import result_type
+from ..core.graph import OPS
 from ..core.tensor import Tensor
 from ..errors import UnsupportedOnnxError
 from ..nn import Module
-from .lengths import Length, Runs, Various
-from .tracing import Scope
+from ..program.lengths import Length, Various
+from ..program.program import Program, Scope, Value, leaves_of
 
 Origin = tuple[tuple[Tensor, ...], Callable[..., np.ndarray]]      # parameters, and how their arrays were arranged
 
 EMIT: dict[str, Callable] = {}
+LAYERS: dict[type[Module], Callable] = {}          # a layer that ONNX has as one operator -> (writer, layer, *inputs)
+
+
+def kind_of(module: Module) -> type[Module]:
+    """The layer whose forward the module has; a subclass that writes its own is another layer, of its own kind."""
+    found = (kind for kind in type(module).__mro__ if kind in LAYERS and kind.forward is type(module).forward)
+    return next(found, type(module))
 
 # ops that are one ONNX operator without attributes: their `onnx` name is enough
 _PLAIN = set("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh "
@@ -47,7 +54,7 @@ class Writer:
     def __init__(self, module: Module | Callable, opset: int, reserved: set[str] | None = None, prefix: str = "",
                  training: bool = False):
         self.opset, self.prefix, self.training = opset, prefix, training
-        self.names: dict[Any, str] = {}                        # of a value, by its key in the graph
+        self.names: dict[Any, str] = {}                        # of values of the program; of weights and lengths
         self.reserved = reserved if reserved is not None else set()      # names of inputs and outputs
         self.nodes: list[onnx.NodeProto] = []
         self.made_in: list[tuple[onnx.NodeProto, Scope]] = []  # every node ever written, and the modules around it
@@ -59,32 +66,29 @@ class Writer:
         self.paths: dict[Tensor, str] = {}
         if isinstance(module, Module):
             self.paths = {x: path for path, x in (*module.named_parameters(), *module.named_buffers())}
-        self.memory = {id(x.data): x for x in self.paths}      # a detached twin shares the array
-        self.runs: Runs
-        self._inputs: list[Tensor] = []
-        self._values: dict[int, Any] = {}                      # an array -> the value of the graph that it is
+        self.program: Program
         self._scope: Scope = ()
 
-    def write(self, runs: Runs) -> None:
-        """All nodes of the first run; the names of its inputs are known already."""
-        self.runs, trace = runs, runs.traces[0]
-        self._inputs = trace.inputs
-        for x in [*trace.inputs, *(x for node in trace.nodes for x in node.inputs if isinstance(x, Tensor))]:
-            if x.node is not None or x in self.names:
-                self._values.setdefault(id(x.data), graph.key_of(x))
-        for node in trace.nodes:
-            self._scope = trace.scope_of(node)
-            inputs, attrs = runs.calls[node]
-            if node.op.name in EMIT:
-                written = EMIT[node.op.name](self, *inputs, **attrs)
-            elif node.op.onnx in _PLAIN and not attrs:
-                written = self.emit(node.op.onnx, self.operands(inputs, node.op.promote))
-            else:
-                raise UnsupportedOnnxError(f"export: the op {node.op.name!r} has no ONNX form yet; "
+    def write(self, program: Program) -> None:
+        """All calls of a program; the names of its inputs are known already."""
+        self.program = program
+        for call in program.calls:
+            self._scope = call.scope
+            if isinstance(call.function, Module):
+                written = LAYERS[kind_of(call.function)](self, call.function, *leaves_of((call.inputs, call.attrs)))
+            elif call.name in EMIT:
+                written = EMIT[call.name](self, *call.inputs, **call.attrs)
+            elif call.op and call.op.onnx in _PLAIN and not call.attrs:
+                written = self.emit(call.op.onnx, self.operands(call.inputs, OPS[call.name].promote))
+            elif call.op:
+                raise UnsupportedOnnxError(f"export: the op {call.name!r} has no ONNX form yet; "
                                            "see EMIT in needle_lab/onnx/emit.py")
-            for i, name in enumerate(written if isinstance(written, tuple) else (written,)):
+            else:
+                raise UnsupportedOnnxError(f"export: {call.name!r} of an imported graph depends on values of the inputs, "
+                                           "which cannot be written back yet")
+            for value, name in zip(call.outputs, written if isinstance(written, tuple) else (written,), strict=False):
                 if name:
-                    self.names[node, i] = name
+                    self.names[value] = name
         self._scope = ()
 
     # --- nodes --------------------------------------------------------------------------------------------------------
@@ -131,7 +135,7 @@ class Writer:
 
     def shape(self, x: Any) -> tuple[int, ...]:
         """The shape of an input of a rule; lengths that vary are of type Length."""
-        return self.runs.shape(x) if isinstance(x, Tensor) else tuple(np.shape(x))
+        return x.shape if isinstance(x, (Value, Tensor)) else tuple(np.shape(x))
 
     def operands(self, inputs: Sequence, promote: str | None = "all") -> list[str]:
         """Names of an elementwise op's inputs, brought to one dtype as the op does."""
@@ -143,7 +147,7 @@ class Writer:
             dtype = np.dtype(np.float32)
         names = []
         for x in inputs:
-            if isinstance(x, Tensor) and dtype is not None and x.dtype not in (dtype, np.bool_):
+            if isinstance(x, (Value, Tensor)) and dtype is not None and x.dtype not in (dtype, np.bool_):
                 names.append(self.cast(self.name(x), dtype))
             else:
                 names.append(self.name(x, dtype))
@@ -160,30 +164,21 @@ class Writer:
             return self.cast(self._scalar(x), dtype or np.int64)
         if isinstance(x, Various):
             return self._various(x, dtype or np.float32)
-        if not isinstance(x, Tensor):
-            kind = dtype if not hasattr(x, "dtype") and dtype is not None else None
-            array = np.asarray(x, kind)
-            return self.constant(array.astype(np.float32) if array.dtype == np.float64 and kind is None else array)
-        key = graph.key_of(x)
-        if key not in self.names:
-            twin = self._values.get(id(x.data)) if x.node is None else None       # a detached value of the graph
-            if twin is not None and twin is not key:
-                return self.names[twin]
-            if x.node is not None:
-                raise UnsupportedOnnxError(f"export: a result of {x.node.op.name!r} was computed before the export began")
-            self.names[key] = self._leaf(x)
-        return self.names[key]
+        if isinstance(x, Value):
+            if not x.known:
+                return self.names[x]
+            x = x.data
+        if isinstance(x, Various):
+            return self._various(x, x.dtype)
+        if isinstance(x, Tensor):
+            return self.weight(self.paths[x], (x,)) if x in self.paths else self.constant(x.numpy())
+        kind = dtype if not hasattr(x, "dtype") and dtype is not None else None
+        array = np.asarray(x, kind)
+        return self.constant(array.astype(np.float32) if array.dtype == np.float64 and kind is None else array)
 
-    def _leaf(self, x: Tensor) -> str:
-        """A parameter, a buffer, or a tensor made during the run."""
-        x = self.memory.get(id(x.data), x)
-        if x in self.paths:
-            return self.weight(self.path(x), (x,))
-        return self._various(self.runs.constants[x], x.dtype) if x in self.runs.constants else self.constant(x.numpy())
-
-    def path(self, x: Tensor) -> str:
+    def path(self, x: Tensor | None) -> str:
         """Where a parameter stands in the model; "" if it is none of the model's."""
-        return self.paths.get(self.memory.get(id(x.data), x), "")
+        return self.paths.get(x, "") if x is not None else ""
 
     def weight(self, name: str, parameters: tuple[Tensor, ...], arranged: Callable[..., np.ndarray] = np.asarray,
                layout: str = "") -> str:
@@ -238,29 +233,27 @@ class Writer:
         return self.names[key]
 
     def _measured(self, wanted: Length) -> str:
-        given = [(self.names[graph.key_of(x)], axis, n) for x in self._inputs
-                 for axis, n in enumerate(self.shape(x)) if isinstance(n, Length)]
-        for name, axis, n in given:
-            if n == wanted:
-                return self._axis(name, axis)
-        for name, axis, n in given:
-            if not isinstance(wanted - n, Length):
-                return self.emit("Add", [self._axis(name, axis), self.ints(wanted - n)])
-        for name, axis, n in given:
-            if wanted % n == 0 and not isinstance(wanted // n, Length):
-                return self.emit("Mul", [self._axis(name, axis), self.ints(wanted // n)])
-        for i, (name, axis, n) in enumerate(given):
-            for other, at, m in given[i + 1:]:
-                if wanted % (n * m) == 0 and not isinstance(wanted // (n * m), Length):
-                    product = self.emit("Mul", [self._axis(name, axis), self._axis(other, at)])
-                    factor = wanted // (n * m)
-                    return product if factor == 1 else self.emit("Mul", [product, self.ints(factor)])
-        for value, shape in self.runs.shapes.items():
-            if value in self.names and wanted in [n for n in shape if isinstance(n, Length)]:
-                return self._axis(self.names[value], next(i for i, n in enumerate(shape) if n == wanted))
+        sizes = self.program.sizes
+        formula = sizes.formula(wanted)
+        if formula:
+            found = [self._axis(self.names[v], i) for name in formula.names for v, i in [self._input_with(name)]]
+            product = found[0]
+            for other in found[1:]:
+                product = self.emit("Mul", [product, other])
+            product = product if formula.factor == 1 else self.emit("Mul", [product, self.ints(formula.factor)])
+            return self.emit("Add", [product, self.ints(formula.offset)]) if formula.offset else product
+        for value, name in self.names.items():
+            if isinstance(value, Value) and value.shape is not None and wanted in value.shape:
+                return self._axis(name, value.shape.index(wanted))
         raise UnsupportedOnnxError(f"export: the model uses a length that is {' or '.join(map(str, wanted.values))} at "
                                    "different sizes, which is no length of any of its values; leave that axis out of "
                                    "dynamic_axes")
+
+    def _input_with(self, symbol: str) -> tuple[Value, int]:
+        """An input, and its axis, that has a named length."""
+        values = self.program.sizes.names[symbol]
+        return next((v, i) for v in self.program.inputs for i, n in enumerate(v.shape)
+                    if isinstance(n, Length) and n.values == values)
 
     def _axis(self, name: str, axis: int) -> str:
         shape = self.names.get(("shape", name))
@@ -279,50 +272,25 @@ class Writer:
 
     def _various(self, x: Various, dtype: Any) -> str:
         """A constant that depends on lengths: a number, one number everywhere, a range, or a triangle."""
-        found = self._various_number(x, dtype) if isinstance(x.values[0], (float, np.floating)) or not x.values[0].ndim \
-            else self._various_array(x)
-        if found is None:
-            shapes = " or ".join(str(np.shape(v)) for v in x.values)
-            raise UnsupportedOnnxError(f"export: a constant of shape {shapes} was made while the model ran and depends on a "
-                                       "dynamic axis; numbers that fill it, ranges and triangles can be written, others "
-                                       "not: leave that axis out of dynamic_axes, or make it an input")
-        return found
-
-    def _various_number(self, x: Various, dtype: Any) -> str | None:
-        values = [float(v) for v in x.values]
-        if all(v == round(v) for v in values):
-            return self.name(Length([round(v) for v in values]), dtype)
-        if all(v and abs(1 / v - round(1 / v)) < 1e-6 * abs(1 / v) for v in values):       # a mean's 1 / n
-            return self.emit("Reciprocal", [self.name(Length([round(1 / v) for v in values]), dtype)])
-        return None
-
-    def _various_array(self, x: Various) -> str | None:
-        if len({a.ndim for a in x.values}) > 1:
-            return None
-        shape = tuple(n if len(set(lengths)) == 1 else Length(lengths)
-                      for lengths in zip(*(a.shape for a in x.values), strict=True) for n in lengths[:1])
-        filled = {a.reshape(-1)[0].item() for a in x.values if a.size}
-        if len(filled) == 1 and all((a == a.reshape(-1)[:1]).all() for a in x.values):
-            return self.floats(shape, filled.pop(), x.dtype)
-        long = [i for i, n in enumerate(shape) if n != 1]
-        if len(long) == 1 and all(np.array_equal(a.reshape(-1), np.arange(a.size)) for a in x.values):
-            y = self._range(shape[long[0]])
+        form = x.form()
+        if form is None:
+            raise UnsupportedOnnxError("export: a constant was made while the model ran and depends on a dynamic axis; "
+                                       "leave that axis out of dynamic_axes, or make it an input")
+        if form.kind == "number":
+            return self.name(form.number, dtype)
+        if form.kind == "reciprocal":                                # a mean's 1 / n
+            return self.emit("Reciprocal", [self.name(form.number, dtype)])
+        if form.kind == "filled":
+            return self.floats(form.shape, form.value, x.dtype)
+        if form.kind == "range":
+            y = self._range(form.shape[form.value])
             y = y if x.dtype == np.int64 else self.cast(y, x.dtype)
-            rest = [i for i in range(len(shape)) if i != long[0]]
+            rest = [i for i in range(len(form.shape)) if i != form.value]
             return self.emit("Unsqueeze", [y, self.ints(*rest)]) if rest else y
-        return self._triangle(x, shape) if len(shape) == 2 else None
-
-    def _triangle(self, x: Various, shape: tuple[int, ...]) -> str | None:
-        """Ones on and below a diagonal, or above it."""
-        for below, op in ((True, "LessOrEqual"), (False, "Greater")):
-            ks = [k for k in range(-2, 3) if all(np.array_equal(a, (np.tri(a.shape[0], a.shape[1], k) > 0) == below)
-                                                 for a in x.values)]
-            if ks:
-                rows = self.emit("Unsqueeze", [self._range(shape[0]), self.ints(1)])
-                rows = self.emit("Add", [rows, self.constant(np.array(ks[0]))]) if ks[0] else rows
-                triangle = self.emit(op, [self._range(shape[1]), rows])
-                return triangle if x.dtype == np.bool_ else self.cast(triangle, x.dtype)
-        return None
+        rows = self.emit("Unsqueeze", [self._range(form.shape[0]), self.ints(1)])
+        rows = self.emit("Add", [rows, self.constant(np.array(form.value))]) if form.value else rows
+        triangle = self.emit("Greater" if form.above else "LessOrEqual", [self._range(form.shape[1]), rows])
+        return triangle if x.dtype == np.bool_ else self.cast(triangle, x.dtype)
 
 
 @functools.cache

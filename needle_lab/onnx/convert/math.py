@@ -20,9 +20,13 @@ _SAME = ("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin
          "GreaterOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where MatMul")
 
 
+def _same(name, *inputs):
+    return OPS[name](*inputs)
+
+
 for _op in OPS.values():
     if _op.onnx in _SAME.split():
-        TABLE[_op.onnx] = {1: functools.partial(lambda op, *inputs: op(*inputs), _op)}
+        TABLE[_op.onnx] = {1: functools.partial(_same, _op.name)}
 
 
 @since(1)

@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from ..core.graph import OPS
 from ..core.tensor import Tensor
-from ..kernels.numpy.convolution.channels_last import channels_last
 from ..kernels.numpy.convolution.choose import Choice, choose
-from .plan_lower import HERE, Call, Value
+from .program import Call, Value
 
 Kernel = Callable[..., object]
+
+
+class _Here(Value):
+    def __reduce__(self) -> str:
+        return "HERE"                    # there is one, also in a pickled plan
+
+
+HERE = _Here("what the output is so far", known=True)       # input of a call that runs on another's output, in place
 
 
 def _ufunc(function: np.ufunc) -> Kernel:
@@ -125,7 +133,7 @@ def array_of(value: Any, arrays: dict[Value, np.ndarray]) -> Any:
 
 def _copied(call: Call, inputs: list, outs: list[np.ndarray | None]) -> Callable[[], object]:
     """The op as it always computes; its results are copied to where the plan wants them."""
-    op, attrs = call.op, call.attrs
+    op, attrs = OPS[call.name], call.attrs
     wrapped = [Tensor(x) if isinstance(x, np.ndarray) and isinstance(v, Value) else x
                for x, v in zip(inputs, call.inputs, strict=True)]
     plain = is_direct(call) or not op.promote
@@ -160,24 +168,23 @@ def way_of(call: Call) -> Choice | None:
 def _convolved(call: Call, way: Choice, inputs: list, arrays: dict[Value, np.ndarray]) -> Callable[[], object]:
     """A convolution whose weight is brought into the form of its strategy once, here.
 
-    Bias, residual and activation are added part by part: to the result where it is written into the plan's memory at once,
-    else on the way there.
+    Bias, residual and activation are added part by part, on the way into the plan's memory.
     """
     x, weight, bias = (*inputs, None)[:3]
     prepared, out = way.prepare(weight), arrays[call.outputs[0]]
     rows, step, parts = _parts(call, arrays)
-    numbers = None if bias is None else bias if call.outputs[0].channels_last else np.tile(bias, len(x))[:, None]
+    numbers = None if bias is None else np.tile(bias, len(x))[:, None]
 
     def run() -> None:
-        y = way.run(x, prepared, out if way.channels_last else None)
-        if y is not out and not y.flags.c_contiguous:               # the strategy has another memory order
+        y = way.run(x, prepared)
+        if not y.flags.c_contiguous:                                # the strategy has another memory order
             out[...] = y
             y = out
         source = rows if y is out else y.reshape(rows.shape)
         for start, after in zip(range(0, len(rows), step), parts, strict=True):
             at = slice(start, start + step)
             if numbers is not None:
-                np.add(source[at], numbers if numbers.ndim == 1 else numbers[at], out=rows[at])
+                np.add(source[at], numbers[at], out=rows[at])
             elif source is not rows:
                 np.copyto(rows[at], source[at])
             for part in after:
@@ -194,34 +201,29 @@ def _parts(call: Call, arrays: dict[Value, np.ndarray]) -> tuple[np.ndarray, int
 
     The rows of a convolution are its maps, those of anything else run along the last axis in memory.
     """
-    value = call.outputs[0]
-    order = channels_last if value.channels_last else None
-    out = order(arrays[value]) if order else arrays[value]
-    lead = 2 if call.name in WAYS and not order else max(out.ndim - 1, 0)
+    out = arrays[call.outputs[0]]
+    lead = 2 if call.name in WAYS else max(out.ndim - 1, 0)
     rows = out.reshape(math.prod(out.shape[:lead]), -1) if out.size else out.reshape(0, 1)
-    operands = [[rows if v is HERE else _as_rows(v, arrays, out, lead, order) for v in after.inputs] for after in call.after]
+    operands = [[rows if v is HERE else _as_rows(v, arrays, out, lead) for v in after.inputs] for after in call.after]
     step = max(1, BLOCK // rows.shape[1])
 
     def follow(target: np.ndarray, cut: Callable[[Any], Any]) -> list[Callable[[], object]]:
         return [functools.partial(IN_PLACE[after.name], target, *map(cut, line), **after.attrs)
                 for after, line in zip(call.after, operands, strict=True)]
     if any(x is None for line in operands for x in line):              # one of them does not come in rows: all at once
-        whole = arrays[value]
-        operands = [[whole if v is HERE else array_of(v, arrays) for v in after.inputs] for after in call.after]
-        return rows, max(1, len(rows)), [follow(whole, lambda x: x)][:len(rows)]
+        operands = [[out if v is HERE else array_of(v, arrays) for v in after.inputs] for after in call.after]
+        return rows, max(1, len(rows)), [follow(out, lambda x: x)][:len(rows)]
 
     def part(x: Any, start: int) -> Any:
         return x[start:start + step] if isinstance(x, np.ndarray) and x.ndim == 2 else x
     return rows, step, [follow(part(rows, i), functools.partial(part, start=i)) for i in range(0, len(rows), step)]
 
 
-def _as_rows(value: Any, arrays: dict[Value, np.ndarray], out: np.ndarray, lead: int, order: Callable | None) -> Any:
-    """An operand in rows that fit those of the output (in memory order); None where that would need a copy in every run."""
+def _as_rows(value: Any, arrays: dict[Value, np.ndarray], out: np.ndarray, lead: int) -> Any:
+    """An operand in rows that fit those of the output; None where that would need a copy in every run."""
     x, count = array_of(value, arrays), math.prod(out.shape[:lead])
     if not isinstance(x, np.ndarray) or x.size == 1:
         return x.reshape(()) if isinstance(x, np.ndarray) else x
-    if order:
-        x = order(x.reshape((1,) * (out.ndim - x.ndim) + x.shape))
     if x.shape == out.shape and x.flags.c_contiguous:
         return x.reshape(count, -1)
     if x.ndim <= out.ndim - lead and value.known:                # along the last axes: for every row the same

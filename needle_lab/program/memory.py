@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .plan_kernels import IN_PLACE, kernel_of
-from .plan_lower import Call, Graph, Value
+from ..core.graph import OPS
+from .kernels import IN_PLACE, kernel_of
+from .program import Call, Program, Value
 
 ALIGNMENT = 64                           # bytes: a cache line, and what AVX-512 loads best
 
@@ -73,7 +74,7 @@ class Arena:
         self.block = block[start:start + size]
 
     def array(self, storage: Storage, value: Value) -> np.ndarray:
-        return value.of(self.block[storage.offset:storage.offset + value.bytes].view(value.dtype))
+        return self.block[storage.offset:storage.offset + value.bytes].view(value.dtype).reshape(value.shape)
 
 
 class Layout:
@@ -82,7 +83,7 @@ class Layout:
     A call writes over its input if it computes value by value and nobody reads that input, or a view of it, later.
     """
 
-    def __init__(self, graph: Graph, in_place: bool = True):
+    def __init__(self, graph: Program, in_place: bool = True):
         self.storage: dict[Value, Storage] = {}
         self.views: set[Value] = set()
         self.written_over = 0
@@ -134,12 +135,12 @@ class Layout:
                 return value
         return None
 
-    def arrays(self, graph: Graph) -> tuple[dict[Value, np.ndarray], int]:
+    def arrays(self, graph: Program) -> tuple[dict[Value, np.ndarray], int]:
         """Memory for all values, and how many bytes it is; views are arrays of their own that cost nothing."""
         arena = Arena(size := place(self.storages))
         arrays = {v: arena.array(s, v) for v, s in self.storage.items() if v not in self.views}
         for call in graph.calls:
             for value in call.outputs:
                 if value in self.views:
-                    arrays[value] = call.op.definition(arrays[call.inputs[0]], **call.attrs)
+                    arrays[value] = OPS[call.name].definition(arrays[call.inputs[0]], **call.attrs)
         return arrays, size

@@ -12,36 +12,38 @@ from typing import Any
 
 import numpy as np
 
-from ..core.graph import OPS
-from .plan_kernels import IN_PLACE, is_direct, way_of
-from .plan_lower import HERE, Call, Graph, Value, known_value
+from ..core.modes import no_grad
+from .kernels import HERE, IN_PLACE, is_direct
+from .program import Call, Program, Value, as_argument, known_value, leaves_of, mapped
 
 Done = Counter[str]          # what a pass did -> how often
 
 
-def optimise(graph: Graph) -> Done:
+def optimise(graph: Program) -> Done:
     """All passes, in their order."""
     done: Done = Counter()
-    for one in (drop_identities, share_common, name_linear, split_batch_norms, absorb, drop_dead, fuse, order_maps):
+    for one in (drop_identities, fold, share_common, name_linear, split_batch_norms, absorb, drop_dead, fuse):
         one(graph, done)
     return done
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
-def readers_of(graph: Graph) -> Counter[Value]:
+def readers_of(graph: Program) -> Counter[Value]:
     """How often each value is read, by calls and as an output of the model."""
     return Counter([v for call in graph.calls for v in call.reads()] + [v for v in graph.outputs if not v.known])
 
 
-def replace(graph: Graph, new: dict[Value, Value]) -> None:
+def replace(graph: Program, new: dict[Value, Value]) -> None:
     """Read other values in the place of some; `new` may lead from one to the next."""
     def current(value: Any) -> Any:
         while isinstance(value, Value) and value in new:
             value = new[value]
         return value
     for call in graph.calls:
-        call.inputs = [current(v) for v in call.inputs]
+        call.inputs = [mapped(v, current) for v in call.inputs]
+        for body in call.bodies.values():
+            body.captured = mapped(body.captured, current)
     graph.outputs = [current(v) for v in graph.outputs]
 
 # --- nothing to do ----------------------------------------------------------------------------------------------------
@@ -62,13 +64,13 @@ def _keeps_order(axes: list[int], x: Value, y: Value) -> bool:
 IDENTITIES: dict[str, Callable[[Value, Value, dict], bool]] = {
     "reshape": lambda x, y, a: x.shape == y.shape, "expand": lambda x, y, a: x.shape == y.shape,
     "permute": lambda x, y, a: _keeps_order([n % len(x.shape) for n in a["axes"] if x.shape[n] != 1], x, y),
-    "cast": lambda x, y, a: x.dtype == y.dtype, "clone": lambda x, y, a: True,
+    "cast": lambda x, y, a: x.dtype == y.dtype, "clone": lambda x, y, a: True, "detach": lambda x, y, a: True,
     "getitem": lambda x, y, a: _is_full(a["index"], x.shape or ()), "tile": lambda x, y, a: x.shape == y.shape,
     "pad_constant": lambda x, y, a: not np.any(a["widths"]), "concatenate": lambda x, y, a: x.shape == y.shape,
 }
 
 
-def drop_identities(graph: Graph, done: Done) -> None:
+def drop_identities(graph: Program, done: Done) -> None:
     """Reshapes to the same shape, casts to the same dtype, slices of everything: their readers read their input."""
     new: dict[Value, Value] = {}
     kept = []
@@ -83,7 +85,33 @@ def drop_identities(graph: Graph, done: Done) -> None:
     replace(graph, new)
 
 
-def drop_dead(graph: Graph, done: Done) -> None:
+OF_SHAPES = {"zeros_like": np.zeros, "ones_like": np.ones}
+
+
+def fold(graph: Program, done: Done) -> None:
+    """Calls whose inputs are all known are run once, here."""
+    kept = []
+    for call in graph.calls:
+        if call.op and (call.name in OF_SHAPES or all(v.known for v in leaves_of(call.inputs))):
+            y = call.outputs[0]
+            if call.name in OF_SHAPES:
+                results: Any = OF_SHAPES[call.name](y.shape, y.dtype)
+            else:
+                with no_grad():
+                    results = call.op(*mapped(call.inputs, _argument), **call.attrs)
+            for value, found in zip(call.outputs, results if isinstance(results, tuple) else (results,), strict=True):
+                value.known, value.data = True, known_value("", found).data
+            done["calls on weights and constants run once"] += 1
+        else:
+            kept.append(call)
+    graph.calls = kept
+
+
+def _argument(x: Any) -> Any:
+    return as_argument(x) if isinstance(x, Value) else x
+
+
+def drop_dead(graph: Program, done: Done) -> None:
     """Calls whose results nobody reads, found from the end."""
     needed, kept = {v for v in graph.outputs}, []
     for call in reversed(graph.calls):
@@ -94,14 +122,15 @@ def drop_dead(graph: Graph, done: Done) -> None:
     graph.calls = kept[::-1]
 
 
-def share_common(graph: Graph, done: Done) -> None:
+def share_common(graph: Program, done: Done) -> None:
     """Two calls of the same op on the same values have the same results: the second reads those of the first."""
     first: dict[tuple, Call] = {}
     new: dict[Value, Value] = {}
     kept = []
     for call in graph.calls:
-        call.inputs = [new.get(v, v) if isinstance(v, Value) else v for v in call.inputs]
-        key = (call.op, tuple(map(_identity, call.inputs)), _identity(sorted(call.attrs.items())))
+        if call.op:
+            call.inputs = [new.get(v, v) if isinstance(v, Value) else v for v in call.inputs]
+        key = (call.name, tuple(map(_identity, call.inputs)), _identity(sorted(call.attrs.items())))
         same = first.setdefault(key, call) if call.op else call
         if same is call:
             kept.append(call)
@@ -125,15 +154,15 @@ def _identity(x: Any) -> Any:
 # --- weights absorb what follows --------------------------------------------------------------------------------------
 
 
-def name_linear(graph: Graph, done: Done) -> None:
+def name_linear(graph: Program, done: Done) -> None:
     """A product with a known matrix is a linear layer, which can take a bias."""
     for call in graph.calls:
         weight = call.inputs[1] if call.name == "matmul" else None
         if isinstance(weight, Value) and weight.known and weight.data.ndim == 2 and len(call.outputs[0].shape or ()) > 1:
-            call.op, call.inputs[1] = OPS["linear"], known_value(weight.name, weight.data.T)
+            call.name, call.inputs[1] = "linear", known_value(weight.name, weight.data.T)
 
 
-def split_batch_norms(graph: Graph, done: Done) -> None:
+def split_batch_norms(graph: Program, done: Done) -> None:
     """(x - mean) / sqrt(var + eps) * weight + bias, all but x known, is x * scale + shift with a number per channel."""
     calls = []
     for call in graph.calls:
@@ -146,14 +175,14 @@ def split_batch_norms(graph: Graph, done: Done) -> None:
             along = (-1, *(1,) * (len(x.shape) - 2))
             product = Value("", y.shape, y.dtype)
             scales, shifts = (known_value("", v.reshape(along).astype(y.dtype)) for v in (scale, shift))
-            calls += [Call([x, scales], [product], OPS["mul"], origin="batch norm"),
-                      Call([product, shifts], [y], OPS["add"], origin="shift")]
+            calls += [Call("mul", [x, scales], [product], origin="batch norm"),
+                      Call("add", [product, shifts], [y], origin="shift")]
         else:
             calls.append(call)
     graph.calls = calls
 
 
-def absorb(graph: Graph, done: Done) -> None:
+def absorb(graph: Program, done: Done) -> None:
     """A product or a sum with one number per output channel goes into the weight and bias of the call before it.
 
         (W x + b) * s + t  =  (s W) x + (s b + t)
@@ -225,7 +254,7 @@ def _per_channel(other: Any, shape: tuple[int, ...], axis: int) -> np.ndarray | 
 # --- one pass over memory instead of several --------------------------------------------------------------------------
 
 
-def fuse(graph: Graph, done: Done) -> None:
+def fuse(graph: Program, done: Done) -> None:
     """An elementwise call goes to the call that makes its input, where it runs on parts that are still in the cache.
 
     That call has to be its input's only maker and reader, and everything else that it reads has to be there already.
@@ -251,25 +280,3 @@ def fuse(graph: Graph, done: Done) -> None:
             gone.add(call)
             done[f"{call.name} done inside of {maker.name}"] += 1
     graph.calls = [call for call in graph.calls if call not in gone]
-
-# --- the order in memory ----------------------------------------------------------------------------------------------
-
-KEEP_ORDER = {*IN_PLACE, "max_windows", "sum_windows", "concatenate", "pad_constant"}
-
-
-def order_maps(graph: Graph, done: Done) -> None:
-    """What a convolution writes channels last stays so through the calls that work value by value or window by window.
-
-    A value that is read under another shape stays channels first: so its view costs nothing.
-    """
-    viewed = {v for call in graph.calls if call.op and call.op.view for v in call.reads()}
-    for call in graph.calls:
-        y, way = call.outputs[0], way_of(call) if call.op else None
-        if y in viewed:
-            continue
-        if way is not None:
-            y.channels_last = way.channels_last
-        elif call.op and call.name in KEEP_ORDER:
-            y.channels_last = any(isinstance(v, Value) and v.channels_last and len(v.shape) == len(y.shape)
-                                  for v in call.inputs)
-        done["maps kept channels last"] += y.channels_last

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..core.modes import enable_grad, is_tracing
 from ..errors import ArgumentError, NeedleError
-from . import convert, tracing
+from ..nn import Module
+from ..program.program import Body, Call, Program, Value, known_value
+from ..program.record import active, example_of
+from . import convert
 from .check import FAULTS
 
 if TYPE_CHECKING:
@@ -28,7 +32,7 @@ class Step:
     attrs: dict[str, Any] = field(default_factory=dict)
     layer: str = ""                             # path of the layer
     call: Callable | None = None                # how the layer is called, where module(*inputs) is not enough
-    graphs: dict[str, Program] = field(default_factory=dict)      # bodies of If, Loop and Scan, by attribute
+    graphs: dict[str, Graph] = field(default_factory=dict)      # bodies of If, Loop and Scan, by attribute
     scope: tuple[tuple[str, str], ...] = ()     # (path, class) of the modules around the node, where the file says so
     release: list[str] = field(default_factory=list)
 
@@ -45,7 +49,7 @@ class Step:
 
 
 @dataclass
-class Program:
+class Graph:
     """Steps in the order in which they run."""
 
     inputs: list[str]
@@ -106,21 +110,43 @@ class Program:
     @staticmethod
     def _run(step: Step, module: OnnxModule, values: dict[str, Any]) -> tuple:
         inputs = [values[name] if name else None for name in step.inputs]
-        try:
-            with tracing.inside(step.scope) if step.scope and is_tracing() else contextlib.nullcontext():
-                if step.layer:
-                    layer = module.get(step.layer)
-                    result = step.call(layer, *inputs) if step.call else layer(*inputs)
-                else:
-                    bodies = {name: _body(graph, module, values) for name, graph in step.graphs.items()}
-                    result = convert.call(step.function, inputs, step.attrs | bodies, len(step.outputs), step.op)
-        except NeedleError as error:
-            error.add_note(f"in node {step.name!r} ({step.op}) of the ONNX graph")
-            raise
-        except FAULTS as error:
-            raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph: {type(error).__name__}: {error}; "
-                                f"inputs: {', '.join(map(_described, inputs)) or 'none'}") from error
-        return result if isinstance(result, tuple) else (result,)
+        layer = module.get(step.layer) if step.layer else None
+        function = functools.partial(run_step, step, layer)
+        recorder = active()
+        if recorder is None:
+            return function(*inputs, **{name: _body(g, module, values) for name, g in step.graphs.items()})
+        captured = sorted({name for g in step.graphs.values() for name in g.captured()})
+
+        def inner() -> dict[str, Callable]:
+            known = values if is_tracing() else {name: example_of(value) for name, value in values.items()}
+            return {name: _body(g, module, known) for name, g in step.graphs.items()}
+
+        def bodies() -> dict[str, Body]:
+            return {name: g.as_body(module, lambda n: recorder.value_of(values[n])) for name, g in step.graphs.items()}
+        with recorder.inside(step.scope) if step.scope else contextlib.nullcontext():
+            return recorder.attempt(step.op, function, inputs, [values[name] for name in captured], bodies, inner)
+
+    def as_body(self, module: OnnxModule, around: Callable[[str], Any]) -> Body:
+        """The graph as a Program inside of a call: each step a call of which nothing is recorded, as shapes may change from
+        one iteration to the next.  around: name -> value of the program around it."""
+        names = sorted(self.captured())
+        own = {name: Value(name, varies=True) for name in (*self.inputs, *names)}
+        inputs = list(own.values())
+        for name, data in self.constants.items():
+            own[name] = known_value(name, data)
+        for name, path in self.parameters.items():
+            x = module.get(path)
+            own[name] = Value(name, x.shape, x.dtype, True, x, path)
+        calls = []
+        for step in self.steps:
+            layer = module.get(step.layer) if step.layer else None
+            bodies = {name: g.as_body(module, own.__getitem__) for name, g in step.graphs.items()}
+            given = [own[name] if name else None for name in step.inputs]
+            made = [Value(name, varies=True) for name in step.outputs]
+            own.update({v.name: v for v in made if v.name})
+            calls.append(Call(step.op, given, made, {}, functools.partial(run_step, step, layer), bodies, step.scope))
+        outputs = tuple(own[name] if name else None for name in self.outputs)
+        return Body(Program(inputs, calls, outputs), [around(name) for name in names], self.output_types)
 
     def plan_releases(self) -> None:
         """Note at each step which values nobody reads any more."""
@@ -131,6 +157,22 @@ class Program:
         for name, step in last.items():
             if name not in kept:
                 step.release.append(name)
+
+
+def run_step(step: Step, layer: Module | None, *inputs: Any, **bodies: Callable) -> tuple:
+    """What a step computes; layer: of the module, where it is one; bodies: its inner graphs as functions."""
+    try:
+        if layer is not None:
+            result = step.call(layer, *inputs) if step.call else layer(*inputs)
+        else:
+            result = convert.call(step.function, list(inputs), step.attrs | bodies, len(step.outputs), step.op)
+    except NeedleError as error:
+        error.add_note(f"in node {step.name!r} ({step.op}) of the ONNX graph")
+        raise
+    except FAULTS as error:
+        raise ArgumentError(f"node {step.name!r} ({step.op}) of the ONNX graph: {type(error).__name__}: {error}; "
+                            f"inputs: {', '.join(map(_described, inputs)) or 'none'}") from error
+    return result if isinstance(result, tuple) else (result,)
 
 
 def _hooked(hooks: dict[str, dict[int, Callable]], name: str, value: Any) -> Any:
@@ -145,7 +187,7 @@ def _described(value: Any) -> str:
     return f"{value.dtype}{list(value.shape)}" if hasattr(value, "shape") else type(value).__name__
 
 
-def _body(graph: Program, module: OnnxModule, values: dict[str, Any]) -> Callable[..., tuple]:
+def _body(graph: Graph, module: OnnxModule, values: dict[str, Any]) -> Callable[..., tuple]:
     """A function of the inner graph's inputs that also sees the values around it."""
     def body(*inputs) -> tuple:
         return graph.run(module, {**values, **dict(zip(graph.inputs, inputs, strict=False))})

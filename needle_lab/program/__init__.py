@@ -1,0 +1,7 @@
+"""A model as data: `trace(module, x)` -> a Program, which prints and runs; `plan(module, x)` prepares one for inference."""
+
+from .plan import InferencePlan, plan
+from .program import Body, Call, Program, Value
+from .record import NotRecorded, trace
+
+__all__ = ["Body", "Call", "InferencePlan", "NotRecorded", "Program", "Value", "plan", "trace"]
