@@ -54,7 +54,7 @@ def test_a_program_computes_what_the_module_does(name, rng):
     ours, theirs = flat(made(*xs)), flat(module(*map(ndl.tensor, xs)))
     for a, b in zip(ours, theirs, strict=True):
         assert_close(a, b, 1e-6)
-    weights = [array(rng, *t.shape) for t in theirs]                 # (t * t).sum() of a layer norm is a constant: no gradient
+    weights = [array(rng, *t.shape) for t in theirs]  # (t * t).sum() of a layer norm is constant: it has no gradient
     sum((t * w).sum() for t, w in zip(theirs, weights, strict=True)).backward()
     expected = {path: p.grad.numpy() for path, p in module.named_parameters() if p.grad is not None}
     module.zero_grad()

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 from .device import Device, to_device
-from .tiers import Tiered
 
 if TYPE_CHECKING:
     from .graph import Node, Op
@@ -114,17 +113,6 @@ def check_unchanged(node: Node) -> None:
         if storage.written > node.number:
             raise GraphError(f"backward through {node.op.name!r}: its result was changed in place, and its gradient reads "
                              "that; change a .clone(), or change it after backward")
-
-
-def alike(slots: list, dtype: np.dtype | None) -> bool:
-    """Whether the gradients that came have the inputs' dtype: else the rule widens and rounds where it must."""
-    return all([g is None or g.data.dtype is dtype for g in slots])
-
-
-def forms_for(tiered: Tiered, slots: list) -> Iterable[Callable]:
-    """The quicker forms for the device that the gradients are on."""
-    backend = next(g for g in slots if g is not None).device.backend
-    return tiered.forms if backend == "numpy" else [form for tier, form in tiered.kernels.items() if tier == backend]
 
 
 def outputs_of(node: Node) -> tuple:

@@ -22,8 +22,8 @@ import numpy as np
 from ..errors import ArgumentError, GraphError, NeedleError
 from . import calls
 from .device import BACKENDS, CPU, to_device
-from .dtypes import float32, float64, is_floating, promote
-from .modes import grad_mode, mode
+from .dtypes import FLOATS, float32, float64, promote
+from .modes import mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
 from .tiers import Tiered
@@ -154,10 +154,6 @@ class Node:
     def __repr__(self) -> str:
         return f"Node({self.op.name}, {calls.described(self.inputs or ())})"
 
-    def free(self) -> None:
-        """Let go of activations once their gradients are known."""
-        self.inputs = self.outputs = self.arrays = None
-
 
 def topological_order(roots: Iterable[Node], ends: Collection = ()) -> list[Node]:
     """All nodes that `roots` depend on, each before the nodes it reads (newest first); not beyond tensors keyed in ends."""
@@ -201,7 +197,8 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             slots, i = pending.get(parent) or pending.setdefault(parent, [None] * parent.count), x.output_index
             slots[i] = g if slots[i] is None else slots[i] + g
 
-    with grad_mode(create_graph):
+    before, mode.enabled = mode.enabled, create_graph
+    try:
         for y, g in zip(outputs, gradients, strict=True):
             add(y, g)
         for node in order:
@@ -217,11 +214,13 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                                           strict=False):
                         if asks and g is not None:
                             add(x, g if isinstance(g, Tensor) else wrap(g, None, 0), node.op)
-            if not retain_graph:
-                node.free()
+            if not retain_graph:                                          # let go of what its gradient has read
+                node.inputs = node.outputs = node.arrays = None
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
             for hook in list((x._hooks or {}).values()):
                 found[x] = calls.replaced(found[x], hook)
+    finally:
+        mode.enabled = before
     return found
 
 
@@ -264,7 +263,7 @@ def wrap(result, node: Node | None, index: int) -> Tensor:
     if node is None:
         y.requires_grad = False
     else:
-        y.requires_grad = node.op.differentiable and is_floating(result.dtype)
+        y.requires_grad = node.op.differentiable and result.dtype.num in FLOATS
         if node.outputs is not None:
             node.storages.append(y.storage)
     return y
