@@ -18,7 +18,7 @@ ARGS   ?=
 TESTS  ?= tests
 # Those whose outcome may hang on the processor: what is computed, by which kernel, in which order.
 NUMERIC := autograd checkpoint conv_strategies fast functional layers needle_defects onnx_export onnx_exports \
-           onnx_from_pytorch onnx_gradients onnx_plan onnx_training onnx_values onnx ops optim pretrained threads training
+           onnx_from_pytorch onnx_gradients plan program onnx_training onnx_values onnx ops optim pretrained threads training
 
 # uv installs faster where it is present. It never installs torch: no extra of this project names torch.
 UV      := $(shell command -v uv 2>/dev/null)
