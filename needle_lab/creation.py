@@ -7,9 +7,8 @@ import numpy as np
 from .core.device import Device
 from .core.dtypes import as_dtype, float32
 from .core.modes import leaving
-from .core.tensor import Tensor
+from .core.tensor import Tensor, flat
 from .errors import ArgumentError, DTypeError
-from .ops.methods import flat
 
 
 def tensor(data, dtype=None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:

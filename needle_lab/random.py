@@ -12,9 +12,8 @@ import numpy as np
 
 from .core.device import Device
 from .core.dtypes import as_dtype, float32, int64
-from .core.tensor import Tensor
+from .core.tensor import Tensor, flat
 from .errors import ArgumentError
-from .ops.methods import flat
 
 
 class Generator:
