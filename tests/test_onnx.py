@@ -228,7 +228,7 @@ def test_export_of_a_function_and_of_what_cannot_be_written():
     assert_close(runtime(proto, a, b)[0], np.maximum(a @ b, 0)[:, None, ::2].sum(0))
     with pytest.raises(UnsupportedOnnxError, match="argsort"):
         ndl.onnx.export(lambda x: ndl.sort(x)[0], [ndl.randn(3)])
-    with pytest.raises(UnsupportedOnnxError, match="does not depend on 'input'"):
+    with pytest.raises(UnsupportedOnnxError, match=r"\.numpy\(\) takes a value"):
         ndl.onnx.export(lambda x: ndl.tensor(x.numpy()) * 2.0, [ndl.randn(3)])
 
 # --- using an import ----------------------------------------------------------------------------------------------------

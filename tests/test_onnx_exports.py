@@ -14,7 +14,7 @@ from conftest import assert_close
 
 import needle_lab as ndl
 from needle_lab import nn, optim
-from needle_lab.onnx.importer import Scope
+from needle_lab.onnx.read.importer import Scope
 
 onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is the oracle here; pip install onnxruntime")

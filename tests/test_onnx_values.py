@@ -139,7 +139,7 @@ def test_a_regular_expression_matches_as_in_python_and_onnxruntime(pattern, rng)
 def test_a_hostile_regular_expression_ends():
     """Python's own matcher would need 2^40 steps for the first."""
     def matches(pattern: str, text: str):
-        return ndl.onnx.convert.text.RegexFullMatch(np.array([text], dtype=object), pattern=pattern).tolist()[0]
+        return ndl.onnx.operators.text.RegexFullMatch(np.array([text], dtype=object), pattern=pattern).tolist()[0]
     assert not matches("(a+)+b", 40 * "a")
     assert not matches("(a|aa)*b", 2000 * "a")
     assert not matches("(((b){1000}){1000}){1000}", 900 * "a")

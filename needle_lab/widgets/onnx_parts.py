@@ -102,7 +102,7 @@ def _model_proto(model: Any) -> tuple[str, Any]:
     onnx = _onnx()
     title, proto = type(model).__name__, model
     if isinstance(model, (str, os.PathLike)):
-        from ..onnx.reader import read_model
+        from ..onnx.read.reader import read_model
 
         title, proto = os.path.basename(os.fspath(model)), read_model(model)
     if not isinstance(proto, onnx.ModelProto):
@@ -186,6 +186,6 @@ def _attribute(onnx: Any, attribute: Any) -> str:
 
 
 def _onnx() -> Any:
-    from ..onnx import reader  # raises MissingExtraError, with what to install
+    from ..onnx.read import reader  # raises MissingExtraError, with what to install
 
     return reader.onnx
