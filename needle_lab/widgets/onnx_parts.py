@@ -1,4 +1,4 @@
-"""The parts of an ONNX graph, of a file or of an imported model, and how they become a drawing."""
+"""The parts of a graph, of a file, an imported model or a Program, and how they become a drawing."""
 
 from __future__ import annotations
 
@@ -74,6 +74,23 @@ def parts_of_module(module: Any, x: Any) -> tuple[str, str, Parts]:
             "name": step.name, "layer": f"{step.layer}: {layer!r}" if layer else "", **attributes}))
     parts = Parts(list(module.input_names), nodes, list(module.output_names), shapes)
     return type(module).__name__, f"{len(nodes):,} nodes, opset {module.opset}", parts
+
+
+def parts_of_program(program: Any) -> Parts:
+    """A Program: its calls, which show the parameters and constants that they read."""
+    names = {value: value.name or f"v{i}" for i, value in
+             enumerate([*program.inputs, *(v for call in program.calls for v in call.outputs)])}
+    text = program.sizes.text
+    shapes = {name: "" if value.shape is None else text(value.shape) for value, name in names.items()}
+    nodes = []
+    for call in program.calls:
+        known = [v for v in call.sources() if v.known]
+        lines = [f"{v.path} {show_shape(v.shape)}" if v.path else f"= {v}" if v.shape == () else show_shape(v.shape)
+                 for v in known if v.shape is not None]
+        where = {"module": call.scope[-1][0]} if call.scope else {}
+        nodes.append(Node(call.name, [names[v] for v in call.reads()], [names[v] for v in call.outputs], lines,
+                          {**where, **{key: text(value) for key, value in call.attrs.items()}}))
+    return Parts([names[v] for v in program.inputs], nodes, [names[v] for v in program.results if v in names], shapes)
 
 
 def parts_of_proto(model: Any) -> tuple[str, str, Parts]:

@@ -1,7 +1,32 @@
-"""ONNX operators as functions: a page a family, and one table of versions (`registry.TABLE`)."""
+"""ONNX operators as functions: a page a family, a row an operator (`table.TABLE`)."""
 
-from . import attention, control, image, math, ml, nn, quantized, random, recurrent, shape, signal, text, training
-from .table import TABLE, call, find, since, supported
+from . import (
+    activation,
+    attention,
+    control,
+    convolution,
+    image,
+    loss,
+    math,
+    ml,
+    moves,
+    norm,
+    parts,
+    plain,
+    pooling,
+    quantized,
+    random,
+    recurrent,
+    reduction,
+    shape,
+    signal,
+    text,
+    training,
+)
+from .table import TABLE, call, find, row_of, since, supported
 
-__all__ = ["TABLE", "attention", "call", "control", "find", "image", "math", "ml", "nn", "quantized", "random", "recurrent",
-           "shape", "signal", "since", "supported", "text", "training"]
+plain.enter()
+
+__all__ = ["TABLE", "activation", "attention", "call", "control", "convolution", "find", "image", "loss", "math", "ml",
+           "moves", "norm", "parts", "plain", "pooling", "quantized", "random", "recurrent", "reduction", "row_of", "shape",
+           "signal", "since", "supported", "text", "training"]

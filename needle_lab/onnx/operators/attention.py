@@ -36,7 +36,7 @@ def _allowed(queries: int, keys: int, before, is_causal: bool, left: int, right:
     return allowed
 
 
-@since(23)
+@since(23, family="linear")
 def Attention(query, key, value, attn_mask=None, past_key=None, past_value=None, nonpad_kv_seqlen=None, *, is_causal=0,
               kv_num_heads=None, q_num_heads=None, qk_matmul_output_mode=0, scale=None, softcap=0.0, softmax_precision=None,
               left_window_size=-1, right_window_size=-1, outputs=1):

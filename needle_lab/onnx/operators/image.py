@@ -85,7 +85,7 @@ def resize_matrix(n_in: int, n_out: int, scale: float, exact: float, *, mode: st
     return matrix, out
 
 
-@since(11)
+@since(11, rank="first", numbers=1)
 def Resize(x, roi=None, scales=None, sizes=None, *, antialias=0, axes=None, coordinate_transformation_mode="half_pixel",
            cubic_coeff_a=-0.75, exclude_outside=0, extrapolation_value=0.0, keep_aspect_ratio_policy="stretch",
            mode="nearest", nearest_mode="round_prefer_floor"):
@@ -129,7 +129,7 @@ def Resize_10(x, scales, *, mode="nearest"):
     return Resize(x, None, scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
-@since(7)
+@since(7, rank="first", numbers=1)
 def Upsample(x, scales=None, *, mode="nearest"):
     scales = scales if isinstance(scales, Tensor) else Tensor(np.asarray(scales, np.float32))
     return Resize_10(x, scales, mode=mode)
@@ -216,7 +216,7 @@ def _hat(distance, offset: int):
     return 1.0 + distance if offset else 1.0 - distance
 
 
-@since(10)
+@since(10, family="pool")
 def RoiAlign(x, rois, batch_indices, *, mode="avg", output_height=1, output_width=1, sampling_ratio=0, spatial_scale=1.0,
              coordinate_transformation_mode="half_pixel"):
     """Each region of x, cut into output_height by output_width cells, each the mean (or maximum) of bilinear samples."""
@@ -313,7 +313,7 @@ def Col2Im(columns, image_shape, block_shape, *, dilations=None, pads=None, stri
     return image.reshape(n, channels, *size)
 
 
-@since(19)
+@since(19, family="linear")
 def DeformConv(x, weight, offset, bias=None, mask=None, *, dilations=None, group=1, kernel_shape=None, offset_group=1,
                pads=None, strides=None):
     """Convolution that reads each kernel place shifted by a learned offset (Dai et al., 2017)."""

@@ -1,36 +1,20 @@
-"""ONNX operators that compute value by value, and their reductions and products."""
+"""ONNX operators that compute value by value, and products.  Those that are one op of the same meaning: `plain`."""
 
 # ruff: noqa: N802    functions are named after ONNX operators
 
 import functools
-import math
 
 import ml_dtypes
 import numpy as np
 import onnx
 
-from ... import Tensor, ops
-from ...core.graph import OPS
-from ...random import default_generator
+from ... import Tensor, nn, ops
 from ..values import numpy_dtype, value_of
-from .table import TABLE, ints, is_true, number, scalar, since
-
-# Operators that are one op of the same meaning: the op's own `onnx` name says which.
-_SAME = ("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh "
-         "Atanh Erf Relu Sigmoid Softplus Softsign IsNaN Not Sub Mul Add Less LessOrEqual Greater "
-         "GreaterOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where MatMul")
+from .layers import Fill, Layer, NodeView, with_bias
+from .table import layer_of, number, since, writes
 
 
-def _same(name, *inputs):
-    return OPS[name](*inputs)
-
-
-for _op in OPS.values():
-    if _op.onnx in _SAME.split():
-        TABLE[_op.onnx] = {1: functools.partial(_same, _op.name)}
-
-
-@since(1)
+@since(1, rank="broadcast")
 def Div(a, b):
     """Integers divide towards zero."""
     if a.dtype.kind in "iu":
@@ -38,66 +22,66 @@ def Div(a, b):
     return a / b
 
 
-@since(1)
+@since(1, rank="broadcast")
 def BitShift(x, y, *, direction):
     values, places = x.numpy(), y.numpy()
     return Tensor(np.left_shift(values, places) if direction == "LEFT" else np.right_shift(values, places))
 
 
-@since(1)
+@since(1, rank="broadcast")
 def Pow(a, b):
     """In the dtype of the base."""
     return ops.pow(a, b).astype(a.dtype)
 
 
-@since(1)
+@since(1, rank="broadcast")
 def Equal(a, b):
     return Tensor(a == b) if isinstance(a, np.ndarray) else ops.eq(a, b)
 
 
-@since(10)
+@since(10, rank="broadcast")
 def Mod(a, b, *, fmod=0):
     return ops.fmod(a, b) if fmod else ops.remainder(a, b)
 
 
-@since(1)
+@since(1, rank="first")
 def Identity(value):
     """Any value: a tensor, text, a sequence, an optional."""
     return value
 
 
-@since(1)
+@since(1, family="pool", rank="broadcast")
 def Sum(*tensors):
     return functools.reduce(ops.add, tensors)
 
 
-@since(1)
+@since(1, family="pool", rank="broadcast")
 def Mean(*tensors):
     return functools.reduce(ops.add, tensors) * (1.0 / len(tensors))
 
 
-@since(1)
+@since(1, family="pool", rank="broadcast")
 def Max(*tensors):
     return functools.reduce(ops.maximum, tensors)
 
 
-@since(1)
+@since(1, family="pool", rank="broadcast")
 def Min(*tensors):
     return functools.reduce(ops.minimum, tensors)
 
 
-@since(1)
+@since(1, rank="first")
 def Clip(x, min=None, max=None):
     return ops.clip(x, number(min), number(max))
 
 
-@since(1)
+@since(1, rank="first")
 def IsInf(x, *, detect_negative=1, detect_positive=1):
     infinite = ops.isinf(x)
     return infinite & ((x < 0) if not detect_positive else (x > 0) if not detect_negative else infinite)
 
 
-@since(1)
+@since(1, rank="first")
 def Cast(x, *, to, saturate=1, round_mode="up"):
     """To another dtype; text to and from numbers too. Float8 and narrower take their limit for what is beyond it."""
     if isinstance(x, np.ndarray):                            # text
@@ -149,241 +133,55 @@ def BitCast(x, *, to):
     return Tensor(np.ascontiguousarray(x.numpy()).view(numpy_dtype(to)).reshape(x.shape))
 
 
-@since(15)
+@since(15, rank="first")
 def CastLike(x, like, *, saturate=1, round_mode="up"):
     return Cast(x, to=8 if isinstance(like, np.ndarray) else onnx.helper.np_dtype_to_tensor_dtype(like.dtype),
                 saturate=saturate, round_mode=round_mode)
 
-# --- activations ----------------------------------------------------------------------------------------------------
-
-
-@since(1)
-def LeakyRelu(x, *, alpha=0.01):
-    return ops.leaky_relu(x, negative_slope=alpha)
-
-
-@since(7)
-def PRelu(x, slope):
-    return ops.where(x > 0, x, slope * x)
-
-
-@since(1)
-def PRelu_1(x, slope, *, consumed_inputs=None):
-    """Before opset 7 the slope was one number, or one a channel."""
-    return ops.prelu(x, slope)
-
-
-@since(1)
-def Elu(x, *, alpha=1.0):
-    return ops.elu(x, alpha=alpha)
-
-
-@since(1)
-def Selu(x, *, alpha=1.6732632423543772, gamma=1.0507009873554805):
-    return ops.selu(x, alpha=alpha, gamma=gamma)
-
-
-@since(12)
-def Celu(x, *, alpha=1.0):
-    return ops.celu(x, alpha=alpha)
-
-
-@since(20)
-def Gelu(x, *, approximate="none"):
-    return ops.gelu_tanh(x) if approximate == "tanh" else ops.gelu(x)
-
-
-@since(1)
-def HardSigmoid(x, *, alpha=0.2, beta=0.5):
-    return ops.hardsigmoid(x, alpha, beta)
-
-
-@since(14)
-def HardSwish(x):
-    return ops.hardswish(x)
-
-
-@since(18)
-def Mish(x):
-    return ops.mish(x)
-
-
-@since(1)
-def ThresholdedRelu(x, *, alpha=1.0):
-    return ops.where(x > alpha, x, 0.0)
-
-
-@since(9)
-def Shrink(x, *, bias=0.0, lambd=0.5):
-    return ops.where(x < -lambd, x + bias, ops.where(x > lambd, x - bias, 0.0)).astype(x.dtype)
-
-
-@since(24)
-def Swish(x, *, alpha=1.0):
-    return x * ops.sigmoid(alpha * x)
-
-
-@since(13)
-def Hardmax(x, *, axis=-1):
-    """1 at the first largest value along axis, 0 elsewhere."""
-    first = ops.argmax(x, axis=axis, keepdims=True)
-    return ops.scatter(ops.zeros_like(x), first, 1.0, axis=axis)
-
-
-@since(1)
-def Hardmax_1(x, *, axis=1):
-    return Hardmax(_flat_from(x, axis)).reshape(x.shape)
-
-
-@since(13)
-def Softmax(x, *, axis=-1):
-    return ops.softmax(x, axis=axis)
-
-
-@since(1)
-def Softmax_1(x, *, axis=1):
-    """Before opset 13, everything from axis on counted as one."""
-    return ops.softmax(_flat_from(x, axis), axis=-1).reshape(x.shape)
-
-
-@since(13)
-def LogSoftmax(x, *, axis=-1):
-    return ops.log_softmax(x, axis=axis)
-
-
-@since(1)
-def LogSoftmax_1(x, *, axis=1):
-    return ops.log_softmax(_flat_from(x, axis), axis=-1).reshape(x.shape)
-
-
-def _flat_from(x, axis: int):
-    axis %= x.ndim
-    return x.reshape(math.prod(x.shape[:axis]), -1)
-
-
-@since(7)
-def Dropout(x, ratio=None, training_mode=None, *, seed=None, outputs=1):
-    """Drops in a model that trains (the graph says so by training_mode); otherwise it passes x on."""
-    p = 0.5 if ratio is None else number(ratio)
-    keep = np.ones(x.shape, bool)
-    if training_mode is not None and is_true(scalar(training_mode)):
-        draw = default_generator.numpy if seed is None else np.random.RandomState(seed)     # as ONNX's reference does
-        keep = draw.uniform(0, 1, x.shape) >= scalar(p)
-        x = x * (keep / (1.0 - p)).astype(x.dtype)
-    return x if outputs == 1 else (x, Tensor(keep))
-
-# --- before opset 7: broadcasting only where an attribute asked for it ------------------------------------------------
-
-
-def _legacy(function):
-    def operator(a, b, *, axis=None, broadcast=0, consumed_inputs=None):
-        if broadcast and axis is not None:                   # b's first axis stands at this axis of a
-            b = b.reshape(*b.shape, *(1,) * (a.ndim - axis % a.ndim - b.ndim))
-        return function(a, b)
-    return operator
-
-
-for _name in "Add Sub Mul Div Pow And Or Xor Equal Less Greater".split():
-    TABLE[_name] = {1: _legacy(TABLE[_name][1]), 7: TABLE[_name][1]}
-
-# --- reductions -----------------------------------------------------------------------------------------------------
-
-
-def _reduction(reduce, pointwise=None):
-    """An ONNX reduction; pointwise is what it does to each value where there are no axes to reduce."""
-    def function(x, axes=None, *, keepdims=1, noop_with_empty_axes=0):
-        axis = ints(axes)
-        if not axis:
-            if noop_with_empty_axes:
-                return pointwise(x) if pointwise else x
-            axis = None
-        return reduce(x, axis=axis, keepdims=bool(keepdims)).astype(x.dtype)
-    return function
-
-
-def _log_sum(x, axis, keepdims):
-    return ops.log(ops.sum(x, axis=axis, keepdims=keepdims))
-
-
-def _sum_square(x, axis, keepdims):
-    return ops.sum(x * x, axis=axis, keepdims=keepdims)
-
-
-def _extreme(op, lowest):
-    """max or min, with the dtype's limit where there is nothing to compare."""
-    def reduce(x, axis, keepdims):
-        if x.size:
-            return op(x.astype(np.uint8) if x.dtype == bool else x, axis=axis, keepdims=keepdims)
-        shape = np.zeros(x.shape).sum(axis=axis, keepdims=keepdims).shape
-        ends = (False, True) if x.dtype == bool else (-np.inf, np.inf)
-        if x.dtype.kind in "iu":
-            ends = (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
-        return Tensor(np.full(shape, ends[0] if lowest else ends[1], x.dtype))
-    return reduce
-
-
-def _norm(p):
-    return lambda x, axis, keepdims: ops.norm(x, p, axis, keepdims)
-
-
-_REDUCTIONS = {                  # operator: (over axes, on each value where there are no axes to reduce)
-    "ReduceSum": (ops.sum, None), "ReduceMean": (ops.mean, None), "ReduceProd": (ops.prod, None),
-    "ReduceMax": (_extreme(ops.max, True), None), "ReduceMin": (_extreme(ops.min, False), None),
-    "ReduceLogSumExp": (ops.logsumexp, None), "ReduceL1": (_norm(1), ops.abs), "ReduceL2": (_norm(2), ops.abs),
-    "ReduceLogSum": (_log_sum, ops.log), "ReduceSumSquare": (_sum_square, ops.square),
-}
-for _name, _functions in _REDUCTIONS.items():
-    TABLE[_name] = {1: _reduction(*_functions)}
-
-
-def _arg(op, x, axis, keepdims, last):
-    if not last:
-        return op(x, axis=axis, keepdims=bool(keepdims))
-    return x.shape[axis] - 1 - op(ops.flip(x, axis=axis), axis=axis, keepdims=bool(keepdims))
-
-
-@since(1)
-def ArgMax(x, *, axis=0, keepdims=1, select_last_index=0):
-    return _arg(ops.argmax, x, axis, keepdims, select_last_index)
-
-
-@since(1)
-def ArgMin(x, *, axis=0, keepdims=1, select_last_index=0):
-    return _arg(ops.argmin, x, axis, keepdims, select_last_index)
-
-
-def _cumulative(op, neutral, x, axis, exclusive, reverse):
-    axis = int(scalar(axis)) % x.ndim
-    x = ops.flip(x, axis=axis) if reverse else x
-    y = op(x, axis=axis).astype(x.dtype)
-    if exclusive:                                  # what came before: shifted by one
-        before = [(1, 0) if i == axis else (0, 0) for i in range(x.ndim)]
-        y = ops.pad(y, before, value=neutral)[(slice(None),) * axis + (slice(0, x.shape[axis]),)]
-    return ops.flip(y, axis=axis) if reverse else y
-
-
-@since(11)
-def CumSum(x, axis, *, exclusive=0, reverse=0):
-    return _cumulative(ops.cumsum, 0, x, axis, exclusive, reverse)
-
-
-@since(26)
-def CumProd(x, axis, *, exclusive=0, reverse=0):
-    return _cumulative(ops.cumprod, 1, x, axis, exclusive, reverse)
-
-
-@since(11)
-def TopK(x, k, *, axis=-1, largest=1, sorted=1):
-    return ops.topk(x, int(scalar(k)), axis, bool(largest))
-
 # --- products -------------------------------------------------------------------------------------------------------
 
 
-@since(1)
+@since(1, family="linear", rank=2, weights=(1, 2))
 def Gemm(a, b, c=None, *, alpha=1.0, beta=1.0, transA=0, transB=0, broadcast=0):
     y = (a.T if transA else a) @ (b.T if transB else b)
     y = y if alpha == 1.0 else alpha * y
     return y if c is None or beta == 0 else y + (c if beta == 1.0 else beta * c)
+
+
+@since(1, family="linear", rank="product", weights=(0, 1))
+def MatMul(a, b):
+    return ops.matmul(a, b)
+
+
+@layer_of(MatMul)
+def _product_layer(node: NodeView) -> Layer | None:
+    """x @ W with a matrix W; the importer joins the Add of a bias behind it to the same node."""
+    weight = node.weights[1]
+    if weight is None or weight.ndim != 2:
+        return None
+    module = nn.Linear(weight.shape[0], weight.shape[1], bias=len(node.inputs) > 2)
+    return with_bias(node, module, {"weight": Fill(1, "transposed", np.transpose)})
+
+
+@layer_of(Gemm)
+def _linear_layer(node: NodeView) -> Layer | None:
+    weight, a = node.weights[1], node.attrs
+    if weight is None or a.get("alpha", 1.0) != 1.0 or a.get("beta", 1.0) != 1.0 or a.get("transA", 0):
+        return None
+    bias = node.weights[2] if len(node.inputs) > 2 else None
+    outputs, inputs = weight.shape if a.get("transB", 0) else weight.shape[::-1]
+    if bias is not None and bias.shape != (outputs,):
+        return None
+    fill = Fill(1) if a.get("transB", 0) else Fill(1, "transposed", np.transpose)
+    return with_bias(node, nn.Linear(inputs, outputs, bias=len(node.inputs) > 2), {"weight": fill})
+
+
+@writes("linear")
+def _linear(w, x, weight, bias=None):
+    if x.ndim == 2:
+        return w.Gemm(x, weight, bias, transB=1)
+    y = w.MatMul(x, w.transposed(w.name(weight), [1, 0]))
+    return y if bias is None else w.Add(y, bias)
 
 
 @since(11)
@@ -409,7 +207,33 @@ def Det(x):
     return product * sign
 
 
-@since(12)
+@since(12, family="linear")
 def Einsum(*tensors, equation):
     return ops.einsum(equation, *tensors)
 
+# --- written --------------------------------------------------------------------------------------------------------------
+
+
+@writes("cast")
+def _cast(w, x, *, dtype):
+    return w.cast(w.name(x), dtype)
+
+
+@writes("fmod")
+def _fmod(w, a, b):
+    return w.Mod(*w.operands((a, b)), fmod=1)
+
+
+@writes("clip_low")
+def _clip_low(w, x, low):
+    return w.Max(*w.operands((x, low)))
+
+
+@writes("clip_high")
+def _clip_high(w, x, high):
+    return w.Min(*w.operands((x, high)))
+
+
+@writes("einsum")
+def _einsum(w, *tensors, equation):
+    return w.Einsum(*w.operands(tensors), equation=equation)

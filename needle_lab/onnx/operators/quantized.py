@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import Tensor, ops
 from ..values import numpy_dtype
-from .nn import padding_of
+from .convolution import padding_of
 from .table import since
 
 
@@ -53,7 +53,7 @@ def quantize(x: np.ndarray, scale, zero_point, dtype) -> np.ndarray:
     return saturate(np.rint(x / scale) + (0 if zero_point is None else zero_point.astype(np.float32)), dtype)
 
 
-@since(10)
+@since(10, rank="first")
 def QuantizeLinear(x, y_scale, y_zero_point=None, *, axis=1, block_size=0, output_dtype=0, precision=0, saturate=1):
     values, scale = _plain(x).astype(np.float32), _plain(y_scale).astype(np.float32)
     if y_zero_point is not None:
@@ -64,7 +64,7 @@ def QuantizeLinear(x, y_scale, y_zero_point=None, *, axis=1, block_size=0, outpu
     return Tensor(quantize(values, along(scale, values, axis, block_size), zero, dtype))
 
 
-@since(10)
+@since(10, rank="first")
 def DequantizeLinear(x, x_scale, x_zero_point=None, *, axis=1, block_size=0, output_dtype=0):
     """(x - zero_point) * scale, differentiable in the scale."""
     dtype = numpy_dtype(output_dtype) if output_dtype else x_scale.dtype
@@ -96,12 +96,12 @@ def _offset(x, zero_point, axis: int) -> np.ndarray:
     return values - zero
 
 
-@since(10)
+@since(10, family="linear")
 def MatMulInteger(a, b, a_zero_point=None, b_zero_point=None):
     return Tensor(np.matmul(_offset(a, a_zero_point, 0), _offset(b, b_zero_point, 1)).astype(np.int32))
 
 
-@since(10)
+@since(10, family="linear")
 def QLinearMatMul(a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_scale, y_zero_point):
     product = np.matmul(_offset(a, a_zero_point, 0), _offset(b, b_zero_point, 1)).astype(np.float64)
     scale = _plain(a_scale).astype(np.float64) * _plain(b_scale).astype(np.float64) / _plain(y_scale).astype(np.float64)
@@ -116,7 +116,7 @@ def _integer_conv(x, w, kernel_shape, strides, pads, dilations, group, auto_pad)
                     padding_of(pads, auto_pad, dims), tuple(dilations or (1,) * dims), group).numpy()
 
 
-@since(10)
+@since(10, family="linear")
 def ConvInteger(x, w, x_zero_point=None, w_zero_point=None, *, kernel_shape=None, strides=None, pads=None, dilations=None,
                 group=1, auto_pad="NOTSET"):
     kernel = _offset(w, None, 0)
@@ -126,7 +126,7 @@ def ConvInteger(x, w, x_zero_point=None, w_zero_point=None, *, kernel_shape=None
     return Tensor(y.astype(np.int32))
 
 
-@since(10)
+@since(10, family="linear")
 def QLinearConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, b=None, *, kernel_shape=None,
                 strides=None, pads=None, dilations=None, group=1, auto_pad="NOTSET"):
     by_output = (-1, *(1,) * (w.ndim - 1))

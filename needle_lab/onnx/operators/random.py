@@ -42,7 +42,7 @@ def RandomUniformLike(x, *, dtype=None, low=0.0, high=1.0, seed=None):
     return _drawn("RandomUniformLike", x.shape, kind, "uniform", low, high, seed)
 
 
-@since(15)
+@since(15, rank="first")
 def Bernoulli(x, *, dtype=None, seed=None):
     drawn = _generator(seed).random(x.shape) < x.numpy()
     return Tensor(drawn.astype(x.dtype if dtype is None else numpy_dtype(dtype)))

@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 
-from ... import Tensor, ops
+from ... import Tensor, nn, ops
+from ...core.graph import is_tracing
 from ...errors import ArgumentError, ShapeError, UnsupportedOnnxError
 from ..limits import limits
 from ..values import numpy_dtype
-from .table import ints, number, scalar, since
+from .layers import Fill, Layer, NodeView
+from .table import ints, layer_of, number, scalar, since
 
 
 @since(1)
@@ -30,23 +32,23 @@ def Constant(*, value=None, value_float=None, value_floats=None, value_int=None,
     raise UnsupportedOnnxError("Constant: none of its attributes holds a value")
 
 
-@since(9)
+@since(9, rank="shaped")
 def ConstantOfShape(shape, *, value=None):
     fill = np.zeros(1, np.float32) if value is None else value.numpy()
     return Tensor(np.full(limits.check_shape("ConstantOfShape", ints(shape), fill.dtype), fill.reshape(())))
 
 
-@since(1)
+@since(1, rank=1)
 def Shape(x, *, start=0, end=None):
     return Tensor(np.array(x.shape[slice(start, end)], np.int64))
 
 
-@since(1)
+@since(1, rank=0)
 def Size(x):
     return Tensor(np.array(x.size, np.int64))
 
 
-@since(5)
+@since(5, rank="shaped")
 def Reshape(x, shape, *, allowzero=0):
     sizes = [n if n or allowzero else x.shape[i] for i, n in enumerate(ints(shape))]
     if any(n < -1 for n in sizes):                       # numpy takes any negative number for -1
@@ -56,23 +58,23 @@ def Reshape(x, shape, *, allowzero=0):
     return ops.reshape(x, shape=tuple(sizes))
 
 
-@since(1)
+@since(1, rank=2)
 def Flatten(x, *, axis=1):
     axis = axis % x.ndim if axis < 0 else axis
     return ops.reshape(x, shape=(math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
 
-@since(1)
+@since(1, rank="first")
 def Transpose(x, *, perm=None):
     return ops.permute(x, axes=tuple(reversed(range(x.ndim))) if perm is None else tuple(perm))
 
 
-@since(1)
+@since(1, rank="-axes")
 def Squeeze(x, axes=None):
     return ops.squeeze(x, ints(axes))
 
 
-@since(1)
+@since(1, rank="+axes")
 def Unsqueeze(x, axes):
     return ops.unsqueeze(x, ints(axes))
 
@@ -82,19 +84,19 @@ def Expand(x, shape):
     return ops.expand(x, shape=np.broadcast_shapes(x.shape, limits.check_shape("Expand", ints(shape), x.dtype)))
 
 
-@since(6)
+@since(6, rank="first")
 def Tile(x, repeats):
     repeats = ints(repeats)
     limits.check_shape("Tile", [n * r for n, r in zip(x.shape, repeats, strict=True)], x.dtype)
     return ops.tile(x, repeats=repeats)
 
 
-@since(1)
+@since(1, rank="first")
 def Concat(*tensors, axis):
     return ops.concat(tensors, axis)
 
 
-@since(1)
+@since(1, rank="first")
 def Split(x, split=None, *, axis=0, num_outputs=None, outputs=1):
     count = num_outputs or outputs
     sizes = ints(split) if split is not None else -(-x.shape[axis] // count)
@@ -102,7 +104,7 @@ def Split(x, split=None, *, axis=0, num_outputs=None, outputs=1):
     return tuple(parts)
 
 
-@since(1)
+@since(1, rank="first")
 def Slice(x, starts, ends, axes=None, steps=None):
     """NumPy's slices, ends beyond the axis included."""
     starts, ends = ints(starts), ints(ends)
@@ -116,9 +118,22 @@ def Slice(x, starts, ends, axes=None, steps=None):
     return x[tuple(index)]
 
 
-@since(1)
+@since(1, rank="gathered")
 def Gather(x, indices, *, axis=0):
     return ops.index_select(x, indices, axis=axis)
+
+
+@layer_of(Gather)
+def _embedding_layer(node: NodeView) -> Layer | None:
+    weight = node.weights[0]
+    if weight is None or weight.ndim != 2 or node.attrs.get("axis", 0) != 0 or node.inputs[0] == node.inputs[1]:
+        return None
+    return Layer(nn.Embedding(*weight.shape), {"weight": Fill(0)}, inputs=[1], call=_embed)
+
+
+def _embed(module, index):
+    """An index may count from the end; a trace does not look at it: on arrays the op takes it as it is."""
+    return module(index if is_tracing() or index.size == 0 or index.numpy().min() >= 0 else index % module.num_embeddings)
 
 
 @since(11)
@@ -135,7 +150,7 @@ def GatherND(x, indices, *, batch_dims=0):
     return x[(*batch, *(places[..., i] for i in range(places.shape[-1])))]
 
 
-@since(11)
+@since(11, rank="first")
 def ScatterElements(x, indices, updates, *, axis=0, reduction="none"):
     if reduction in ("none", "add"):
         return (ops.scatter if reduction == "none" else ops.scatter_add)(x, indices, updates, axis=axis)
@@ -151,7 +166,7 @@ def Scatter(x, indices, updates, *, axis=0):
     return ScatterElements(x, indices, updates, axis=axis)
 
 
-@since(11)
+@since(11, rank="first")
 def ScatterND(x, indices, updates, *, reduction="none"):
     places = indices.numpy()
     index = tuple(places[..., i] for i in range(places.shape[-1]))
@@ -179,7 +194,7 @@ def _scatter_one_by_one(x, index, updates, reduction: str):
     return x
 
 
-@since(1)
+@since(1, rank="first")
 def Pad(x, pads, value=None, axes=None, *, mode="constant"):
     pads, axes = ints(pads), ints(axes) or tuple(range(x.ndim))
     widths = [(0, 0)] * x.ndim
@@ -215,7 +230,7 @@ def OneHot(indices, depth, values, *, axis=-1):
     return ops.permute(y, axes=tuple(order))
 
 
-@since(14)
+@since(14, rank="first")
 def Trilu(x, k=None, *, upper=1):
     return (ops.triu if upper else ops.tril)(x, 0 if k is None else int(scalar(k)))
 
@@ -251,7 +266,7 @@ def Unique(x, *, axis=None, sorted=1):
     return values, *(Tensor(np.ascontiguousarray(v)) for v in (first, inverse.reshape(-1), counts))
 
 
-@since(10)
+@since(10, rank="first")
 def ReverseSequence(x, sequence_lens, *, batch_axis=1, time_axis=0):
     """The first sequence_lens[i] steps of sample i in reverse."""
     lengths, steps = sequence_lens.numpy()[:, None], np.arange(x.shape[time_axis])[None]
@@ -272,7 +287,7 @@ def TensorScatter(past, update, write_indices=None, *, axis=-2, mode="linear"):
     return ops.scatter(past, np.broadcast_to(index, update.shape), update, axis=axis)
 
 
-@since(1)
+@since(1, rank="first")
 def DepthToSpace(x, *, blocksize, mode="DCR"):
     n, c, h, w = x.shape
     b = blocksize
@@ -283,7 +298,7 @@ def DepthToSpace(x, *, blocksize, mode="DCR"):
     return y.reshape(n, c // b**2, h * b, w * b)
 
 
-@since(1)
+@since(1, rank="first")
 def SpaceToDepth(x, *, blocksize, mode="DCR"):
     n, c, h, w = x.shape
     b = blocksize

@@ -7,7 +7,7 @@ import numpy as np
 from ... import Tensor, ops
 from ..limits import limits
 from ..values import numpy_dtype
-from .table import TABLE, scalar, since
+from .table import scalar, since
 
 
 def dft(x, length: int | None, axis: int, inverse: bool, onesided: bool):
@@ -57,18 +57,27 @@ def STFT(signal, frame_step, window=None, frame_length=None, *, onesided=1):
     return dft(frames, None, 2, False, bool(onesided))
 
 
-def _cosine_window(*coefficients):
+def _cosine_window(coefficients, size, output_datatype, periodic):
     """a0 - a1 cos(t) + a2 cos(2 t), t from 0 to 2 pi over the window; periodic leaves the last point out."""
-    def window(size, *, output_datatype=1, periodic=1):
-        n, = limits.check_shape("window", [scalar(size)], np.float64)
-        t = 2 * np.pi * np.arange(n) / (n if periodic else n - 1)
-        values = sum((-1) ** k * a * np.cos(k * t) for k, a in enumerate(coefficients))
-        return Tensor(values.astype(numpy_dtype(output_datatype)))
-    return window
+    n, = limits.check_shape("window", [scalar(size)], np.float64)
+    t = 2 * np.pi * np.arange(n) / (n if periodic else n - 1)
+    values = sum((-1) ** k * a * np.cos(k * t) for k, a in enumerate(coefficients))
+    return Tensor(values.astype(numpy_dtype(output_datatype)))
 
 
-TABLE |= {"HannWindow": {17: _cosine_window(0.5, 0.5)}, "HammingWindow": {17: _cosine_window(25 / 46, 21 / 46)},
-          "BlackmanWindow": {17: _cosine_window(0.42, 0.5, 0.08)}}
+@since(17)
+def HannWindow(size, *, output_datatype=1, periodic=1):
+    return _cosine_window((0.5, 0.5), size, output_datatype, periodic)
+
+
+@since(17)
+def HammingWindow(size, *, output_datatype=1, periodic=1):
+    return _cosine_window((25 / 46, 21 / 46), size, output_datatype, periodic)
+
+
+@since(17)
+def BlackmanWindow(size, *, output_datatype=1, periodic=1):
+    return _cosine_window((0.42, 0.5, 0.08), size, output_datatype, periodic)
 
 
 @since(17)

@@ -32,7 +32,7 @@ def Gradient(*inputs, xs, y, zs=None):
 
 
 @training(1)
-def Adagrad(r, t, *tensors, decay_factor=0.0, epsilon=0.0, norm_coefficient=0.0):
+def Adagrad(r, t, *tensors, decay_factor=0.0, epsilon=1e-6, norm_coefficient=0.0):
     rate = r / (1.0 + t.astype(r.dtype) * decay_factor)
     rows = []
     for x, g, h in _groups(tensors, 3):
@@ -53,7 +53,7 @@ def Momentum(r, t, *tensors, alpha, beta, mode, norm_coefficient):
 
 
 @training(1)
-def Adam(r, t, *tensors, alpha=0.9, beta=0.999, epsilon=0.0, norm_coefficient=0.0, norm_coefficient_post=0.0):
+def Adam(r, t, *tensors, alpha=0.9, beta=0.999, epsilon=1e-6, norm_coefficient=0.0, norm_coefficient_post=0.0):
     step = int(scalar(t))
     rate = r * ((1 - beta**step) ** 0.5 / (1 - alpha**step)) if step > 0 else r
     rows = []

@@ -125,8 +125,7 @@ def check_meaning(model: onnx.ModelProto) -> None:
         if entry.version < 1 or opsets.setdefault(domain, entry.version) != entry.version:
             raise FileFormatError(f"the opset of domain {domain or 'ai.onnx'!r} is given as {entry.version}"
                                   + (f" and as {opsets[domain]}" if entry.version >= 1 else ""))
-        newest = max(_newest(domain), *(max(v) for name, v in TABLE.items()
-                                        if name.rpartition("::")[0] == domain), 0, 0)
+        newest = max(_newest(domain), *(max(row.versions) for row in TABLE.values() if row.domain == domain), 0, 0)
         if newest and entry.version > newest:
             raise UnsupportedOnnxError(f"the file uses opset {entry.version} of {domain or 'ai.onnx'!r}; the newest that is "
                                        f"known is {newest}")

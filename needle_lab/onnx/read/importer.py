@@ -16,8 +16,10 @@ from ...core.tensor import Tensor
 from ...errors import UnsupportedOnnxError
 from ...nn import Module, Parameter
 from .. import operators
+from ..operators import layers
+from ..operators.training import Gradient
 from ..values import numpy_dtype, value_of
-from . import check, joins, layers, naming, reader
+from . import check, joins, naming, reader
 from .ranks import ranks_of
 from .steps import Graph, Step
 
@@ -25,14 +27,6 @@ if TYPE_CHECKING:
     from .model import OnnxModule
 
 Key = tuple[int, str]                                  # identity of an initialiser, layout
-
-# which inputs of an operator are weights, whatever the file calls them
-WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 2), "MatMul": (0, 1), "RNN": (1, 2, 3),
-                 "LSTM": (1, 2, 3), "GRU": (1, 2, 3)}
-
-# from which input on an operator reads numbers that nobody trains: scales, running statistics
-NUMBERS = {"Resize": 1, "Upsample": 1, "BatchNormalization": 3}
-
 
 class Scope(Module):
     """A branch of the tree: it holds what the model's names put under it, and computes nothing itself."""
@@ -42,8 +36,9 @@ class Scope(Module):
 
 
 def is_supported(node: onnx.NodeProto, opsets: dict[str, int]) -> bool:
-    """Whether a node has a function in the table, or could become a layer."""
-    return bool(operators.find(node.op_type, node.domain, opsets) or layers.builder_of(node.op_type, node.domain))
+    """Whether a node has a function in the table for its opset, or could become a layer."""
+    row = operators.row_of(node.op_type, node.domain)
+    return row is not None and (row.layer is not None or operators.find(node.op_type, node.domain, opsets) is not None)
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterable[onnx.GraphProto]:
@@ -135,7 +130,7 @@ class Importer:
             step = Step(node.op_type, node.name or next((o for o in results if o), ""), inputs, results,
                         scope=naming.modules_around(node) or ())
             step.graphs = {name: self._steps_of(g, weights, names) for name, g in inner.items()}
-            if node.op_type == "Gradient":                 # it reads the result it differentiates by name
+            if node.op_type == Gradient.__name__:              # it reads the result it differentiates by name
                 step.inputs = [*inputs, attrs["y"]]
                 graph.differentiated.update(attrs["xs"])
             layer = self._layer(node, attrs, inputs, results, weights, layouts)
@@ -226,11 +221,11 @@ class Importer:
                                self.opsets.get("", 1))
 
     def _built(self, node, attrs, inputs, outputs, weights) -> layers.Layer | None:
-        builder = layers.builder_of(node.op_type, node.domain)
-        if builder is None:
+        row = operators.row_of(node.op_type, node.domain)
+        if row is None or row.layer is None:
             return None
         with check.refusing(f"{node.op_type} {node.name!r}"):
-            return builder(self._view(node, attrs, inputs, outputs, weights))
+            return row.layer(self._view(node, attrs, inputs, outputs, weights))
 
     def _layouts(self, nodes: list[joins.Joined], weights: dict) -> dict[int, set[frozenset[str]]]:
         """In which layouts each initialiser is wanted; a layer that turns a weight needs all its users to agree."""
@@ -292,7 +287,8 @@ class Importer:
 
     def _place_computed(self, node, inputs: list[str], weights: dict) -> None:
         """The weights of an operator that is no layer are parameters, even if the exporter turned or stacked them."""
-        for i in WEIGHT_INPUTS.get(node.op_type, ()):
+        row = operators.row_of(node.op_type, node.domain)
+        for i in row.weights if row else ():
             name = inputs[i] if i < len(inputs) else ""
             if name and naming.is_computed(name) and (array := joins.weight(weights, name)) is not None and array.ndim > 1:
                 self._place_plain(array, self.names.layer_path(node, [name], node.op_type.lower(), self.stored))
@@ -321,7 +317,8 @@ class Importer:
         """Whether the author called it a parameter: PyTorch's list says so, else the name and how it is read."""
         if self.names.listed:
             return name in self.names.parameters
-        numbers = {i for step in graph.steps if step.op in NUMBERS for i in step.inputs[NUMBERS[step.op]:]}
+        rows = [(step, operators.TABLE.get(step.op)) for step in graph.steps]
+        numbers = {name for step, row in rows if row and row.numbers is not None for name in step.inputs[row.numbers:]}
         return not naming.is_computed(name) and name not in numbers and (name in self.initializers or self.all_in_nodes)
 
     def _unique(self, path: str) -> str:

@@ -15,21 +15,17 @@ from collections.abc import Container, Iterable
 import onnx
 
 from ...errors import ArgumentError
+from ..operators.layers import is_computed
+from ..operators.table import TABLE
 
-RECURRENT = ("RNN", "LSTM", "GRU")
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+RECURRENT = {name for name, row in TABLE.items() if row.page == "recurrent"}
+LAYERS = {name for name, row in TABLE.items() if row.weights} - RECURRENT
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
 
-_COMPUTED = re.compile(r"val_|onnx::|const_fold|constant_|p2o\.helper|.*/Constant(_\d+)?_output_0$")
 # the last part of a weight's name that says what it is to its layer: weight, in_proj_weight, bn_scale, w_0, ...
 _ROLE = re.compile(r"(?:(.+?)_)??(?:weights?|bias|kernel|scale|offset|gamma|beta|mean|variance|running_mean|running_var"
                    r"|[wb](?:_\d+)?)|(?:weight|bias)_(.+)")
-
-
-def is_computed(name: str) -> bool:
-    """A name under which exporters store what they computed, not what the model's author called a weight."""
-    return _COMPUTED.match(name) is not None
 
 
 def clean(path: str) -> str:

@@ -10,25 +10,11 @@ from collections.abc import Callable
 
 import onnx
 
+from ..operators import row_of
 from .reader import attributes_of
 
 Ranks = dict[str, int]
 Node = onnx.NodeProto
-
-_AS_BROADCAST = """
-    Add Sub Mul Div Pow Mod Max Min Sum Mean Where PRelu Equal Less LessOrEqual Greater GreaterOrEqual And Or
-    Xor BitShift BitwiseAnd BitwiseOr BitwiseXor
-""".split()
-_AS_FIRST = """
-    Abs Acos Acosh Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BitwiseNot Cast CastLike
-    Ceil Celu Clip Concat Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Dropout Elu Erf Exp
-    Floor Gelu GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish Hardmax Identity
-    InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization LpPool LRN
-    MaxPool MeanVarianceNormalization Mish Neg Not Pad QuantizeLinear RMSNormalization Reciprocal Relu Resize
-    ReverseSequence Round ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Slice Softmax Softplus
-    Softsign SpaceToDepth Split Sqrt Swish Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu Upsample
-""".split()
-
 
 def ranks_of(graph: onnx.GraphProto) -> Ranks:
     """Value name -> number of axes: what the file declares, and what follows from it. Nodes in the file's order."""
@@ -50,12 +36,12 @@ def ranks_of(graph: onnx.GraphProto) -> Ranks:
 def _rank(node: Node, known: Ranks, constants: dict[str, onnx.TensorProto]) -> int | None:
     """Axes of the first output, or None."""
     ranks = [known.get(name) for name in node.input if name]
-    if node.op_type in _AS_FIRST:
-        return ranks[0] if ranks else None
-    if node.op_type in _AS_BROADCAST:
-        return None if None in ranks else max((r for r in ranks if r is not None), default=None)
-    rule = _RULES.get(node.op_type)
-    return rule(node, ranks, constants) if rule and ranks and (ranks[0] is not None or rule in _BY_CONSTANT) else None
+    row = row_of(node.op_type, node.domain)
+    if row is None or row.rank is None or not ranks:
+        return None
+    if isinstance(row.rank, int):
+        return row.rank
+    return _RULES[row.rank](node, ranks, constants) if ranks[0] is not None or row.rank in _OF_ALL else None
 
 
 def _length(node: Node, constants: dict[str, onnx.TensorProto], attribute: str) -> int | None:
@@ -85,13 +71,14 @@ def _gathered(node, ranks, constants):
 
 
 def _shaped(node, ranks, constants):
-    return _length(node, constants, "shape" if node.op_type == "Reshape" else "")
+    return _length(node, constants, "shape" if any(a.name == "shape" for a in node.attribute) else "")
 
 
-_BY_CONSTANT = (_shaped,)                   # the rank of the first input does not matter
-_RULES: dict[str, Callable] = {
-    "Reshape": _shaped, "ConstantOfShape": _shaped, "Shape": lambda *_: 1, "Size": lambda *_: 0,
-    "Unsqueeze": _moved(1), "Squeeze": _moved(-1),
-    "MatMul": _product, "Gather": _gathered, "Flatten": lambda *_: 2, "Gemm": lambda *_: 2,
-    "RNN": lambda *_: 4, "LSTM": lambda *_: 4, "GRU": lambda *_: 4,
-}
+def _broadcast(node, ranks, constants):
+    return None if None in ranks else max(ranks)
+
+
+# what a row says of its first output's rank -> (node, ranks of its inputs, constants) -> that rank
+_RULES: dict[str, Callable] = {"first": lambda node, ranks, constants: ranks[0], "broadcast": _broadcast, "shaped": _shaped,
+                               "product": _product, "gathered": _gathered, "+axes": _moved(1), "-axes": _moved(-1)}
+_OF_ALL = ("shaped", "broadcast")             # the rank of the first input alone does not matter

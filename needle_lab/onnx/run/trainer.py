@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from ...core.graph import no_grad
 from ...core.tensor import Tensor
 from ...errors import ArgumentError, FileFormatError, UnsupportedOnnxError
+from ..operators.training import Gradient
 from ..read import reader
 from ..read.model import OnnxModule
+from ..read.training import alone, combined
 from ..write import saving
 
 
@@ -52,7 +54,7 @@ class Trainer:
         self._stored = {name: Tensor(reader.array_of(stored[name])) for name in sorted(variables)}
         self.state: dict[str, Tensor] = dict(self._stored)
         self._algorithms = [OnnxModule(combined(proto, info, list(self.state))) for info in proto.training_info]
-        self._starts = [(start, OnnxModule(_alone(proto, info.initialization)))
+        self._starts = [(start, OnnxModule(alone(proto, info.initialization)))
                         for start, info in zip(starts, proto.training_info, strict=True) if start]
         given = [*(m.input_names for m in self._algorithms)]
         self.input_names = list(dict.fromkeys(name for names in given for name in names if name not in self.state))
@@ -118,8 +120,8 @@ class Trainer:
 
 def _differentiated(proto: onnx.ModelProto) -> set[str]:
     """The values by which the Gradient nodes differentiate."""
-    return {name.decode() for info in proto.training_info for node in info.algorithm.node if node.op_type == "Gradient"
-            for a in node.attribute if a.name == "xs" for name in a.strings}
+    nodes = (node for info in proto.training_info for node in info.algorithm.node if node.op_type == Gradient.__name__)
+    return {name.decode() for node in nodes for a in node.attribute if a.name == "xs" for name in a.strings}
 
 
 def _check_bindings(kind: str, binding: dict[str, str], stored: dict[str, Any], made: list[str]) -> None:
@@ -128,41 +130,3 @@ def _check_bindings(kind: str, binding: dict[str, str], stored: dict[str, Any], 
             raise FileFormatError(f"{kind} changes {key!r}, which is no initialiser")
         if value not in made:
             raise FileFormatError(f"{kind} gives {key!r} the value {value!r}, which is no output")
-
-
-def combined(proto: onnx.ModelProto, info: onnx.TrainingInfoProto, variables: list[str]) -> onnx.ModelProto:
-    """The graph of one step: the inference graph, then the algorithm, without what the algorithm does not need.
-
-    variables: initialisers that become inputs.
-    """
-    parts = (proto.graph, info.algorithm)
-    weights = {t.name: t for g in parts for t in g.initializer}
-    changed = {b.value for b in info.update_binding}
-    outputs = [*info.algorithm.output, *(o for o in proto.graph.output if o.name in changed)]
-    needed, nodes = {o.name for o in outputs}, []
-    for node in reversed([n for g in parts for n in g.node]):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(reader._names_read(node))
-            if node.op_type == "Gradient":                 # it names the result whose derivative it is
-                needed.update(a.s.decode() for a in node.attribute if a.name == "y")
-    inputs = [i for g in parts for i in g.input if i.name not in variables]
-    inputs += [helper.make_tensor_value_info(name, weights[name].data_type, weights[name].dims)
-               for name in variables if name in weights]
-    g = helper.make_graph(nodes[::-1], "step", [i for i in inputs if i.name in needed], outputs,
-                          [t for name, t in weights.items() if name not in variables and name in needed],
-                          value_info=[v for part in parts for v in part.value_info])
-    return _model(proto, g)
-
-
-def _alone(proto: onnx.ModelProto, g: onnx.GraphProto) -> onnx.ModelProto:
-    own = onnx.GraphProto()
-    own.CopyFrom(g)
-    own.name = own.name or "start"
-    return _model(proto, own)
-
-
-def _model(proto: onnx.ModelProto, g: onnx.GraphProto) -> onnx.ModelProto:
-    model = helper.make_model(g, opset_imports=proto.opset_import, ir_version=proto.ir_version)
-    model.functions.extend(proto.functions)
-    return model

@@ -29,9 +29,8 @@ from ...program.program import Program, Value
 from ...program.record import Axes, Recording, agree, named_axes, record
 from ..read.model import OnnxModule
 from . import saving
-from .layers import is_one_operator
 from .tidy import tidy
-from .writer import Writer
+from .writer import Writer, is_one_operator
 
 OPSET = 20
 OLDEST = 13
@@ -86,7 +85,7 @@ def graph_of(writer: Writer, program: Program, names: list[str], results: list[s
     writer.names.update(zip(program.inputs, names, strict=True))
     writer.write(program)
     for y, name in zip(program.results, results, strict=True):
-        writer.emit("Identity", [writer.name(y)], output=name)
+        writer.Identity(y, output=name)
     tidy(writer, results)
     symbols = {x.shape[axis]: symbol for x, name in zip(program.inputs, names, strict=True)
                for axis, symbol in axes.get(name, {}).items()}

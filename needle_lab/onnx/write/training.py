@@ -28,7 +28,9 @@ from ...nn import Module
 from ...nn.norm import _BatchNorm
 from ...optim import SGD, Adam, AdamW, Optimizer
 from ...program.program import Program
-from ..run.trainer import combined
+from ..operators.shape import ConstantOfShape
+from ..operators.training import Gradient, Momentum
+from ..read.training import combined
 from . import saving
 from .export import (
     OPSET,
@@ -154,7 +156,7 @@ class _Step:
         for x, name in zip(program.inputs, known, strict=True):
             self.w.names.setdefault(x, name)
         self.w.write(program)
-        self.w.emit("Identity", [self.w.name(program.results[0])], output="loss")
+        self.w.Identity(program.results[0], output="loss")
         self.weights = {name: origin for w in (self.inference, self.w) for name, origin in w.origins.items()
                         if name in w.initializers}
         for buffer, new in self.w.updates.items():
@@ -172,14 +174,14 @@ class _Step:
             raise ArgumentError("export_training: the loss depends on none of the optimizer's parameters; "
                                 "make it with model.parameters()")
         inputs = [name for name in self.inputs if name in self._ancestors()]
-        gradients = self.w.emit("Gradient", [*trained, *inputs], outputs=len(trained), domain=DOMAIN, xs=trained, zs=inputs,
-                                y="loss")
+        gradients = self.w.emit(Gradient.__name__, [*trained, *inputs], outputs=len(trained), domain=DOMAIN, xs=trained,
+                                zs=inputs, y="loss")
         found = dict(zip(trained, gradients if len(trained) > 1 else (gradients,), strict=True))
         steps = {int(s.get("step", "momentum_buffer" in s)) for s in optimizer.state.values()} or {0}
         if len(steps) > 1:
             raise UnsupportedOnnxError(f"export_training: parameters have made different numbers of steps ({sorted(steps)})")
         counter = self._state("step", np.array(steps.pop(), np.int64))
-        self.updates[counter] = self.w.emit("Add", [counter, self.w.constant(np.array(1))])
+        self.updates[counter] = self.w.Add(counter, self.w.constant(np.array(1)))
         for group, names in zip(optimizer.groups, groups, strict=True):
             if names and kind is SGD:
                 self._sgd(optimizer, group, names, found, counter)
@@ -190,7 +192,7 @@ class _Step:
         """The whole, with its bindings."""
         w, outputs, bindings = self.w, ["loss"], {}
         for variable, new in self.updates.items():
-            bindings[variable] = w.emit("Identity", [new], output=self._free(f"{variable}.next"))
+            bindings[variable] = w.Identity(new, output=self._free(f"{variable}.next"))
         outputs += bindings.values()
         w.reserved |= set(outputs)
         for name, array in self.states.items():
@@ -200,7 +202,7 @@ class _Step:
         made = [helper.make_tensor_value_info(new, kinds[x].data_type, kinds[x].dims) for x, new in bindings.items()]
         loss = helper.make_tensor_value_info("loss", self.dtype, [])
         algorithm = helper.make_graph(w.nodes, "step", targets, [loss, *made], list(w.initializers.values()))
-        for node in (n for n in w.nodes if n.op_type == "Gradient"):           # whose results ONNX does not infer
+        for node in (n for n in w.nodes if n.op_type == Gradient.__name__):           # whose results ONNX does not infer
             xs = next(list(a.strings) for a in node.attribute if a.name == "xs")
             algorithm.value_info.extend(helper.make_tensor_value_info(g, kinds[x.decode()].data_type, kinds[x.decode()].dims)
                                         for g, x in zip(node.output, xs, strict=True))
@@ -219,8 +221,8 @@ class _Step:
         """Zeros for every variable of the optimizer."""
         nodes, outputs = [], []
         for name, value in self.states.items():
-            nodes.append(helper.make_node("ConstantOfShape", [f"{name}.shape"], [f"{name}.initial"], name=f"{name}.zeros",
-                                          value=numpy_helper.from_array(np.zeros(1, value.dtype))))
+            nodes.append(helper.make_node(ConstantOfShape.__name__, [f"{name}.shape"], [f"{name}.initial"],
+                                          name=f"{name}.zeros", value=numpy_helper.from_array(np.zeros(1, value.dtype))))
             outputs.append(helper.make_tensor_value_info(f"{name}.initial", helper.np_dtype_to_tensor_dtype(value.dtype),
                                                          value.shape))
         shapes = [numpy_helper.from_array(np.array(v.shape, np.int64), f"{name}.shape") for name, v in self.states.items()]
@@ -276,12 +278,12 @@ class _Step:
             for x in names:
                 g = gradients[x]
                 if group["weight_decay"]:
-                    g = w.emit("Add", [g, w.emit("Mul", [x, w.name(group["weight_decay"], dtype)])])
-                self.updates[x] = w.emit("Sub", [x, w.emit("Mul", [g, w.name(group["lr"], dtype)])])
+                    g = w.Add(g, w.Mul(x, w.name(group["weight_decay"], dtype)))
+                self.updates[x] = w.Sub(x, w.Mul(g, w.name(group["lr"], dtype)))
             return
         velocities = [self._moments(optimizer, x, "momentum_buffer") for x in names]
-        made = w.emit("Momentum", [w.name(group["lr"], dtype), counter, *names, *(gradients[x] for x in names), *velocities],
-                      outputs=2 * len(names), domain=DOMAIN, alpha=float(group["momentum"]),
+        inputs = [w.name(group["lr"], dtype), counter, *names, *(gradients[x] for x in names), *velocities]
+        made = w.emit(Momentum.__name__, inputs, outputs=2 * len(names), domain=DOMAIN, alpha=float(group["momentum"]),
                       beta=1.0 - group["dampening"], mode="nesterov" if group["nesterov"] else "standard",
                       norm_coefficient=float(group["weight_decay"]))
         self.updates |= dict(zip([*names, *velocities], made, strict=True))
@@ -293,19 +295,19 @@ class _Step:
         def number(value: float) -> str:
             return w.name(value, dtype)
         t, one = w.cast(step, np.float64), w.name(1.0, np.float64)           # 1 - 0.999^t would lose digits in float32
-        left = [w.emit("Sub", [one, w.emit("Pow", [w.name(b, np.float64), t])]) for b in (beta1, beta2)]
-        rate = w.cast(w.emit("Div", [w.name(lr, np.float64), left[0]]), dtype)
-        scale = w.cast(w.emit("Sqrt", [left[1]]), dtype)
+        left = [w.Sub(one, w.Pow(w.name(b, np.float64), t)) for b in (beta1, beta2)]
+        rate = w.cast(w.Div(w.name(lr, np.float64), left[0]), dtype)
+        scale = w.cast(w.Sqrt(left[1]), dtype)
         for x in names:
             value, g = x, gradients[x]
             if group["weight_decay"] and optimizer.decoupled:
-                value = w.emit("Mul", [x, number(1 - lr * group["weight_decay"])])
+                value = w.Mul(x, number(1 - lr * group["weight_decay"]))
             elif group["weight_decay"]:
-                g = w.emit("Add", [g, w.emit("Mul", [x, number(group["weight_decay"])])])
+                g = w.Add(g, w.Mul(x, number(group["weight_decay"])))
             m, v = (self._moments(optimizer, x, of) for of in ("exp_avg", "exp_avg_sq"))
-            self.updates[m] = w.emit("Add", [w.emit("Mul", [m, number(beta1)]), w.emit("Mul", [g, number(1 - beta1)])])
-            square = w.emit("Mul", [w.emit("Mul", [g, number(1 - beta2)]), g])
-            self.updates[v] = w.emit("Add", [w.emit("Mul", [v, number(beta2)]), square])
-            length = w.emit("Add", [w.emit("Div", [w.emit("Sqrt", [self.updates[v]]), scale]), number(group["eps"])])
-            change = w.emit("Div", [w.emit("Mul", [self.updates[m], rate]), length])
-            self.updates[x] = w.emit("Sub", [value, change])
+            self.updates[m] = w.Add(w.Mul(m, number(beta1)), w.Mul(g, number(1 - beta1)))
+            square = w.Mul(w.Mul(g, number(1 - beta2)), g)
+            self.updates[v] = w.Add(w.Mul(v, number(beta2)), square)
+            length = w.Add(w.Div(w.Sqrt(self.updates[v]), scale), number(group["eps"]))
+            change = w.Div(w.Mul(self.updates[m], rate), length)
+            self.updates[x] = w.Sub(value, change)

@@ -1,7 +1,7 @@
 """What is written of a model so far: names of values, nodes, initialisers, and lengths that follow from the inputs.
 
-`EMIT` says for each op which ONNX nodes mean the same (`emit.py` fills it). A rule is `(writer, *inputs, **attrs)` and
-returns the name of the result, or a tuple of names; it reads shapes from the writer, where a length may be a `Length`.
+Each operator is a method that writes a node and returns the name of its result: `w.Conv(x, weight, strides=[1, 1])`. The
+rules under `@writes` (in `operators`) call them; they read shapes from the writer, where a length may be a `Length`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ... import nn
 from ...core.dtypes import result_type
 from ...core.graph import OPS
 from ...core.tensor import Tensor
@@ -21,31 +22,22 @@ from ...errors import UnsupportedOnnxError
 from ...nn import Module
 from ...program.lengths import Length, Various
 from ...program.program import Program, Scope, Value, leaves_of
+from ..operators.table import TABLE, WRITES, WRITES_LAYER, kind_of
 
 Origin = tuple[tuple[Tensor, ...], Callable[..., np.ndarray]]      # parameters, and how their arrays were arranged
 
-EMIT: dict[str, Callable] = {}
-LAYERS: dict[type[Module], Callable] = {}          # a layer that ONNX has as one operator -> (writer, layer, *inputs)
+_LOSSES = (nn.NLLLoss, nn.CrossEntropyLoss)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def kind_of(module: Module) -> type[Module]:
-    """The layer whose forward the module has; a subclass that writes its own is another layer, of its own kind."""
-    found = (kind for kind in type(module).__mro__ if kind in LAYERS and kind.forward is type(module).forward)
-    return next(found, type(module))
-
-# ops that are one ONNX operator without attributes: their `onnx` name is enough
-_PLAIN = set("Neg Abs Reciprocal Sign Floor Ceil Round Exp Log Sqrt Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh "
-             "Acosh Atanh Erf Relu Sigmoid Softplus Softsign IsNaN IsInf Not Identity Sub Mul Add Div Pow Equal Less "
-             "LessOrEqual Greater GreaterOrEqual And Or Xor BitwiseAnd BitwiseOr BitwiseXor BitwiseNot Where MatMul Max "
-             "Min".split())
-
-
-def emits(*names: str) -> Callable[[Callable], Callable]:
-    """Enter a rule for the ops of these names."""
-    def enter(function: Callable) -> Callable:
-        EMIT.update(dict.fromkeys(names, function))
-        return function
-    return enter
+def is_one_operator(module: Any, arguments: list) -> bool:
+    """Whether a call of this layer is written as one operator."""
+    kind = kind_of(module)
+    if kind in _LOSSES:                        # of class numbers; probabilities as target are ordinary arithmetic
+        return len(arguments) == 2 and isinstance(arguments[1], Tensor) and arguments[1].dtype.kind in "iu"
+    if kind in _TRANSPOSED:                    # one sample without a batch axis gets one in the parts
+        return arguments[0].ndim == module.weight.ndim
+    return kind in WRITES_LAYER
 
 
 class Writer:
@@ -75,14 +67,14 @@ class Writer:
         for call in program.calls:
             self._scope = call.scope
             if isinstance(call.function, Module):
-                written = LAYERS[kind_of(call.function)](self, call.function, *leaves_of((call.inputs, call.attrs)))
-            elif call.name in EMIT:
-                written = EMIT[call.name](self, *call.inputs, **call.attrs)
-            elif call.op and call.op.onnx in _PLAIN and not call.attrs:
+                written = WRITES_LAYER[kind_of(call.function)](self, call.function, *leaves_of((call.inputs, call.attrs)))
+            elif call.name in WRITES:
+                written = WRITES[call.name](self, *call.inputs, **call.attrs)
+            elif call.op and call.op.onnx and not call.attrs:
                 written = self.emit(call.op.onnx, self.operands(call.inputs, OPS[call.name].promote))
             elif call.op:
                 raise UnsupportedOnnxError(f"export: the op {call.name!r} has no ONNX form yet; "
-                                           "see EMIT in needle_lab/onnx/write/emit.py")
+                                           "give it one under @needle_lab.onnx.operators.table.writes")
             else:
                 raise UnsupportedOnnxError(f"export: {call.name!r} of an imported graph depends on values of the inputs, "
                                            "which cannot be written back yet")
@@ -90,6 +82,37 @@ class Writer:
                 if name:
                     self.names[value] = name
         self._scope = ()
+
+    def __getattr__(self, operator: str) -> Callable[..., Any]:
+        """w.Relu(x) writes a node: inputs are values or names, keywords attributes (and `outputs`, how many)."""
+        if operator not in TABLE:
+            raise AttributeError(f"the writer has no {operator!r}, and no operator is called so")
+        return functools.partial(self._operator, operator)
+
+    def _operator(self, operator: str, *inputs: Any, **attrs: Any) -> Any:
+        return self.emit(operator, [x if isinstance(x, str) else self.name(x) for x in inputs], **attrs)
+
+    def reduced(self, operator: Callable, x: Any, axes: Any, keepdims: bool = True) -> str:
+        """A reduction; its axes moved from an attribute to an input, in different opsets."""
+        if axes is None:
+            return operator(x, keepdims=int(keepdims))
+        axes = [axes] if isinstance(axes, int) else list(axes)
+        known = [s for s in _schemas(operator.args[0]) if s.since_version <= self.opset]       # type: ignore[attr-defined]
+        if len(known[-1].inputs) > 1:
+            return operator(x, self.ints(*axes), keepdims=int(keepdims))
+        return operator(x, axes=axes, keepdims=int(keepdims))
+
+    def transposed(self, x: str, axes: list[int]) -> str:
+        """A Transpose; of a Transpose, one that does both."""
+        source, before = self.permuted.get(x, (x, list(range(len(axes)))))
+        axes = [before[a] for a in axes]
+        if axes == sorted(axes):
+            return source
+        key = "transposed", source, tuple(axes)
+        if key not in self.names:
+            self.names[key] = y = self.Transpose(source, perm=axes)
+            self.permuted[y] = source, axes
+        return self.names[key]
 
     # --- nodes --------------------------------------------------------------------------------------------------------
 
@@ -154,7 +177,7 @@ class Writer:
         return names
 
     def cast(self, name: str, dtype: Any) -> str:
-        return self.emit("Cast", [name], to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        return self.Cast(name, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def name(self, x: Any, dtype: Any = None) -> str:
         """The name of a value; constants and numbers (of this dtype) become initialisers."""
@@ -212,7 +235,7 @@ class Writer:
     def floats(self, shape: tuple[int, ...], value: float, dtype: Any) -> str:
         """A constant tensor of one number."""
         if any(isinstance(n, Length) for n in shape):
-            return self.emit("Expand", [self.constant(np.array(value, dtype)), self.ints(*shape)])
+            return self.Expand(self.constant(np.array(value, dtype)), self.ints(*shape))
         return self.constant(np.full(shape, value, dtype))
 
     # --- lengths ------------------------------------------------------------------------------------------------------
@@ -222,7 +245,7 @@ class Writer:
         if not any(isinstance(v, Length) for v in values):
             return self.constant(np.array(values, np.int64).reshape(-1))
         parts = [self.length(v) if isinstance(v, Length) else self.ints(v) for v in values]
-        return parts[0] if len(parts) == 1 else self.emit("Concat", parts, axis=0)
+        return parts[0] if len(parts) == 1 else self.Concat(*parts, axis=0)
 
     def length(self, wanted: Length) -> str:
         """An int64 vector of one number: a length of an input, that plus or times a number, a product of two of them, or
@@ -239,9 +262,9 @@ class Writer:
             found = [self._axis(self.names[v], i) for name in formula.names for v, i in [self._input_with(name)]]
             product = found[0]
             for other in found[1:]:
-                product = self.emit("Mul", [product, other])
-            product = product if formula.factor == 1 else self.emit("Mul", [product, self.ints(formula.factor)])
-            return self.emit("Add", [product, self.ints(formula.offset)]) if formula.offset else product
+                product = self.Mul(product, other)
+            product = product if formula.factor == 1 else self.Mul(product, self.ints(formula.factor))
+            return self.Add(product, self.ints(formula.offset)) if formula.offset else product
         for value, name in self.names.items():
             if isinstance(value, Value) and value.shape is not None and wanted in value.shape:
                 return self._axis(name, value.shape.index(wanted))
@@ -258,17 +281,17 @@ class Writer:
     def _axis(self, name: str, axis: int) -> str:
         shape = self.names.get(("shape", name))
         if shape is None:
-            shape = self.names["shape", name] = self.emit("Shape", [name])
-        return self.emit("Gather", [shape, self.ints(axis)], axis=0)
+            shape = self.names["shape", name] = self.Shape(name)
+        return self.Gather(shape, self.ints(axis), axis=0)
 
     def _scalar(self, n: int) -> str:
         """A length as an int64 without axes."""
-        return self.emit("Squeeze", [self.length(n), self.ints(0)]) if isinstance(n, Length) \
+        return self.Squeeze(self.length(n), self.ints(0)) if isinstance(n, Length) \
             else self.constant(np.array(n, np.int64))
 
     def _range(self, n: int) -> str:
         """0, 1, ..., n - 1"""
-        return self.emit("Range", [self._scalar(0), self._scalar(n), self._scalar(1)])
+        return self.Range(self._scalar(0), self._scalar(n), self._scalar(1))
 
     def _various(self, x: Various, dtype: Any) -> str:
         """A constant that depends on lengths: a number, one number everywhere, a range, or a triangle."""
@@ -279,17 +302,17 @@ class Writer:
         if form.kind == "number":
             return self.name(form.number, dtype)
         if form.kind == "reciprocal":                                # a mean's 1 / n
-            return self.emit("Reciprocal", [self.name(form.number, dtype)])
+            return self.Reciprocal(self.name(form.number, dtype))
         if form.kind == "filled":
             return self.floats(form.shape, form.value, x.dtype)
         if form.kind == "range":
             y = self._range(form.shape[form.value])
             y = y if x.dtype == np.int64 else self.cast(y, x.dtype)
             rest = [i for i in range(len(form.shape)) if i != form.value]
-            return self.emit("Unsqueeze", [y, self.ints(*rest)]) if rest else y
-        rows = self.emit("Unsqueeze", [self._range(form.shape[0]), self.ints(1)])
-        rows = self.emit("Add", [rows, self.constant(np.array(form.value))]) if form.value else rows
-        triangle = self.emit("Greater" if form.above else "LessOrEqual", [self._range(form.shape[1]), rows])
+            return self.Unsqueeze(y, self.ints(*rest)) if rest else y
+        rows = self.Unsqueeze(self._range(form.shape[0]), self.ints(1))
+        rows = self.Add(rows, self.constant(np.array(form.value))) if form.value else rows
+        triangle = (self.Greater if form.above else self.LessOrEqual)(self._range(form.shape[1]), rows)
         return triangle if x.dtype == np.bool_ else self.cast(triangle, x.dtype)
 
 
