@@ -27,7 +27,7 @@ def measure(side: str, model: str, batch: int) -> float:
     from . import twins
     from .workloads import images
 
-    ndl.use_fast(False)
+    ndl.use_kernels("numpy")
     x, y = images(batch, 3, 32)
     if side == "needle_lab":
         net = {"resnet9": models.ResNet9, "resnet18": lambda: models.ResNet18(10)}[model]().train()

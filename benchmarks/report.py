@@ -37,7 +37,8 @@ def markdown(run: dict[str, Any]) -> str:
     """The table: time of one call in PyTorch, and ours over PyTorch's with the quartiles; below 1 is faster."""
     about = run["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    lines = [f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}; {versions}.",
+    lines = ["# Time beside PyTorch's", "",
+             f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}; {versions}.",
              f"{run['date']}. Median of ours / PyTorch eager, in brackets the quartiles; below 1 is faster. "
              "Aim: plain numpy, with [fast]. Other peers: their time / PyTorch's.", "",
              "| workload | threads | PyTorch | numpy | [fast] | aim | others |", "|---|---|---|---|---|---|---|"]

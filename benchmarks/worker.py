@@ -45,7 +45,7 @@ def variants(contenders: Contenders) -> Contenders:
 
 def with_fast(call, flag: bool):
     def run():
-        ndl.use_fast(flag)
+        ndl.use_kernels("fast" if flag else "numpy")
         return call()
     return run
 

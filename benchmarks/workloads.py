@@ -76,7 +76,7 @@ def inference(model, twin, batch: int, size: int = 224) -> Contenders:
     contenders, ours, plans = forward(model, twin, x), ndl.tensor(x), {}
 
     def run_plan():
-        fast = ndl.use_fast.enabled                           # a plan's strategies, and its layout, depend on it
+        fast = ndl.use_kernels.level                           # a plan's strategies, and its layout, depend on it
         if fast not in plans:
             plans[fast] = ndl.plan(model, ours)
             agree(plans[fast](ours), contenders["torch"]())

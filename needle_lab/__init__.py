@@ -9,7 +9,8 @@ from . import errors, nn, ops, optim, random
 from ._version import __version__
 from .checkpoint import checkpoint
 from .core import graph
-from .core.device import Device, cpu, cuda, device_report, strict_devices, triton_cpu
+from .core.derivatives import grad
+from .core.device import Device, cpu, cuda, triton_cpu
 from .core.dtypes import (
     bfloat16,
     bool_,
@@ -25,16 +26,11 @@ from .core.dtypes import (
     uint32,
     uint64,
 )
-from .core.graph import enable_grad, grad, is_grad_enabled, no_grad
+from .core.graph import op
+from .core.modes import enable_grad, is_grad_enabled, no_grad
 from .core.tensor import Tensor
+from .core.tiers import fast_available, kernel, use_kernels
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
-from .kernels.numba import attach as _fast_kernels
-from .kernels.numba import convolution as _fast_convolution  # they attach themselves
-from .kernels.numba import fast_available, use_fast
-from .kernels.numba import optimizers as _fast_optimizers
-from .kernels.numba import winograd as _fast_winograd
-from .kernels.numpy.convolution.choose import explain_conv
-from .kernels.numpy.threads import get_num_threads, set_blas_threads, set_num_threads
 from .ops import *  # noqa: F403    every op is a public name: ndl.exp, ndl.matmul, ...
 from .random import (
     Generator,
@@ -51,8 +47,16 @@ from .random import (
 )
 
 if TYPE_CHECKING:
-    from . import analysis, data, grading, models, onnx, plots, program, serialize, training, widgets
+    from . import analysis, data, grading, kernels, models, onnx, plots, program, serialize, training, widgets
     from .grading import check
+    from .kernels import (
+        device_report,
+        explain_conv,
+        get_num_threads,
+        set_blas_threads,
+        set_num_threads,
+        strict_devices,
+    )
     from .program import plan  # type: ignore[no-redef]
     from .serialize import (
         load_checkpoint,
@@ -66,10 +70,12 @@ if TYPE_CHECKING:
     from .widgets import autograd_graph, compare, diff, onnx_graph, program_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "models", "onnx", "plots", "program", "serialize", "training", "widgets")
+_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "program", "serialize", "training", "widgets")
 _LATER = {
     "check": "grading",
     "plan": "program",
+    **dict.fromkeys(("device_report", "explain_conv", "get_num_threads", "set_blas_threads", "set_num_threads",
+                     "strict_devices"), "kernels"),
     **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",
                      "save_state_dict", "signature_diff"), "serialize"),
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),

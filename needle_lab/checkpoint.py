@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from . import ops
-from .core import graph
-from .core.graph import Node, Op
+from .core.derivatives import gradients_between
+from .core.graph import Node, Op, key_of
+from .core.modes import enable_grad, is_grad_enabled
+from .core.storage import serial
 from .core.tensor import Tensor
 from .errors import ArgumentError
 from .random import get_rng_state, set_rng_state
@@ -25,7 +27,7 @@ def checkpoint(function: Callable, *inputs: Any) -> Any:
     before. Gradients reach its inputs and every tensor that it uses besides (the parameters of its layers). Batch norm
     in training mode moves its running statistics at both runs.  torch.utils.checkpoint.checkpoint.
     """
-    if not graph.is_grad_enabled():
+    if not is_grad_enabled():
         return function(*inputs)
     segment = _Segment(function, inputs)
     used = [inputs[i] for i in segment.places] + segment.captured
@@ -41,7 +43,7 @@ class _Segment:
         self.function, self.inputs, self.rng = function, inputs, get_rng_state()
         self.places = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
         ends = [x.detach().requires_grad_() for x in (inputs[i] for i in self.places)]
-        start = next(graph._serial)
+        start = next(serial)
         outputs = self.run(ends)
         self.outputs = [y.detach() for y in outputs]
         self.captured = _captured(outputs, ends, start)
@@ -61,17 +63,17 @@ class _Segment:
 
     def gradients(self, gradients: tuple, used: tuple[Tensor, ...]) -> tuple:
         """Of the inputs and of what the function captured, from a second run."""
-        again, now = graph.is_grad_enabled(), get_rng_state()
+        again, now = is_grad_enabled(), get_rng_state()
         count = len(self.places)
         set_rng_state(self.rng)
         try:
-            with graph.enable_grad():
+            with enable_grad():
                 ends = [ops.clone(x) if again else x.detach().requires_grad_() for x in used[:count]]
                 outputs = self.run(ends)
         finally:
             set_rng_state(now)
         found = [(y, g) for y, g in zip(outputs, gradients, strict=True) if g is not None and y.requires_grad]
-        return graph.gradients_between(found, [*ends, *used[count:]], again)
+        return gradients_between(found, [*ends, *used[count:]], again)
 
 
 def _captured(outputs: tuple[Tensor, ...], ends: list[Tensor], start: int) -> list[Tensor]:
@@ -86,7 +88,7 @@ def _captured(outputs: tuple[Tensor, ...], ends: list[Tensor], start: int) -> li
                 seen.add(x.node)
                 stack.extend(v for v in x.node.inputs if isinstance(v, Tensor) and v.requires_grad)
         elif id(x) not in own:
-            found[graph.key_of(x)] = x
+            found[key_of(x)] = x
     return list(found.values())
 
 
@@ -94,11 +96,12 @@ def _run_once(*_xs, segment):
     return tuple(y.data for y in segment.outputs)
 
 
-def _gradients(g, _y, *xs, segment):
+def _gradients(g, *xs, segment):
     return segment.gradients(g if isinstance(g, tuple) else (g,), xs)
 
 
 # Not in the registry of ops: what it computes is the caller's.
-_recomputed = Op(_run_once, vjp=_gradients, onnx=None, promote=None, index_inputs=(), view=False, elementwise=False)
+_recomputed = Op(_run_once, promote=None)
 _recomputed.name = "checkpoint"
-_recomputed.kernels["triton"] = _run_once
+_recomputed.gradient(_gradients)
+_recomputed.attach(_run_once, "triton")

@@ -23,8 +23,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from needle_lab._version import __version__
-from needle_lab.errors import FileFormatError, MissingExtraError, MissingFileError, NeedleError
+from ._version import __version__
+from .errors import FileFormatError, MissingExtraError, MissingFileError, NeedleError
 
 FIRST_LECTURE = "01_tensors_and_autograd.ipynb"
 
@@ -98,7 +98,8 @@ def _add_grade(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="write grades.csv, grades.json and feedback/ there")
     command.add_argument("--seed", type=int, help="of the inputs (default: drawn anew)")
     command.add_argument("--jobs", type=int, help="notebooks at the same time (default: one per core)")
-    command.add_argument("--seconds", type=float, default=120, help="time limit of a notebook (default: %(default)s)")
+    command.add_argument("--seconds", type=float, default=120,
+                         help="processor time that a notebook may use (default: %(default)s)")
     command.add_argument("--isolation", choices=["auto", "bubblewrap", "process"], default="auto")
     command.set_defaults(run=_grade_run)
 
@@ -127,7 +128,7 @@ def find_notebooks(start: Path) -> Path:
 
 def _hand_out(notebooks: Path) -> None:
     """Put the student copy of each assignment of this clone beside the lectures, where there is none yet."""
-    from needle_lab.grading import release
+    from .grading import release
 
     for source in sorted(notebooks.parent.glob("assignments/*/*.ipynb")):
         if not (notebooks / "assignments" / source.name).exists():
@@ -149,7 +150,7 @@ def lab_arguments(folder: Path, options: list[str]) -> list[str]:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from needle_lab import doctor
+    from . import doctor
 
     findings = doctor.examine()
     _print_json(doctor.as_json(findings)) if arguments.json else print(doctor.table(findings))
@@ -167,15 +168,15 @@ def _bench(arguments: argparse.Namespace) -> int:
 # ------------------------------------------------------------------------------------ grading
 
 def _grade_release(arguments: argparse.Namespace) -> int:
-    from needle_lab.grading import release
+    from .grading import release
 
     print(f"wrote {release(arguments.assignment, arguments.folder)}")
     return 0
 
 
 def _grade_run(arguments: argparse.Namespace) -> int:
-    from needle_lab.grading import grade
-    from needle_lab.grading.sandbox import Limits
+    from .grading import grade
+    from .grading.sandbox import Limits
 
     report = grade(arguments.submissions, arguments.assignment, seed=arguments.seed, jobs=arguments.jobs,
                    limits=Limits(seconds=arguments.seconds), isolation=arguments.isolation, progress=True)
@@ -189,11 +190,11 @@ def _grade_run(arguments: argparse.Namespace) -> int:
 
 def _summary(arguments: argparse.Namespace) -> int:
     if _is_onnx(arguments.file):
-        from needle_lab import onnx
+        from . import onnx
 
         onnx.load(arguments.file).summary()
         return 0
-    from needle_lab.serialize.diff import signature_diff
+    from .serialize.diff import signature_diff
 
     rows = signature_diff(arguments.file, arguments.file).rows          # against itself: its own tree
     tree = [(row.depth, row.a) for row in rows if row.a]
@@ -212,7 +213,7 @@ def _tensor_columns(entry: dict[str, Any]) -> str:
 
 def _diff(arguments: argparse.Namespace) -> int:
     a, b = _comparable(arguments.a), _comparable(arguments.b)
-    from needle_lab.serialize.diff import signature_diff
+    from .serialize.diff import signature_diff
 
     difference = signature_diff(a, b)
     _print_json(difference.to_json()) if arguments.json else print(difference)
@@ -222,7 +223,7 @@ def _diff(arguments: argparse.Namespace) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     if not _is_onnx(arguments.file):
         raise FileFormatError(f"{arguments.file} is not named .onnx. For a saved model: needle-lab summary FILE")
-    from needle_lab import onnx
+    from . import onnx
 
     found = onnx.inspect(arguments.file)
     _print_json(found.to_json()) if arguments.json else print(found)
@@ -233,7 +234,7 @@ def _comparable(path: Path) -> Any:
     """What signature_diff takes: the path of a weight file as it is, an ONNX file as a Module."""
     if not _is_onnx(path):
         return _file(path)
-    from needle_lab import onnx
+    from . import onnx
 
     return onnx.load(path)
 

@@ -6,9 +6,10 @@ import numpy as np
 
 from .core.device import Device
 from .core.dtypes import as_dtype, float32
-from .core.graph import leaving
-from .core.tensor import Tensor, _flat
+from .core.modes import leaving
+from .core.tensor import Tensor
 from .errors import ArgumentError, DTypeError
+from .ops.methods import flat
 
 
 def tensor(data, dtype=None, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
@@ -38,16 +39,16 @@ def full(shape, value, dtype=None, device: Device | str | None = None, requires_
 
 
 def zeros(*shape, dtype=float32, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
-    return full(_flat(shape), 0, dtype, device, requires_grad)
+    return full(flat(shape), 0, dtype, device, requires_grad)
 
 
 def ones(*shape, dtype=float32, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
-    return full(_flat(shape), 1, dtype, device, requires_grad)
+    return full(flat(shape), 1, dtype, device, requires_grad)
 
 
 def empty(*shape, dtype=float32, device: Device | str | None = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised memory: whatever was there."""
-    return Tensor(np.empty(_flat(shape), as_dtype(dtype)), requires_grad, device)
+    return Tensor(np.empty(flat(shape), as_dtype(dtype)), requires_grad, device)
 
 
 def full_like(x: Tensor, value, dtype=None) -> Tensor:

@@ -4,9 +4,8 @@ An optimizer holds parameters, or groups of them with settings of their own:
     SGD(model.parameters(), lr=0.1)        Adam([{"params": head, "lr": 1e-3}, {"params": body, "lr": 1e-4}])
 Its state (momentum, moments, step count) is saved by `state_dict()` under each parameter's number.
 
-A rule (`_update`) is written once, with in-place operators. On the CPU it runs on numpy arrays: of a large parameter on a
-block of values that fits the cache at a time, so that a step reads and writes each number once; of small ones on all of
-them, side by side. Elsewhere it runs on the device's tensors.
+A rule (`_update`) is written once, value by value, with in-place operators, for tensors and for arrays; how a step takes
+many parameters at once, by blocks and by threads, is the business of `kernels/`.
 """
 
 from __future__ import annotations
@@ -15,30 +14,11 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from . import ops
-from .core.dtypes import float32, float64
-from .core.graph import no_grad, written
+from .core.modes import no_grad
 from .core.tensor import Tensor
+from .core.tiers import Tiered
 from .errors import ArgumentError, StateKeyError
-from .kernels.numba import compilable
-from .kernels.numpy.threads import VALUES, get_num_threads, parallel, shares
-
-BLOCK = 1 << 17              # values that are updated at a time: with all moments within the last cache; measured
-JOINED = 1 << 12             # values: parameters up to this size are updated together
-
-
-def _plain_dtype(tensors: list[Tensor]) -> Any:
-    """float32 or float64, if all are contiguous numpy arrays of it; else None."""
-    dtype = tensors[0].data.dtype
-    if dtype is not float32 and dtype is not float64:
-        return None
-    for t in tensors:
-        data = t.data
-        if type(data) is not np.ndarray or data.dtype is not dtype or not data.flags.c_contiguous:
-            return None
-    return dtype
 
 
 class Optimizer:
@@ -85,19 +65,13 @@ class Optimizer:
         """Change every parameter that has a gradient."""
         with no_grad():
             for group in self.groups:
-                moments, large = self._moments(group), []
-                small: dict[tuple, list[list[Tensor]]] = {}
+                moments, found = self._moments(group), dict[int, list[list[Tensor]]]()
                 for p in group["params"]:
                     if p.grad is not None:
                         step, tensors = self._next_step(p, p.grad, moments)
-                        dtype = _plain_dtype(tensors)
-                        if dtype is not None and p.data.size <= JOINED:
-                            small.setdefault((dtype, step), []).append(tensors)
-                        else:
-                            large.append((tensors, dtype, step))
-                for (_, step), many in small.items():
-                    self._change_together(many, step, group)
-                self._change_each(large, group)
+                        found.setdefault(step, []).append(tensors)
+                for step, many in found.items():
+                    self._change(many, step=step, group=group)
 
     def _next_step(self, p: Tensor, g: Tensor, moments: tuple[str, ...]) -> tuple[int, list[Tensor]]:
         """(number of this step, from 1; p, its gradient and its moments)."""
@@ -112,45 +86,11 @@ class Optimizer:
             tensors.append(state[name])
         return step, tensors
 
-    def _change_together(self, many: list[list[Tensor]], step: int, group: dict[str, Any]) -> None:
-        """Small parameters side by side in flat arrays: one update for all, as each call costs more than its values."""
-        if len(many) == 1:
-            self._update(*[t.data for t in many[0]], step=step, group=group)
-        else:
-            columns = list(zip(*many, strict=True))                   # all parameters, all gradients, all first moments, ...
-            flat = [np.concatenate([t.data for t in column], axis=None) for column in columns]
-            self._update(*flat, step=step, group=group)
-            for column, values in [(columns[0], flat[0]), *zip(columns[2:], flat[2:], strict=True)]:
-                start = 0
-                for t in column:
-                    data = t.data
-                    stop = start + data.size
-                    data[...] = values[start:stop].reshape(data.shape)
-                    start = stop
-        for tensors in many:
-            written(tensors[0])
-
-    def _change_each(self, found: list[tuple[list[Tensor], Any, int]], group: dict[str, Any]) -> None:
-        """One by one: threads share each that is large, and the others among them."""
-        @no_grad()
-        def change(one: tuple[list[Tensor], Any, int]) -> None:
-            tensors, dtype, step = one
-            p = tensors[0]
-            if dtype is None:                                        # another device, another layout, mixed or narrow dtypes
-                self._update(p.detach(), *tensors[1:], step=step, group=group)       # shares p's memory
-                return
-            flat = [x.data.reshape(-1) for x in tensors]
-
-            def some(at: slice) -> None:
-                for start in range(at.start, at.stop, BLOCK):
-                    self._update(*[x[start:min(start + BLOCK, at.stop)] for x in flat], step=step, group=group)
-            parallel(some, shares(p.data.size, p.data.size))
-            written(p)
-        if get_num_threads() > 1 and sum(tensors[0].size for tensors, _, _ in found) >= VALUES:
-            parallel(change, [one for one in found if one[0][0].size < VALUES])
-            found = [one for one in found if one[0][0].size >= VALUES]
-        for one in found:
-            change(one)
+    @Tiered
+    def _change(self, many: list[list[Tensor]], *, step: int, group: dict[str, Any]) -> None:
+        """Update each parameter: many holds [p, its gradient, its moments ...]."""
+        for p, *others in many:
+            self._update(p.detach(), *others, step=step, group=group)            # p's memory, outside the graph
 
     def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         """The names of what is kept for each parameter, in its shape; zeros before the first step."""
@@ -217,7 +157,7 @@ class SGD(Optimizer):
     def _moments(self, group):
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    @compilable
+    @Tiered
     def _update(self, p, g, *moments, step, group):
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p
@@ -244,7 +184,7 @@ class Adam(Optimizer):
     def _moments(self, group):
         return "exp_avg", "exp_avg_sq"
 
-    @compilable
+    @Tiered
     def _update(self, p, g, *moments, step, group):
         (m, v), (beta1, beta2) = moments, group["betas"]
         if group["weight_decay"]:

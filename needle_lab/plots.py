@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .core.graph import no_grad
+from .core.modes import no_grad
 from .core.tensor import Tensor
 from .data.dataset import ArrayDataset
 from .errors import ArgumentError, MissingExtraError, ShapeError

@@ -12,18 +12,27 @@ import numpy as np
 
 from .core.device import Device
 from .core.dtypes import as_dtype, float32, int64
-from .core.tensor import Tensor, _flat
+from .core.tensor import Tensor
 from .errors import ArgumentError
+from .ops.methods import flat
 
 
 class Generator:
     """A stream of random numbers (PCG64).  torch.Generator."""
 
     def __init__(self, seed: int | None = None):
-        self.numpy = np.random.default_rng(seed)
+        self._seed = seed
+        self._numpy: np.random.Generator | None = None
+
+    @property
+    def numpy(self) -> np.random.Generator:
+        """NumPy's generator, made when the first number is drawn."""
+        if self._numpy is None:
+            self._numpy = np.random.default_rng(self._seed)
+        return self._numpy
 
     def manual_seed(self, seed: int) -> Generator:
-        self.numpy = np.random.default_rng(seed)
+        self._seed, self._numpy = seed, np.random.default_rng(seed)
         return self
 
     def get_state(self) -> dict[str, Any]:
@@ -37,7 +46,7 @@ class Generator:
             fresh.state = state
         except (TypeError, ValueError, KeyError) as error:
             raise ArgumentError(f"this is not a state that Generator.get_state() returned: {error}") from error
-        self.numpy = np.random.Generator(fresh)
+        self._numpy = np.random.Generator(fresh)
 
 
 default_generator = Generator()
@@ -65,13 +74,13 @@ def _draw(generator: Generator | None) -> np.random.Generator:
 def rand(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
          requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1)."""
-    return uniform(0.0, 1.0, _flat(shape), dtype, device, generator, requires_grad)
+    return uniform(0.0, 1.0, flat(shape), dtype, device, generator, requires_grad)
 
 
 def randn(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
           requires_grad: bool = False) -> Tensor:
     """Normal with mean 0 and standard deviation 1."""
-    return normal(0.0, 1.0, _flat(shape), dtype, device, generator, requires_grad)
+    return normal(0.0, 1.0, flat(shape), dtype, device, generator, requires_grad)
 
 
 def uniform(low: float, high: float, shape, dtype=float32, device: Device | str | None = None,

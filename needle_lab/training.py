@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import ops
-from .core.graph import no_grad
+from .core.modes import no_grad
 from .core.tensor import Tensor
 from .data import DataLoader, Dataset, get_batch
 from .errors import ArgumentError, ShapeError

@@ -1,22 +1,20 @@
-"""Notebooks as tests: a kernel whose first answer does not come in time is started once more.
+"""Notebooks as tests: their kernels talk through sockets in a folder of their own.
 
-Jupyter looks for free ports, and the kernel takes them a moment later. Where several workers start kernels at the same time,
-now and then two of them are given the same port, and one kernel never answers.
+Otherwise Jupyter looks for free ports, and the kernel takes them a moment later. Where several workers start kernels at the
+same time, now and then two of them are given the same port, and one kernel never answers.
 """
 
 import importlib.util
-import warnings
+import itertools
+import os
+import tempfile
 
-if importlib.util.find_spec("nbval"):
+if importlib.util.find_spec("nbval") and os.name == "posix":
     from nbval import kernel
 
-    _start = kernel.start_new_kernel
+    _manager, _folder, _number = kernel.KernelManager, tempfile.TemporaryDirectory(prefix="kernels-"), itertools.count()
 
-    def start_new_kernel(startup_timeout=60, **options):
-        try:
-            return _start(startup_timeout=startup_timeout / 2, **options)
-        except RuntimeError as error:
-            warnings.warn(f"a kernel is started again: {error}", stacklevel=2)
-            return _start(startup_timeout=startup_timeout, **options)
+    def with_a_socket(**options):
+        return _manager(transport="ipc", ip=f"{_folder.name}/{next(_number)}", **options)
 
-    kernel.start_new_kernel = start_new_kernel
+    kernel.KernelManager = with_a_socket

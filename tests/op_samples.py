@@ -340,7 +340,7 @@ def _torch_conv(x, w, bias=None, **geometry):
 
 
 def _out(x, w, stride, pads, dilation, groups):
-    from needle_lab.ops.conv import output_size
+    from needle_lab.ops.convolutions import output_size
     return output_size(x[2:], w[2:], stride, pads, dilation)
 
 
@@ -397,7 +397,7 @@ def _(rng):
 
 @samples("spread_windows", None)
 def _(rng):
-    from needle_lab.ops.conv import output_size
+    from needle_lab.ops.convolutions import output_size
     for shape, window, dilation in _WINDOWS:
         out = output_size(shape[2:], window["kernel"], window["stride"], window["pads"], dilation)
         yield case(rng.normal(size=shape[:2] + out), size=shape[2:], **window, dilation=dilation)
@@ -410,7 +410,7 @@ for _name in ("to_winners", "from_winners"):
         for shape, window, dilation in _WINDOWS:
             # integers: finite differences do not move them, so the winners stay while the values change
             x = rng.permutation(int(np.prod(shape))).reshape(shape)
-            y = max_windows.forward(x, **window, dilation=dilation)
+            y = max_windows.definition(x, **window, dilation=dilation)
             yield case(rng.normal(size=y.shape if to else shape), x, y, **window, dilation=dilation)
 
 # --- normalisation, softmax, recurrent cells ------------------------------------------------------------------------

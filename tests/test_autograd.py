@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from peers import require
 
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, DTypeError, GraphError, NeedleError, ShapeError
@@ -134,7 +135,7 @@ def test_only_writes_between_a_call_and_its_backward_matter():
 
 
 def test_a_flag_changed_between_forward_and_backward_does_as_in_torch():
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+    torch = require("torch")
 
     def gradients(leaf, matmul):
         a, b, c = leaf(True), leaf(True), leaf(False)
@@ -218,11 +219,19 @@ def test_hooks_see_and_replace_gradients():
 
 
 def test_a_wrong_rule_is_reported():
-    @ndl.graph.op(vjp=lambda g, _y, _a, _b: g)
+    @ndl.op
     def half_a_rule(a, b):
         return a + b
 
-    @ndl.graph.op(vjp=lambda g, _y, _x: g.sum())
+    @half_a_rule.gradient
+    def half_a_gradient(g):
+        return g
+
+    @ndl.op
+    def no_rule(x):
+        return x * 3
+
+    @ndl.op(gradient=lambda g: g.sum())
     def wrong_shape(x):
         return x * 1.0
     try:
@@ -230,16 +239,24 @@ def test_a_wrong_rule_is_reported():
             half_a_rule(leaf(1.0), leaf(2.0)).backward()
         with pytest.raises(GraphError, match=r"returned shape \(\) for an input of shape \(2,\)"):
             wrong_shape(leaf(1.0, 2.0)).backward(ndl.ones(2))
-        with pytest.raises(ArgumentError, match="exists already"):
-            ndl.graph.op(wrong_shape.forward)
+        with pytest.raises(GraphError, match="'no_rule'.*@no_rule.gradient.*differentiable=False"):
+            (no_rule(leaf(1.0)) + leaf(2.0)).sum().backward()
+        with pytest.raises(ArgumentError, match="reads 'z'"):
+            no_rule.gradient(lambda g, z: g)
+        ndl.op(wrong_shape.definition)                     # a cell that runs again defines its op again
+        with pytest.raises(ArgumentError, match="built in"):
+            @ndl.op
+            def exp(x):
+                return x
     finally:
-        del ndl.graph.OPS["half_a_rule"], ndl.graph.OPS["wrong_shape"]
+        for name in ("half_a_rule", "wrong_shape", "no_rule"):
+            del ndl.graph.OPS[name]
 
 # --- dtypes -------------------------------------------------------------------------------------------------------------
 
 
 def test_promotion_follows_torch():
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+    torch = require("torch")
     names = ["bool", "uint8", "int8", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
     for a in names:
         for b in names:
@@ -348,7 +365,7 @@ def test_errors_are_also_the_builtins_a_programmer_expects():
 
 def _resnet101_twins(dtype, training, rng):
     """-> output and input gradient of ours and of PyTorch's, same weights, same input."""
-    torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
+    torch = require("torch")
     from benchmarks import twins
     torch.manual_seed(0)
     theirs = twins.ResNet(twins.Bottleneck, (3, 4, 23, 3), 10).to(getattr(torch, dtype))

@@ -6,19 +6,18 @@ import os
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from conftest import assert_close
+from peers import needs_torch, torch
 
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.kernels.numpy import threads
 from needle_lab.kernels.numpy.convolution import strategies
 from needle_lab.kernels.numpy.convolution.choose import choose
+from needle_lab.kernels.numpy.convolution.geometry import Geometry
 from needle_lab.kernels.numpy.convolution.strategies import Depthwise, Pointwise, batch_first, batch_last
 from needle_lab.kernels.numpy.scratch import KEPT_BYTES, scratch
 from needle_lab.ops import convolution, convolution_input, convolution_weight
-from needle_lab.ops.windows import Geometry
 
 P0, P1 = ((0, 0), (0, 0)), ((1, 1), (1, 1))
 
@@ -91,6 +90,7 @@ def geometry(case, dtype=np.float32):
 def torch_sums(x, w, g, stride, pads, dilation, groups):
     """PyTorch's y, dx, dw; it pads by F.pad, which also crops."""
     x, w = (torch.tensor(np.ascontiguousarray(a), requires_grad=True) for a in (x, w))
+    F = torch.nn.functional
     padded = F.pad(x, [p for pair in reversed(pads) for p in pair])
     y = getattr(F, f"conv{len(stride)}d")(padded, w, None, stride, 0, dilation, groups)
     y.backward(torch.tensor(np.ascontiguousarray(g)))
@@ -103,8 +103,8 @@ def check_all_three(case, dtype, layout="plain"):
     x, w, g = (rng.normal(size=shape).astype(dtype) for shape in (x_shape, w_shape, geometry(case).y))
     x, g = LAYOUTS[layout](x), LAYOUTS[layout](g)
     how = dict(stride=stride, pads=pads, dilation=dilation, groups=groups)
-    ours = (convolution.forward(x, w, **how), convolution_input.forward(g, w, size=x_shape[2:], **how),
-            convolution_weight.forward(x, g, kernel=w_shape[2:], **how))
+    ours = (convolution.compute(x, w, **how), convolution_input.compute(g, w, size=x_shape[2:], **how),
+            convolution_weight.compute(x, g, kernel=w_shape[2:], **how))
     if 0 in x_shape + w_shape:                                    # PyTorch does not take all of these
         for value, shape in zip(ours, (geometry(case).y, x_shape, w_shape), strict=True):
             assert value.shape == shape and not value.any()
@@ -113,6 +113,7 @@ def check_all_three(case, dtype, layout="plain"):
         assert_close(value, expected, 1e-5 if dtype == np.float32 else 1e-12, name)
 
 
+@needs_torch
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", CASES)
 def test_strategy_agrees_with_torch(name, layout):
@@ -120,15 +121,17 @@ def test_strategy_agrees_with_torch(name, layout):
     check_all_three(CASES[name], np.float64, layout)
 
 
+@needs_torch
 @pytest.mark.parametrize("name", CASES)
 def test_two_threads_compute_the_same(name, two_threads):
     check_all_three(CASES[name], np.float32)
     check_all_three(CASES[name], np.float32, "batch last")
 
 
+@needs_torch
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("winograd")])
 def test_without_winograd(name):
-    with ndl.winograd(False):
+    with ndl.use_kernels(ndl.use_kernels.level, without="winograd"):
         assert all(choice.name == "im2col" for _, choice in ndl.explain_conv(*CASES[name]).rows)
         check_all_three(CASES[name], np.float32)
     assert ndl.explain_conv(*CASES[name]).rows[0][1].name == "winograd"
@@ -139,6 +142,7 @@ def test_the_cases_reach_every_strategy():
     assert seen == {"im2col", "pointwise", "depthwise", "winograd", "empty"}
 
 
+@needs_torch
 def test_transposed_convolution_takes_the_same_strategies():
     rng = np.random.default_rng(1)
     for shape, weight, options in [((2, 6, 9, 8), (6, 4, 3, 3), dict(stride=2, padding=1, output_padding=1)),
@@ -146,15 +150,16 @@ def test_transposed_convolution_takes_the_same_strategies():
                                    ((2, 6, 5, 5), (6, 2, 3, 3), dict(groups=3, dilation=2))]:
         x, w = rng.normal(size=shape).astype("float32"), rng.normal(size=weight).astype("float32")
         assert_close(ndl.conv_transpose(ndl.tensor(x), ndl.tensor(w), **options),
-                     F.conv_transpose2d(torch.tensor(x), torch.tensor(w), **options), 1e-5)
+                     torch.nn.functional.conv_transpose2d(torch.tensor(x), torch.tensor(w), **options), 1e-5)
 
 
+@needs_torch
 def test_prepared_weights_serve_many_calls(rng):
     """`choose(..., reuse=True)` is what a plan for inference keeps: prepared once, any number of inputs, a given output."""
     cases = [CASES[name] for name in ("winograd 4x4 tiles", "kernel cut to the map", "pointwise, stride")]
     for case, fast in itertools.product(cases, (False, True)):
         w = rng.normal(size=case[1]).astype(np.float32)
-        with ndl.use_fast(fast):
+        with ndl.use_kernels("fast" if fast else "numpy"):
             way = choose(*case, np.float32, reuse=True)
             ready = way.prepare(w)
             for _ in range(2):
@@ -168,7 +173,7 @@ def test_winograd_loses_little(rng):
     """On ReLU's outputs, against float64: 2e-6 of the largest output; the classic points (0, 1, -1, 2, -2) lose 8e-6."""
     x = np.maximum(rng.normal(size=(1, 128, 28, 28)), 0).astype(np.float32)
     w = (rng.normal(size=(128, 128, 3, 3)) / 24).astype(np.float32)
-    exact = F.conv2d(torch.tensor(x).double(), torch.tensor(w).double(), padding=1).numpy()
+    exact = torch.nn.functional.conv2d(torch.tensor(x).double(), torch.tensor(w).double(), padding=1).numpy()
     assert ndl.explain_conv(x.shape, w.shape, padding=1).rows[0][1].name == "winograd"
     error = np.abs(ndl.conv(ndl.tensor(x), ndl.tensor(w), padding=1).numpy() - exact).max() / np.abs(exact).max()
     assert error < 4e-6
@@ -179,7 +184,7 @@ def test_infinity_and_nan_stay_in_their_sample():
         x, w = np.ones(case[0], np.float32), np.ones(case[1], np.float32)
         x[1, 0, 0, 0] = np.inf
         with np.errstate(invalid="ignore"):
-            y = convolution.forward(x, w, stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
+            y = convolution.compute(x, w, stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
         assert np.isfinite(y[0]).all() and not np.isfinite(y[1]).all()
 
 
@@ -231,11 +236,11 @@ def test_small_work_is_not_shared_and_results_repeat(two_threads, monkeypatch):
     rng = np.random.default_rng(2)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in case[:2])
     how = dict(stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
-    shared = [convolution.forward(x, w, **how) for _ in range(3)]
+    shared = [convolution.compute(x, w, **how) for _ in range(3)]
     np.testing.assert_array_equal(shared[0], shared[1])
     np.testing.assert_array_equal(shared[0], shared[2])
     monkeypatch.setattr(strategies, "SHARED_WORK", 1 << 60)
-    assert_close(convolution.forward(x, w, **how), shared[0], 1e-6)
+    assert_close(convolution.compute(x, w, **how), shared[0], 1e-6)
 
 
 def test_parts_run_once_in_any_order_and_errors_are_raised(two_threads):
@@ -251,6 +256,7 @@ def test_parts_run_once_in_any_order_and_errors_are_raised(two_threads):
     assert threads.parallel(lambda i: i, range(3)) == [0, 1, 2], "and the next call works"
 
 
+@needs_torch
 def test_users_may_call_from_several_threads(two_threads):
     case = CASES["winograd 4x4 tiles"]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -266,12 +272,12 @@ def test_a_forked_child_computes(two_threads):
     rng = np.random.default_rng(3)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in case[:2])
     how = dict(stride=case[2], pads=case[3], dilation=case[4], groups=case[5])
-    expected = convolution.forward(x, w, **how)                   # the parent's threads are running
+    expected = convolution.compute(x, w, **how)                   # the parent's threads are running
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            status = int(not np.array_equal(convolution.forward(x, w, **how), expected))
+            status = int(not np.array_equal(convolution.compute(x, w, **how), expected))
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
+from peers import needs
 
 import needle_lab as ndl
 from needle_lab.data import (
@@ -64,7 +62,7 @@ def test_datasets_hold_examples(rng):
             assert all(np.array_equal(part[i], alone) for part, alone in zip(whole, made[i], strict=True))
     squares, numbers = Squares().batch([3, 1])
     assert np.array_equal(squares, [[3, 9], [1, 1]]) and np.array_equal(numbers, [3, 1])
-    assert repr(digits("test")) == "599 examples of (float32 (1, 8, 8), int64 ()), 10 classes"
+    assert repr(spirals(9)) == "9 examples of (float32 (2,), int64 ()), 3 classes"
 
 
 @pytest.mark.parametrize("lengths", [[10, 10, 3], [0.5, 0.25, 0.25], [23], [1.0], [0, 23]])
@@ -171,11 +169,11 @@ def test_a_broken_off_pass_starts_over():
 
 def test_batches_are_tensors_and_transforms_do_not_depend_on_workers():
     def run(workers):
-        loader = DataLoader(digits("test"), 64, shuffle=True, seed=4, workers=workers,
-                            transform=Compose(RandomCrop(2), RandomFlipHorizontal()), target_transform=OneHot(10))
+        loader = DataLoader(shapes(599), 64, shuffle=True, seed=4, workers=workers,
+                            transform=Compose(RandomCrop(2), RandomFlipHorizontal()), target_transform=OneHot(3))
         return [(x, y) for _ in range(2) for x, y in loader]
     alone, helped = run(0), run(3)
-    assert isinstance(alone[0][0], ndl.Tensor) and alone[0][0].shape == (64, 1, 8, 8) and alone[0][1].shape == (64, 10)
+    assert isinstance(alone[0][0], ndl.Tensor) and alone[0][0].shape == (64, 1, 16, 16) and alone[0][1].shape == (64, 3)
     assert all(np.array_equal(a.numpy(), b.numpy()) for p, q in zip(alone, helped, strict=True)
                for a, b in zip(p, q, strict=True))
     assert not np.array_equal(alone[0][0].numpy(), alone[10][0].numpy())
@@ -263,9 +261,13 @@ def test_settings_of_transforms_are_checked():
 
 # --- the datasets themselves --------------------------------------------------------------------------------------
 
+@needs("sklearn")
 def test_digits_are_those_of_scikit_learn_and_a_third_is_held_out():
+    from sklearn.datasets import load_digits
+
     images, labels = digits("all").arrays
     original = load_digits()
+    assert repr(digits("test")) == "599 examples of (float32 (1, 8, 8), int64 ()), 10 classes"
     assert images.shape == (1797, 1, 8, 8) and images.dtype == np.float32 and labels.dtype == np.int64
     assert np.array_equal(images[:, 0] * 16, original.images) and np.array_equal(labels, original.target)
     train, test = digits("train"), digits("test")
@@ -277,8 +279,12 @@ def test_digits_are_those_of_scikit_learn_and_a_third_is_held_out():
     assert not np.array_equal(digits("test", seed=1).arrays[1], test.arrays[1])
 
 
+@needs("sklearn")
 @pytest.mark.parametrize("make, shape, classes", [(spirals, (2,), 3), (shapes, (1, 16, 16), 3), (mnist1d, (40,), 10)])
 def test_synthetic_sets_are_seeded_balanced_and_need_more_than_a_linear_model(make, shape, classes):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
     x, y = make(1200, seed=1).arrays
     assert x.shape == (1200, *shape) and x.dtype == np.float32 and y.dtype == np.int64 and np.isfinite(x).all()
     assert (np.bincount(y) == 1200 // classes).all() and len(make(9).classes) == classes

@@ -16,7 +16,7 @@ import pytest
 from needle_lab.data import cifar10, fashion_mnist, images, mnist, read_idx
 from needle_lab.data.download import cache_folder, fetch
 from needle_lab.errors import ArgumentError, DownloadError, FileFormatError, MissingFileError, StorageError
-from needle_lab.plain_pickle import read_plain_pickle
+from needle_lab.serialize.legacy import read_plain_pickle
 
 # --- IDX ----------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import needs_torch, torch
 
 import needle_lab as ndl
 from needle_lab import nn
-
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
 
 CASES = {        # name: (arguments, keyword arguments, shapes of the inputs)
     "Linear": [((4, 5), {}, [(3, 4)]), ((4, 5), {"bias": False}, [(2, 3, 4)])],
@@ -67,6 +66,7 @@ def pairs(name, rng):
         yield ours, theirs, arrays
 
 
+@needs_torch
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_layer_agrees_with_torch(name, training, rng):
@@ -90,6 +90,7 @@ def test_layer_agrees_with_torch(name, training, rng):
             assert_close(ours.state_dict()[path], value, 1e-6, f"{name}: {path} after training")
 
 
+@needs_torch
 def test_embedding_agrees_with_torch(rng):
     for padding_idx in (None, 2):
         theirs = torch.nn.Embedding(7, 3, padding_idx=padding_idx)
@@ -103,6 +104,7 @@ def test_embedding_agrees_with_torch(rng):
         assert_close(ours.weight.grad, theirs.weight.grad)
 
 
+@needs_torch
 def test_attention_masks_agree_with_torch(rng):
     theirs, ours = torch.nn.MultiheadAttention(8, 2, batch_first=True), nn.MultiheadAttention(8, 2, batch_first=True)
     ours.load_state_dict({k: v.detach().numpy() for k, v in theirs.state_dict().items()})
@@ -123,6 +125,7 @@ def test_attention_masks_agree_with_torch(rng):
     assert_close(causal, masked.numpy())
 
 
+@needs_torch
 def test_stacked_transformer_agrees_with_torch(rng):
     theirs = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0), 3, enable_nested_tensor=False)
     ours = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, 0.0), 3)
@@ -131,6 +134,7 @@ def test_stacked_transformer_agrees_with_torch(rng):
     assert_close(ours(ndl.tensor(x)), theirs(torch.tensor(x)))
 
 
+@needs_torch
 @pytest.mark.parametrize("name", ["MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss", "BCELoss"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_losses_agree_with_torch(name, reduction, rng):
@@ -144,6 +148,7 @@ def test_losses_agree_with_torch(name, reduction, rng):
     assert_close(a.grad, b.grad)
 
 
+@needs_torch
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("options", [{}, {"ignore_index": 2}, {"weight": True}, {"label_smoothing": 0.1},
                                      {"weight": True, "label_smoothing": 0.2, "ignore_index": 1}, {"soft": True},

@@ -6,13 +6,14 @@ import pathlib
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import needs
 from small_models import Affine, Norm, bits
 
 import needle_lab as ndl
 from needle_lab.errors import DeviceError, FileFormatError, NeedleError, SignatureMismatch, UnsupportedOnnxError
 from needle_lab.nn import Module, Sequential
+from needle_lab.nn.signature import tensor_entries
 from needle_lab.serialize import load_needle_npy, load_state_dict, load_tensors, save_state_dict
-from needle_lab.serialize.signature import tensor_entries
 
 PACKAGE = pathlib.Path(ndl.__file__).parent
 
@@ -75,7 +76,7 @@ def test_pickled_npy_could_run_any_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
     unpicklers = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-    for path in (PACKAGE / "serialize").glob("*.py"):
+    for path in (PACKAGE / "serialize").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
             assert not unpicklers.intersection(names), f"{path.name} imports {names}"
@@ -100,7 +101,8 @@ def test_bare_asserts_were_the_error_messages(tmp_path):
 
 def onnx_model(nodes, inputs=("x",), weights=(), opset=20):
     """An ONNX model from (operator, inputs, output, attributes), named inputs (N, 3) and (name, array) weights."""
-    onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+    import onnx
+
     made = [onnx.helper.make_node(op, list(given), [out], name=f"{op}_node", **attrs) for op, given, out, attrs in nodes]
     shown = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3]) for name in inputs]
     results = [onnx.helper.make_tensor_value_info(nodes[-1][2], onnx.TensorProto.FLOAT, None)]
@@ -109,6 +111,7 @@ def onnx_model(nodes, inputs=("x",), weights=(), opset=20):
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]).SerializeToString()
 
 
+@needs("onnx")
 def test_one_new_onnx_op_touched_four_files(monkeypatch, rng):
     """Now it is one function: found by its name, called with the node's attributes, and trained through."""
     wobbly = onnx_model([("Wobble", ["x"], "y", {"strength": 2.0})])
@@ -128,6 +131,7 @@ def test_one_new_onnx_op_touched_four_files(monkeypatch, rng):
     assert not ndl.onnx.inspect(wobbly).unsupported
 
 
+@needs("onnx")
 def test_unknown_ops_were_silently_dropped():
     """The model loaded and computed another function; now it is refused, all unknown operators at once, by name."""
     nodes = [("Relu", ["x"], "a", {}), ("Wobble", ["a"], "b", {}), ("Wobble", ["b"], "c", {}), ("Shiver", ["c"], "y", {})]
@@ -139,6 +143,7 @@ def test_unknown_ops_were_silently_dropped():
     assert ndl.onnx.inspect(onnx_model(nodes)).unsupported == ["Shiver", "Wobble"]
 
 
+@needs("onnx")
 def test_graph_inputs_were_recognised_by_the_word_data_in_their_name(rng):
     """An input called 'pixels' was taken for a weight, a weight called 'data_weight' for an input."""
     weight, x = (rng.normal(size=shape).astype("float32") for shape in ((3, 2), (4, 3)))

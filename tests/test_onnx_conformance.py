@@ -6,9 +6,9 @@
 import collections
 import warnings
 
-import pytest
+from peers import require
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+onnx = require("onnx")
 
 from onnx.backend.test.loader import load_model_tests  # noqa: E402
 from onnx.backend.test.runner import Runner  # noqa: E402

@@ -9,13 +9,14 @@ import re
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import models, nn, ops
 from needle_lab.errors import ArgumentError, NeedleError, StorageError, UnsupportedOnnxError
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is the oracle here; pip install onnxruntime")
+onnx = require("onnx")
+ort = require("onnxruntime")
 
 
 def runtime(source, *arrays):

@@ -11,15 +11,20 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn, optim
-from needle_lab.onnx.read.importer import Scope
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is the oracle here; pip install onnxruntime")
-torch = pytest.importorskip("torch", reason="PyTorch is the oracle here; pip install torch==2.13.0")
-pytest.importorskip("onnxscript", reason="PyTorch's exporter needs onnxscript")
+onnx = require("onnx")
+ort = require("onnxruntime")
+torch = require("torch")
+require("onnxscript")
+
+from test_plan import as_tuple, assert_plan_equals_model  # noqa: E402
+
+from needle_lab.onnx.read.importer import Scope  # noqa: E402
+
 tnn, F = torch.nn, torch.nn.functional
 
 # --- the models -------------------------------------------------------------------------------------------------------
@@ -347,10 +352,6 @@ def exported(tmp_path_factory):
     return get
 
 
-def as_tuple(y) -> tuple:
-    return sum((as_tuple(part) for part in y), ()) if isinstance(y, tuple) else (y,)
-
-
 def contents(arrays) -> Counter:
     """Each weight by its shape and bytes: the order and the names do not matter."""
     return Counter((a.shape, a.tobytes()) for a in arrays)
@@ -377,7 +378,7 @@ def test_an_export_has_the_values_and_every_parameter_once(name, kind, exported)
     options.log_severity_level = 3
     session = ort.InferenceSession(path, options)
     expected = session.run(None, {i.name: a for i, a in zip(session.get_inputs(), arrays, strict=True)})
-    for ours, runtime, torch_s in zip(as_tuple(model(*arrays)), expected, as_tuple(theirs(*inputs)), strict=False):
+    for ours, runtime, torch_s in zip(as_tuple(model(*arrays)), expected, as_tuple(theirs(*inputs)), strict=True):
         assert_close(ours, runtime, 1e-4)
         assert_close(ours, torch_s, 1e-4)
 
@@ -395,6 +396,15 @@ def test_an_export_has_the_values_and_every_parameter_once(name, kind, exported)
         assert len(names) == len(ours) and names >= set(known) - gone
         missing = [note for note in model.import_notes if "not in the file" in note]
         assert set(missing[0].partition("): ")[2].split(", ") if missing else ()) == gone
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in MODELS for kind in ("static", "unoptimised")])
+def test_a_plan_of_a_pytorch_export_equals_the_model(name, kind, exported, rng):
+    _, inputs, path = exported(name, kind)
+    plan = assert_plan_equals_model(ndl.onnx.load(path), [x.numpy() for x in inputs], rng)
+    assert not plan.report().ordinary or "SplitToSequence" in plan.report().ordinary
+    if kind == "unoptimised" and name in BATCH_NORM:
+        assert plan.report().done["batch norms folded into weights"] == {"ResNet18": 20, "MobileNet": 7}[name]
 
 
 # Trained here: every model, in the first kind of export that keeps all its parameters. The static export of nn.RNN has

@@ -10,9 +10,9 @@ import collections
 import warnings
 
 import numpy as np
-import pytest
+from peers import require
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+onnx = require("onnx")
 
 from onnx import AttributeProto, TensorProto, numpy_helper  # noqa: E402
 from onnx.backend.test.loader import load_model_tests  # noqa: E402

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
-ort = pytest.importorskip("onnxruntime", reason="onnxruntime is the oracle here; pip install onnxruntime")
+onnx = require("onnx")
+ort = require("onnxruntime")
 
 PACKAGES = {"silero_vad": "silero-vad", "rapidocr_onnxruntime": "rapidocr-onnxruntime", "magika": "magika"}
 

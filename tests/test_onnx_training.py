@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn, ops, optim
 from needle_lab.errors import ArgumentError, DTypeError, FileFormatError, UnsupportedOnnxError
 
-onnx = pytest.importorskip("onnx", reason="the ONNX room needs onnx; pip install 'needle-lab[onnx]'")
+onnx = require("onnx")
 helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
 OPTIMIZERS = {
@@ -74,7 +75,8 @@ def test_twenty_steps_equal_our_optimizer_s(name, kind):
         value = trainer.step(x, target=y)["loss"].item()
         assert value == pytest.approx(own_step(model, loss, optimizer, x, y), abs=1e-6)
     x, _ = batch(name, 99)
-    assert_close(trainer.model(x), model(ndl.tensor(x)), 1e-6)
+    rounded = 20 * np.finfo("f").eps                    # twenty steps round weights of order 1
+    assert_close(trainer.model(x), model(ndl.tensor(x)), 1e-6, absolute=rounded)
     after = dict(model.named_parameters())
     assert all(np.abs(after[path].numpy() - value).max() > 1e-4 for path, value in before.items()), "all are trained"
     if kind != "SGD" or "step" in trainer.state:

@@ -4,17 +4,18 @@ import contextlib
 import os
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 from conftest import assert_close
 from op_samples import SAMPLES
-from peers import needs_torch, torch
+from peers import needs_torch, require, torch
 
 import needle_lab as ndl
 from needle_lab.core.dtypes import is_floating
 from needle_lab.core.graph import OPS
 
-DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.vjp is not None)
+DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.gradient)
 
 
 def cases(name: str):
@@ -53,12 +54,12 @@ def directional(name, inputs, attrs, rng):
 
 
 def check_direction(function, inputs, rng, tolerance):
-    """d/dt f(x + t v) by central differences, extrapolated, against the gradient dotted with v."""
+    """d/dt f(x + t v) by central differences, extrapolated, against the gradient dotted with v.  -> whether there was one"""
     tensors = as_tensors(inputs, np.float64)
     value = function(*tensors)
     leaves = [x for x in tensors if isinstance(x, ndl.Tensor) and x.requires_grad]
     if not isinstance(value, ndl.Tensor) or not value.requires_grad:
-        return
+        return False
     gradients = ndl.grad(value, leaves, allow_unused=True)
     directions = [rng.normal(size=x.shape) if is_float(x) else None for x in inputs]
 
@@ -74,13 +75,22 @@ def check_direction(function, inputs, rng, tolerance):
                    zip(gradients, [v for v in directions if v is not None], strict=True) if g is not None)
     scale = max(abs(numeric), sum(np.abs(g.numpy()).max() if g is not None and g.size else 0.0 for g in gradients), 1e-3)
     assert abs(numeric - analytic) <= tolerance * scale, f"finite differences {numeric}, gradient {analytic}"
+    return True
+
+
+def rounding_of_a_sum(x, weight) -> float:
+    """How far a gradient may be from an oracle's where values of x were broadcast: each is a sum of products with the
+    incoming gradient, in any order, and the terms may cancel."""
+    weight = np.asarray(weight, np.float64)
+    eps = max(float(ml_dtypes.finfo(x.dtype).eps), 2**-52)
+    return eps * np.abs(weight).sum() / x.size if 0 < x.size < weight.size else 0.0
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradient_in_a_random_direction(name, rng):
-    for sample in cases(name):
-        function = directional(name, sample.inputs, sample.attrs, rng)
-        check_direction(function, sample.inputs, rng, 1e-6)
+    tested = [check_direction(directional(name, sample.inputs, sample.attrs, rng), sample.inputs, rng, 1e-6)
+              for sample in cases(name)]
+    assert any(tested)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
@@ -103,13 +113,13 @@ def test_second_order_in_a_random_direction(name, rng):
         check_direction(slope, sample.inputs, rng, 2e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if "numpy" in OPS[name].backward_kernels])
+@pytest.mark.parametrize("name", [name for name in DIFFERENTIABLE if "numpy" in OPS[name].gradient.compute.kernels])
 def test_the_gradient_as_one_function_equals_the_rule(name, rng, monkeypatch):
     """Through each output alone, and to each input alone: what is not needed may be left out, nothing else changes."""
     calls = []
-    kernel = OPS[name].backward_kernels["numpy"]
-    monkeypatch.setitem(OPS[name].backward_kernels, "numpy",
-                        lambda *args, **attrs: calls.append(r := kernel(*args, **attrs)) or r)
+    kernel = OPS[name].gradient.compute.kernels["numpy"]
+    monkeypatch.setitem(OPS[name].gradient.compute.kernels, "numpy", lambda *args: calls.append(r := kernel(*args)) or r)
+    OPS[name].gradient.compute.arrange()
     for sample in cases(name):
         for i in range(len(floating_outputs(OPS[name](*as_tensors(sample.inputs, np.float64, False), **sample.attrs)))):
             tensors = as_tensors(sample.inputs, np.float64)
@@ -149,7 +159,7 @@ def test_value_and_gradient_agree_with_torch(name, rng):
         for x, z in zip(ours_in, torch_in, strict=True):
             if isinstance(x, ndl.Tensor) and x.requires_grad and z.grad is not None:
                 assert_close(x.grad if x.grad is not None else np.zeros(x.shape), z.grad, 1e-6,
-                             f"gradient of {name} {sample}")
+                             f"gradient of {name} {sample}", absolute=rounding_of_a_sum(x, weight))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -177,7 +187,7 @@ if "triton" not in sys.modules:
 @pytest.fixture(scope="module")
 def triton_cpu():
     """The device; kernels that leave their arrays, or write one place from two programs, raise."""
-    pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
+    require("triton")
     device = ndl.triton_cpu()
     from needle_lab.kernels.triton import interpreter
     with interpreter.checks():
@@ -209,7 +219,7 @@ def run_and_differentiate(name, inputs, attrs, weight):
 
 
 def test_the_ops_that_have_kernels(triton_cpu):
-    have = {name for name, op in OPS.items() if "triton" in op.kernels}
+    have = {name for name, op in OPS.items() if "triton" in op.compute.kernels}
     assert have >= KERNELS, f"kernels were lost: {KERNELS - have}"
     assert have == KERNELS, f"add to KERNELS, so that they are tested: {have - KERNELS}"
 
@@ -232,11 +242,13 @@ def test_devices_agree(name, dtype, triton_cpu, rng):
             y, gradients = run_and_differentiate(name, on_gpu, sample.attrs, weight)
         assert y.dtype == expected.dtype and y.device == triton_cpu
         assert_close(y, expected, tolerance, f"{name} {sample}")
-        for g, e in zip(gradients, expected_gradients, strict=True):
+        leaves = [x for x in on_cpu if isinstance(x, ndl.Tensor)]
+        for x, g, e in zip(leaves, gradients, expected_gradients, strict=True):
             assert (g is None) == (e is None)
             if e is not None:
                 assert g.dtype == e.dtype
-                assert_close(g, e, (4 if "16" in dtype else 1) * tolerance, f"gradient of {name} {sample}")
+                assert_close(g, e, (4 if "16" in dtype else 1) * tolerance, f"gradient of {name} {sample}",
+                             absolute=rounding_of_a_sum(x, weight(y)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

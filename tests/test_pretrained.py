@@ -1,13 +1,14 @@
 """The models that come with the package: found by name, small, and as good as promised."""
 
 import pytest
+from peers import require
 
 import needle_lab as ndl
 from needle_lab.errors import MissingFileError
 from needle_lab.training import evaluate
 
-pytest.importorskip("onnx", reason="pretrained models are ONNX files; pip install 'needle-lab[onnx]'")
-pytest.importorskip("sklearn", reason="digits come with scikit-learn; pip install 'needle-lab[lab]'")
+require("onnx")
+require("sklearn")
 
 
 def test_an_unknown_name_says_what_there_is():

@@ -21,5 +21,6 @@ def test_the_first_example_prints_its_answer():
 
 def test_links_and_pictures_are_there():
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    assert any(target.endswith(".png") for target in links)
     for target in links + re.findall(r"`(notebooks/|assignments/a1/|tests/[\w.]+)`", README):
         assert (ROOT / target).exists(), target

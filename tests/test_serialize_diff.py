@@ -10,8 +10,8 @@ from small_models import Affine, Net, Norm
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, FileFormatError, MissingFileError, SignatureMismatch
 from needle_lab.nn import Module, Parameter, Sequential
+from needle_lab.nn.signature import items
 from needle_lab.serialize import load_state_dict, save_checkpoint, save_state_dict, signature_diff
-from needle_lab.serialize.signature import items
 
 
 def kinds(diff):

@@ -2,13 +2,9 @@
 
 import time
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import pytest
-from sklearn import metrics
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn, plots
@@ -17,6 +13,10 @@ from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.models import GPT, LanguageModel
 from needle_lab.optim import SGD, Adam, AdamW, CosineAnnealingLR
 from needle_lab.training import History, confusion_matrix, evaluate, fit, fit_language_model, perplexity
+
+matplotlib = require("matplotlib")
+matplotlib.use("Agg")
+metrics = require("sklearn.metrics")
 
 
 def convnet():

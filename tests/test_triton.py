@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import assert_close
+from peers import require
 
 import needle_lab as ndl
 from needle_lab import nn, ops
@@ -29,7 +30,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def device():
-    pytest.importorskip("triton", reason="Triton runs the kernels; pip install triton")
+    require("triton")
     found = ndl.triton_cpu()
     from needle_lab.kernels.triton import interpreter
     with interpreter.checks(), ndl.strict_devices():
@@ -49,7 +50,7 @@ def in_a_process(script: str) -> str:
     variables = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     variables |= {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])}
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(without_torch) + textwrap.dedent(script)],
-                          capture_output=True, encoding="utf-8", env=variables, timeout=300)
+                          capture_output=True, encoding="utf-8", env=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -68,10 +69,10 @@ def test_every_elementwise_op_has_a_kernel():
 
 
 def test_an_expression_with_an_unknown_function_has_no_kernel():
-    def forward(x):
+    def strange(x):
         return np.spacing(x)
 
-    strange = ndl.graph.Op(forward, None, None, "all", (), False, True)
+    strange = ndl.graph.Op(strange, elementwise=True)
     with pytest.raises(Untranslatable, match="np.spacing"):
         source(strange)
 
@@ -130,7 +131,7 @@ def test_all_dtypes_make_the_round_trip(dtype, device, rng):
 
 
 def test_devices_do_not_mix(device):
-    with pytest.raises(DeviceError, match=r"cpu and triton_cpu; move one with \.to\(ndl\.cpu\(\)\)"):
+    with pytest.raises(DeviceError, match=r"cpu and triton_cpu; move one with \.to\('cpu'\)"):
         ndl.ones(3) + ndl.ones(3, device=device)
 
 
@@ -381,6 +382,7 @@ COMPILING = """
     from needle_lab.core.device import Device
     from needle_lab.kernels.triton import runtime
     from needle_lab.kernels.triton.array import HostMemory
+    HostMemory.device = Device("cuda")
 
     class Hopper:                                          # a driver that only says what to compile for
         def get_current_device(self): return 0
@@ -462,9 +464,11 @@ ON_GPU = """
                 expected, gradients = test_ops.run_and_differentiate(name, here, sample.attrs, weight)
                 y, found = test_ops.run_and_differentiate(name, there, sample.attrs, weight)
                 assert_close(y, expected, tolerance, f"{name} {dtype} {sample}")
-                for g, e in zip(found, gradients):
+                leaves = [x for x in here if isinstance(x, ndl.Tensor)]
+                for x, g, e in zip(leaves, found, gradients, strict=True):
                     if e is not None:
-                        assert_close(g, e, 4 * tolerance, f"gradient of {name} {dtype} {sample}")
+                        assert_close(g, e, 4 * tolerance, f"gradient of {name} {dtype} {sample}",
+                                     absolute=test_ops.rounding_of_a_sum(x, weight(y)))
 
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(777, 1030)), rng.normal(size=(1030, 515))

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from peers import needs, require
 
 import needle_lab as ndl
 from needle_lab import nn
@@ -85,6 +86,7 @@ def all_views(x):
 
 # --- what every view does -----------------------------------------------------------------------------------------
 
+@needs("anywidget")
 @pytest.mark.parametrize("name", ["tree", "diff", "graph", "compare"])
 def test_a_view_is_text_page_and_widget(name, x):
     view = all_views(x)[name]
@@ -100,6 +102,7 @@ def test_a_view_is_text_page_and_widget(name, x):
     assert not re.search(r"https?://(?!www\.w3\.org)", bundle["text/html"])
 
 
+@needs("anywidget")
 def test_one_view_is_one_widget_however_often_it_is_shown(x):
     view = show(Net(), x)
     assert view.live is view.live
@@ -350,9 +353,10 @@ def test_autograd_graph_refuses_leaves_and_freed_graphs():
 
 
 @pytest.fixture
-def onnx_model(tmp_path, rng):
+def onnx_model(tmp_path, rng, monkeypatch):
     """Conv, Relu, pooling, a Reshape with its target, Gemm: written with onnx itself."""
-    import onnx
+    onnx = require("onnx")
+    monkeypatch.setattr("needle_lab.widgets.onnx_parts.LONGEST", 3600)     # seconds: the machine may be busy
     from onnx import TensorProto, helper, numpy_helper
 
     weights = {"w": rng.normal(size=(4, 3, 3, 3)).astype("float32"), "b": rng.normal(size=4).astype("float32"),
@@ -375,7 +379,8 @@ def test_onnx_graph_shows_weights_in_the_node_and_shapes_on_the_arrows(onnx_mode
     assert boxes["Reshape"].lines == ["shape = [-1, 4]"] and boxes["Conv"].details["kernel_shape"] == "[3, 3]"
     labels = {(w.source, w.target): w.label for w in view.drawing.arrows}
     assert labels[boxes["Conv"].id, boxes["Relu"].id] == "(N, 4, 7, 7)"          # by ONNX's own shape inference
-    assert view.svg is None or view.svg.count('class="node box') == len(view.drawing.boxes)
+    if drawing.dot_program():                                                    # else the test after the next one
+        assert view.svg.count('class="node box') == len(view.drawing.boxes)
 
 
 def test_program_graph_shows_the_ops_of_a_module():
@@ -400,6 +405,7 @@ def test_without_graphviz_the_dot_text_stands_in(onnx_model, monkeypatch):
     assert view.svg is None and drawing.INSTALL in view.page() and "digraph {" in view.data()["dot"]
 
 
+@needs("onnx")
 def test_onnx_graph_refuses_what_is_no_model(tmp_path):
     with pytest.raises(MissingFileError):
         onnx_graph(tmp_path / "nowhere.onnx")

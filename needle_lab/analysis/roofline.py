@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..kernels.numpy.convolution.choose import explain_conv

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..nn.module import Buffer, Module, Parameter

@@ -4,22 +4,19 @@
     cuda(i)         memory of NVIDIA GPU i, Triton kernels
     triton_cpu()    the same Triton kernels in Triton's interpreter, on host memory: for learning and for tests
 
-An op without a kernel for a device runs on the host and its result is copied back. That is logged once for each op,
-counted in `device_report()`, and an error under `strict_devices()`.
+Of other devices than the CPU this file knows only what it asks them, a `Backend`; the rooms of `needle_lab.kernels` enter
+theirs into `BACKENDS`.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ArgumentError, DeviceError
-
-logger = logging.getLogger("needle_lab")
+from ..errors import ArgumentError
+from .tiers import open_kernels
 
 
 @dataclass(frozen=True)
@@ -40,32 +37,53 @@ class Device:
         return f"device({self})"
 
 
-_CPU = Device("cpu")
+CPU = Device("cpu")
 
 
 def cpu() -> Device:
     """The host: numpy."""
-    return _CPU
+    return CPU
 
 
 def cuda(index: int = 0) -> Device:
     """NVIDIA GPU `index`.  DeviceError where there is none, MissingExtraError without the extra [gpu]."""
-    from ..kernels.triton import runtime
-    runtime.start_gpu(index)
-    return Device("cuda", index)
+    return _started(Device("cuda", index))
 
 
 def triton_cpu() -> Device:
     """Triton's interpreter on the host: the GPU kernels, readable step by step, without a GPU."""
-    from ..kernels.triton import runtime
-    runtime.start_interpreter()
-    return Device("triton_cpu")
+    return _started(Device("triton_cpu"))
+
+
+class Backend(Protocol):
+    """What a room of kernels answers for its devices; `BACKENDS` holds one by the kind of device."""
+
+    def start(self, device: Device) -> None:
+        """Make the device ready, or raise DeviceError or MissingExtraError."""
+
+    def from_numpy(self, array: np.ndarray, device: Device) -> Any:
+        """A copy of a host array in the device's memory: an object with `data_ptr()`, `numpy()`, `shape` and `dtype`."""
+
+    def run(self, op: Any, device: Device, arrays: list, attrs: dict[str, Any]) -> Any:
+        """What the op answers for arrays of the device."""
+
+    def write(self, data: Any, value: Any, index: Any, device: Device) -> None:
+        """data[index] = value, in place."""
+
+
+BACKENDS: dict[str, Backend] = {}
+
+
+def _started(device: Device) -> Device:
+    open_kernels()                                       # where backends enter themselves
+    BACKENDS[device.kind].start(device)
+    return device
 
 
 def as_device(device: Device | str | None) -> Device:
     """A Device from itself, from its name ("cpu", "cuda", "cuda:1", "triton_cpu"), or the CPU for None."""
     if device is None:
-        return _CPU
+        return CPU
     if isinstance(device, Device):
         return device
     name, _, index = str(device).partition(":")
@@ -80,52 +98,10 @@ def to_device(array: np.ndarray, device: Device):
     """Host array -> array of the device (a copy, except on the CPU)."""
     if device.backend == "numpy":
         return array
-    from ..kernels.triton import runtime
-    return runtime.from_numpy(array, device)
+    open_kernels()
+    return BACKENDS[device.kind].from_numpy(array, device)
 
 
 def to_host(array) -> np.ndarray:
     """Array of any device -> numpy array."""
     return array if isinstance(array, np.ndarray) else array.numpy()
-
-
-# --- ops that a device has no kernel for ------------------------------------------------------------------------------
-
-_fallbacks: Counter[tuple[str, str]] = Counter()
-
-
-class strict_devices:
-    """While active, an op without a kernel for its device raises DeviceError instead of running on the host."""
-
-    active = 0
-
-    def __enter__(self):
-        strict_devices.active += 1
-        return self
-
-    def __exit__(self, *exc) -> None:
-        strict_devices.active -= 1
-
-
-def device_report(reset: bool = False) -> dict[str, dict[str, int]]:
-    """How often which op ran on the host for want of a kernel: {device: {op: calls}}."""
-    report: dict[str, dict[str, int]] = {}
-    for (device, name), calls in sorted(_fallbacks.items()):
-        report.setdefault(device, {})[name] = calls
-    if reset:
-        _fallbacks.clear()
-    return report
-
-
-def host_fallback(name: str, forward: Callable, device: Device, arrays: list, attrs: dict):
-    """Run an op's forward on host copies of its inputs and move the result back."""
-    if strict_devices.active:
-        raise DeviceError(f"{name} has no kernel for {device} (these inputs), and strict_devices() forbids the host")
-    if not _fallbacks[str(device), name]:
-        logger.warning("%s has no kernel for %s: it runs on the host (ndl.device_report() counts such calls)",
-                       name, device)
-    _fallbacks[str(device), name] += 1
-    result = forward(*[a.numpy() if hasattr(a, "data_ptr") else a for a in arrays], **attrs)
-    if type(result) is tuple:
-        return tuple(None if r is None else to_device(np.asarray(r), device) for r in result)
-    return to_device(np.asarray(result), device)

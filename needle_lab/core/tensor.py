@@ -5,7 +5,7 @@
     x.grad            for leaves: where backward adds up d(result)/dx
     x.requires_grad   whether calls on x are recorded
 
-Everything that computes is an op of `needle_lab.ops`; operators and methods here only name them.
+Everything that computes is an op of `needle_lab.ops`, which also gives tensors their operators and methods.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
-from . import graph
-from .device import Device, as_device, host_fallback, to_device, to_host
+from .device import BACKENDS, Device, as_device, to_device, to_host
 from .dtypes import as_dtype, is_floating
+from .modes import is_grad_enabled, leaving, untraced
+from .storage import Storage, written
 
 _hook_ids = itertools.count()
 
@@ -47,7 +48,7 @@ class Tensor:
     requires_grad: record what is done with it; floating dtypes only.
     """
 
-    __slots__ = ("data", "device", "requires_grad", "grad", "node", "output_index", "_written", "_hooks",
+    __slots__ = ("data", "device", "requires_grad", "grad", "node", "output_index", "storage", "_hooks",
                  "__weakref__")
     __array_priority__ = 1000          # numpy_array + tensor asks the tensor first
 
@@ -63,8 +64,8 @@ class Tensor:
             raise DTypeError(f"only floating tensors can require a gradient; this one is {data.dtype}")
         self.data, self.device, self.requires_grad = data, device, requires_grad
         self.grad: Tensor | None = None
-        self.node: graph.Node | None = None
-        self.output_index, self._written = 0, [0]          # the number of the last write; views share it
+        self.node: Any = None
+        self.output_index, self.storage = 0, Storage()
         self._hooks: dict[int, Callable] | None = None
 
     # --- what it is -------------------------------------------------------------------------------------------------
@@ -92,15 +93,6 @@ class Tensor:
     @property
     def is_leaf(self) -> bool:
         return self.node is None
-
-    @property
-    def T(self) -> Tensor:
-        return self.permute(*reversed(range(self.ndim)))
-
-    @property
-    def mT(self) -> Tensor:
-        """The last two axes swapped."""
-        return self.transpose(-1, -2)
 
     def numel(self) -> int:
         return self.size
@@ -130,7 +122,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values on the host: shared memory on the CPU, a copy from elsewhere."""
-        graph.leaving(self)
+        leaving(self)
         return to_host(self.data)
 
     def __array__(self, dtype=None, copy=None):
@@ -163,19 +155,14 @@ class Tensor:
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        with graph.untraced():                             # what is printed is not computed with
+        with untraced():                             # what is printed is not computed with
             return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
-
-    def __iter__(self):
-        if not self.shape:
-            raise TypeError("a tensor without axes cannot be iterated")
-        return (self[i] for i in range(self.shape[0]))
 
     __hash__ = object.__hash__         # by identity: == compares values
 
     def __deepcopy__(self, memo) -> Tensor:
         """A new leaf with the same values."""
-        twin = memo[id(self)] = _leaf(type(self), self.detach().clone().data, self.requires_grad, self.device)
+        twin = memo[id(self)] = _leaf(type(self), self.data.copy(), self.requires_grad, self.device)
         return twin
 
     def __reduce__(self):
@@ -185,12 +172,13 @@ class Tensor:
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this result to `.grad` of every leaf it depends on.  torch.Tensor.backward."""
-        graph.backward(self, gradient, retain_graph, create_graph)
+        from .graph import backward  # here, as the two files need each other
+        backward(self, gradient, retain_graph, create_graph)
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
         y = Tensor(self)
-        y._written = self._written
+        y.storage = self.storage
         return y
 
     def requires_grad_(self, flag: bool = True) -> Tensor:
@@ -217,23 +205,22 @@ class Tensor:
     # --- changes in place: leaves only, noted, so that backward can tell ---------------------------------------------
 
     def _writable(self) -> None:
-        if self.node is not None and graph.is_grad_enabled():
+        if self.node is not None and is_grad_enabled():
             raise GraphError("in-place change of a result that the graph may need; compute a new tensor, "
                              "or use .detach().clone() first")
-        if self.requires_grad and graph.is_grad_enabled():
+        if self.requires_grad and is_grad_enabled():
             raise GraphError("in-place change of a leaf that requires a gradient; wrap it in `with ndl.no_grad():`")
 
     def _write(self, value, index=...) -> Tensor:
         self._writable()
-        if isinstance(value, Tensor) and value.requires_grad and graph.is_grad_enabled():
+        if isinstance(value, Tensor) and value.requires_grad and is_grad_enabled():
             raise GraphError("in-place write of a value that requires a gradient would cut it off; "
                              "use ndl.index_put(x, index, value), or value.detach()")
-        index = _plain_index(index)
+        index = plain_index(index)
         if self.device.backend != "numpy":
             source = value.data if isinstance(value, Tensor) and value.device == self.device else np.asarray(value)
-            if self.data.write(source, index) is NotImplemented:
-                self.data.write(host_fallback("write", _put, self.device, [self.data, source], {"index": index}))
-            graph.written(self)
+            BACKENDS[self.device.kind].write(self.data, source, index, self.device)
+            written(self)
             return self
         source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
         try:
@@ -244,7 +231,7 @@ class Tensor:
             raise ShapeError(f"in-place write: value of shape {source.shape} into {self.shape}"
                              f"{'' if index is ... else ' at the given index'}: {error}") from error
         self.data[index] = source.astype(self.dtype, copy=False)
-        graph.written(self)
+        written(self)
         return self
 
     def __setitem__(self, index, value) -> None:
@@ -260,216 +247,24 @@ class Tensor:
     def zero_(self) -> Tensor:
         return self._write(0)
 
-    def _in_place(self, function: Callable, other) -> Tensor:
-        """x += y: in place where nothing is recorded, else a new result bound to the same name."""
-        if graph.is_grad_enabled():
-            if self.node is None and self.requires_grad:
-                self._writable()
-            if self.requires_grad or (isinstance(other, Tensor) and other.requires_grad):
-                return function(self, other)
-        with graph.no_grad():
-            result = function(self, other)
-            if result.shape != self.shape:
-                raise ShapeError(f"in-place change: the result has shape {result.shape}, the tensor {self.shape}")
-            return self._write(result)
-
-    def __iadd__(self, other):
-        return self._in_place(ops.add, other)
-
-    def __isub__(self, other):
-        return self._in_place(ops.sub, other)
-
-    def __imul__(self, other):
-        return self._in_place(ops.mul, other)
-
-    def __itruediv__(self, other):
-        return self._in_place(ops.div, other)
-
-    # --- moves and copies -------------------------------------------------------------------------------------------
-
-    def clone(self) -> Tensor:
-        return ops.clone(self)
-
-    def astype(self, dtype) -> Tensor:
-        """The values in another dtype; the tensor itself if it has that dtype already."""
-        dtype = as_dtype(dtype)
-        return self if dtype == self.dtype else ops.cast(self, dtype=dtype)
-
-    def float(self) -> Tensor:
-        return self.astype("float32")
-
-    def to(self, target: Device | str | np.dtype | type | None = None, *, device=None, dtype=None) -> Tensor:
-        """To a device (`x.to(ndl.cuda())`, `x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both."""
-        if isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in
-                                          ("cpu", "cuda", "triton_cpu")):
-            device = target
-        elif target is not None:
-            dtype = target
-        x = self if dtype is None or as_dtype(dtype) == self.dtype else self.astype(dtype)
-        if device is not None and as_device(device) != x.device:
-            x = ops.transfer(x, device=as_device(device))
-        return x
-
-    def cpu(self) -> Tensor:
-        return self.to(device="cpu")
-
-    def contiguous(self) -> Tensor:
-        return self if self.device.backend != "numpy" or self.data.flags.c_contiguous else ops.clone(self)
-
-    # --- operators --------------------------------------------------------------------------------------------------
-
-    def __add__(self, other):
-        return ops.add(self, other)
-
-    def __radd__(self, other):
-        return ops.add(other, self)
-
-    def __sub__(self, other):
-        return ops.sub(self, other)
-
-    def __rsub__(self, other):
-        return ops.sub(other, self)
-
-    def __mul__(self, other):
-        return ops.mul(self, other)
-
-    def __rmul__(self, other):
-        return ops.mul(other, self)
-
-    def __truediv__(self, other):
-        return ops.div(self, other)
-
-    def __rtruediv__(self, other):
-        return ops.div(other, self)
-
-    def __floordiv__(self, other):
-        return ops.floor_divide(self, other)
-
-    def __rfloordiv__(self, other):
-        return ops.floor_divide(other, self)
-
-    def __mod__(self, other):
-        return ops.remainder(self, other)
-
-    def __rmod__(self, other):
-        return ops.remainder(other, self)
-
-    def __pow__(self, other):
-        return ops.pow(self, other)
-
-    def __rpow__(self, other):
-        return ops.pow(other, self)
-
-    def __matmul__(self, other):
-        return ops.matmul(self, other)
-
-    def __rmatmul__(self, other):
-        return ops.matmul(other, self)
-
-    def __neg__(self):
-        return ops.neg(self)
-
-    def __pos__(self):
-        return self
-
-    def __abs__(self):
-        return ops.abs(self)
-
-    def __invert__(self):
-        return ops.logical_not(self) if self.dtype == np.bool_ else ops.bitwise_not(self)
-
-    def __and__(self, other):
-        return ops.bitwise_and(self, other)
-
-    def __or__(self, other):
-        return ops.bitwise_or(self, other)
-
-    def __xor__(self, other):
-        return ops.bitwise_xor(self, other)
-
-    def __eq__(self, other):
-        return ops.eq(self, other)
-
-    def __ne__(self, other):
-        return ops.ne(self, other)
-
-    def __lt__(self, other):
-        return ops.lt(self, other)
-
-    def __le__(self, other):
-        return ops.le(self, other)
-
-    def __gt__(self, other):
-        return ops.gt(self, other)
-
-    def __ge__(self, other):
-        return ops.ge(self, other)
-
-    def __getitem__(self, index) -> Tensor:
-        return ops.getitem(self, index=_plain_index(index))
-
-    # --- methods with an argument list of their own (the rest are named in one table below) ------------------------------
-
-    def reshape(self, *shape) -> Tensor:
-        return ops.reshape(self, shape=_flat(shape))
-
-    view = reshape
-
-    def permute(self, *axes) -> Tensor:
-        return ops.permute(self, axes=_flat(axes))
-
-    def expand(self, *shape) -> Tensor:
-        return ops.expand(self, shape=_flat(shape))
-
-    def tile(self, *repeats) -> Tensor:
-        return ops.tile(self, repeats=_flat(repeats))
-
-    if TYPE_CHECKING:                  # the methods of the table below, for the type checker
+    if TYPE_CHECKING:                  # the operators and methods that needle_lab.ops attaches, for the type checker
         def __getattr__(self, name: str) -> Any: ...
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = _write
+        __pow__ = __rpow__ = __mod__ = __floordiv__ = __and__ = __or__ = __xor__ = __lt__ = __le__ = __gt__ = __ge__ = _write
+        __neg__ = __abs__ = __invert__ = detach
+
+        def __getitem__(self, index: Any) -> Tensor: ...
 
 
-# Methods that are functions of `needle_lab.ops` with the tensor first: x.exp(), x.sum(axis=0), x.softmax(-1), ...
-METHODS = ("abs exp log log1p expm1 sqrt rsqrt square reciprocal sin cos tan tanh erf sigmoid relu gelu silu floor ceil "
-           "round sign clip neg isnan isinf isfinite where maximum minimum pow add sub mul div "
-           "sum mean prod max min amax amin argmax argmin var std logsumexp cumsum cumprod all any norm sort argsort "
-           "topk transpose squeeze unsqueeze flatten swapaxes split chunk flip roll pad gather scatter scatter_add "
-           "index_select take_along_axis masked_fill tril triu repeat_interleave diagonal "
-           "matmul dot outer softmax log_softmax clamp movedim unbind nonzero trace allclose").split()
-
-
-def _attach(name: str) -> None:
-    def method(self, *args, **kwargs):
-        return getattr(ops, name)(self, *args, **kwargs)
-    method.__name__, method.__qualname__ = name, f"Tensor.{name}"
-    method.__doc__ = f"ndl.{name}(self, ...)"
-    setattr(Tensor, name, method)
-
-
-for _name in METHODS:
-    _attach(_name)
-
-
-def _flat(sizes: tuple) -> tuple:
-    """reshape(2, 3) and reshape((2, 3)) mean the same."""
-    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-
-
-def _plain_index(index):
+def plain_index(index):
     """An index with its tensors turned into numpy arrays."""
     if isinstance(index, Tensor):
         return index.numpy()
     if isinstance(index, tuple):
-        return tuple(_plain_index(i) for i in index)
+        return tuple(plain_index(i) for i in index)
     if isinstance(index, list):
         return np.asarray(index, dtype=None if index else np.int64)
     return index
-
-
-def _put(x: np.ndarray, value, *, index) -> np.ndarray:
-    """x[index] = value, in a copy."""
-    y = x.copy()
-    y[index] = value
-    return y
 
 
 def _host_array(data, dtype) -> np.ndarray:
@@ -505,6 +300,3 @@ def _leaf(kind: type[Tensor], data, requires_grad: bool, device: Device | str) -
     x: Tensor = kind.__new__(kind)
     Tensor.__init__(x, data, requires_grad, device)
     return x
-
-
-from .. import ops  # noqa: E402    the operators above call ops, and ops need Tensor

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ArgumentError, FileFormatError, MissingFileError, StorageError
-from ..plain_pickle import read_plain_pickle
+from ..serialize.legacy.plain_pickle import read_plain_pickle
 from .dataset import ArrayDataset
 from .download import cache_folder, fetch
 from .idx import read_idx

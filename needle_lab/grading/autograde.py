@@ -8,6 +8,7 @@ and gains nothing.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -19,7 +20,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from needle_lab.errors import ArgumentError, FileFormatError, MissingFileError
+from needle_lab.errors import ArgumentError, FileFormatError, MissingExtraError, MissingFileError
 from needle_lab.grading import sandbox
 from needle_lab.grading.calls import Outcome
 from needle_lab.grading.codec import decode, encode
@@ -59,16 +60,19 @@ def grade(submissions: str | Path, assignment: str, *, seed: int | None = None, 
     assignment: its name, e.g. "a1".
     seed: of the inputs; drawn anew for each run by default, and printed in the report. Everybody gets the same.
     jobs: notebooks that run at the same time; default: the number of cores.
-    limits: seconds, memory and output of one notebook.
+    limits: processor time, memory and output of one notebook.
     isolation: "bubblewrap", "process" (only against mistakes), or "auto": bubblewrap where it works.
         The report says which it was.
 
     Returns a GradeReport: print it, or `.write(folder)` for CSV, JSON and one HTML feedback per student. A question's
     points are shared equally by its cases. A notebook that cannot be read gets zero and the reason; it raises nothing.
-    Raises ArgumentError for an unknown assignment or isolation, MissingFileError when there is nothing to grade.
+    Raises ArgumentError for an unknown assignment or isolation, MissingFileError when there is nothing to grade,
+    MissingExtraError without IPython.
     """
     if os.name != "posix":
         raise ArgumentError("grading runs on Linux and macOS; on Windows, run it in WSL")
+    if importlib.util.find_spec("IPython") is None:
+        raise MissingExtraError("grading runs the cells with IPython. Install it: pip install 'needle-lab[lab]'")
     isolated = _choose(isolation)
     limits = limits or Limits()
     if not isolated:
@@ -116,7 +120,7 @@ def _grade_one(student: str, path: Path, exam: Exam, library: Path, limits: Limi
     absent = {q.name: f"the graded cell {q.cell!r} is not in the notebook; copy the answer into a fresh student copy"
               for q in exam.questions if q.cell not in present}
     needed = [text for name, text in cells if not name.endswith("-tests")]      # tests only try what others define
-    task = {"cells": needed, "questions": exam.task, "cell_seconds": limits.cell_seconds,
+    task = {"cells": needed, "questions": exam.task, "seconds": limits.seconds, "cell_seconds": limits.cell_seconds,
             "memory_mib": limits.memory_mib, "processes": limits.processes}
     ran = sandbox.run("needle_lab.grading.worker", json.dumps(task), library, limits, isolated)
     heard = _Heard(ran.output)

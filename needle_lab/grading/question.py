@@ -37,7 +37,7 @@ class Question:
         No cell whose name ends in -tests is run for grading: such cells only try what others define.
     points: for all cases together; each case is worth the same share, so that a solution that fails only on the
         hardest inputs keeps most of them.
-    seconds: time limit of one call.
+    seconds: of processor time that one call may take.
     """
 
     name: str

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import needle_lab
+from needle_lab.grading.calls import by_the_clock
 
 PACKAGE = Path(needle_lab.__file__).resolve().parent
 QUESTIONS = PACKAGE / "grading" / "questions"
@@ -30,8 +31,8 @@ QUESTIONS = PACKAGE / "grading" / "questions"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use: wall-clock seconds in all and in one cell, MiB of address space, processes, MiB
-    of answers."""
+    """What one submission may use: seconds of processor time in all cells and in one, MiB of address space, processes,
+    MiB of answers. By the clock it may take `by_the_clock(seconds)`, because a machine may be busy."""
 
     seconds: float = 120
     cell_seconds: float = 30
@@ -123,8 +124,9 @@ def _wrap(words: list[str], scratch: Path, library: Path, environment: dict[str,
 
 
 def _read(process: subprocess.Popen, limits: Limits) -> Ran:
-    """Everything from the pipe until it closes, the time is over or there is too much."""
-    deadline = time.monotonic() + limits.seconds
+    """Everything from the pipe until it closes and the process ends, the time is over or there is too much."""
+    deadline = time.monotonic() + by_the_clock(limits.seconds)
+    late = f"stopped after {by_the_clock(limits.seconds):g} seconds"
     output = bytearray()
     assert process.stdout is not None           # a pipe was asked for
     with selectors.DefaultSelector() as ready:
@@ -132,14 +134,19 @@ def _read(process: subprocess.Popen, limits: Limits) -> Ran:
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not ready.select(left):
-                return Ran(bytes(output), f"stopped after {limits.seconds:g} seconds")
+                return Ran(bytes(output), late)
             block = os.read(process.stdout.fileno(), 1 << 16)
             if not block:
                 break
             output += block
             if len(output) > limits.output_mib << 20:
                 return Ran(b"", f"stopped: it returned more than {limits.output_mib} MiB")
-    return Ran(bytes(output))
+    try:
+        status = process.wait(max(deadline - time.monotonic(), 0))
+    except subprocess.TimeoutExpired:
+        return Ran(bytes(output), late)
+    used_up = status in (-signal.SIGXCPU, 128 + signal.SIGXCPU)        # the second is how bubblewrap says it
+    return Ran(bytes(output), f"stopped after {limits.seconds:g} seconds of processor time" if used_up else "")
 
 
 def _end(process: subprocess.Popen) -> None:

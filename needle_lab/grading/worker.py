@@ -8,13 +8,15 @@ that the task holds, and writes one line of JSON per event to a pipe that was it
     {"question": "a1.q1", "case": 0, "kind": "returned", "value": ..., "changed": [0]}
 
 It has no expected values, no points and no questions: the grader compares what comes back, elsewhere (autograde.py).
-Each question runs in a fork, so that an endless loop in one costs the others nothing. What the learner's code prints
-goes nowhere: the pipe has another descriptor, and a forged line in it is only data to be compared.
+Each question runs in a fork, so that an endless loop in one costs the others nothing. Time limits count processor time:
+a busy machine takes points from nobody. What the learner's code prints goes nowhere: the pipe has another descriptor,
+and a forged line in it is only data to be compared.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -22,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-from needle_lab.grading.calls import TimeUp, call, time_limit
+from needle_lab.grading.calls import TimeUp, by_the_clock, call, time_limit
 from needle_lab.grading.codec import decode, encode
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    _limit(task["memory_mib"], task["processes"])
+    _limit(task["seconds"], task["memory_mib"], task["processes"])
 
     def say(**event: Any) -> None:
         line = memoryview((json.dumps(event) + "\n").encode("utf-8"))
@@ -46,14 +48,24 @@ def main() -> None:
     os._exit(0)                                 # whatever threads and exit handlers the notebook left behind
 
 
-def _limit(memory_mib: int, processes: int) -> None:
+def _limit(seconds: float, memory_mib: int, processes: int) -> None:
     """Hard limits for this process and its children. Only Linux knows a limit of address space."""
+    _limit_processor_time(seconds)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib << 20,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if processes:
         resource.setrlimit(resource.RLIMIT_NPROC, (processes,) * 2)
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """Of this process from its start; its children inherit it, and each counts for itself. SIGXCPU ends the process,
+    and two seconds later SIGKILL, which no code can ignore."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    wanted = (math.ceil(seconds), math.ceil(seconds) + 2)
+    resource.setrlimit(resource.RLIMIT_CPU, wanted if hard == resource.RLIM_INFINITY else
+                       (min(wanted[0], hard), min(wanted[1], hard)))
 
 
 def _run_cells(cells: list[str], seconds: float, say) -> dict[str, Any]:
@@ -92,14 +104,15 @@ def _answer(question: dict[str, Any], namespace: dict[str, Any], say) -> None:
 
 
 def _in_a_fork(work, seconds: float) -> None:
-    """Run work() in a child process, at most so long."""
+    """Run work() in a child process, for at most so many seconds of processor time (or long by the clock: it may wait)."""
     child = os.fork()
     if child == 0:
         try:
+            _limit_processor_time(seconds)
             work()
         finally:
             os._exit(0)
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + by_the_clock(seconds)
     while os.waitpid(child, os.WNOHANG) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import creation, ops
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from ..nn import GRU, LSTM, RNN, Dropout, Embedding, LayerNorm, Linear, Module, init

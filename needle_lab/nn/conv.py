@@ -7,7 +7,7 @@ import math
 from .. import creation, ops
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..ops.conv import pad_pairs, spread
+from ..ops.convolutions import pad_pairs, spread
 from . import init
 from .module import Module, Parameter
 

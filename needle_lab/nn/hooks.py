@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core.graph import Op, is_grad_enabled
+from ..core.graph import Op
+from ..core.modes import is_grad_enabled
 from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError
 
@@ -100,9 +101,9 @@ def _boundary(*xs, crossed):
 
 
 # Not in the registry of ops: it computes nothing, and exists only while a backward hook is registered.
-boundary = Op(_boundary, vjp=lambda g, _y, *_xs, crossed: crossed(g if isinstance(g, tuple) else (g,)),
-              onnx=None, promote=None, index_inputs=(), view=False, elementwise=False)
-boundary.kernels["triton"] = _boundary
+boundary = Op(_boundary, promote=None)
+boundary.gradient(lambda g, *xs, crossed: crossed(g if isinstance(g, tuple) else (g,)))
+boundary.attach(_boundary, "triton")
 
 
 def _pass(tensors: list[Tensor], crossed: Callable[[tuple], tuple]) -> list[Tensor]:
@@ -118,7 +119,7 @@ def _pass(tensors: list[Tensor], crossed: Callable[[tuple], tuple]) -> list[Tens
 
     passed = list(tensors)
     for i, y in zip(places, boundary(*(tensors[i] for i in places), crossed=at_all), strict=True):
-        y._written = tensors[i]._written               # the same memory
+        y.storage = tensors[i].storage               # the same memory
         passed[i] = y
     return passed
 

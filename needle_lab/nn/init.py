@@ -11,7 +11,7 @@ import threading
 import numpy as np
 
 from .. import random
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from ..random import Generator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype, is_floating
-from ..core.graph import written
+from ..core.storage import written
 from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError
 from . import hooks
@@ -174,7 +174,7 @@ class Module:
 
         signature_names=True names children as the original Needle did: class and counter, "ConvBN-1".
         """
-        from ..serialize.signature import signature
+        from .signature import signature
         return signature(self, signature_names)
 
     def summary(self, x: Any = None) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class Module:
 
     def extra_repr(self) -> str:
         """What stands between the parentheses: the configuration, without what is as `__init__` has it by default."""
-        from ..serialize.signature import configuration
+        from .signature import configuration
         defaults = {p.name: p.default for p in inspect.signature(type(self).__init__).parameters.values()}
         return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self)
                          if name not in defaults or not _same_setting(vars(self)[name], defaults[name]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import creation, ops
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
 from .module import Buffer, Module, Parameter
@@ -37,7 +37,7 @@ class _BatchNorm(Module):
         momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
             with no_grad():
-                self.num_batches_tracked += 1
+                self.num_batches_tracked.copy_(self.num_batches_tracked + 1)
             momentum = 1 / self.num_batches_tracked.item() if momentum is None else momentum
         return ops.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                               self.training or not self.track_running_stats, momentum or 0.0, self.eps)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.dtypes import is_floating
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError, ShapeError, StateKeyError
 

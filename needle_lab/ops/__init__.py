@@ -1,8 +1,33 @@
-"""The ops: each one's forward, gradient, ONNX name and kernels stand together in the file of its family."""
+"""The textbook: each op's definition, gradient rule and ONNX name, side by side in the file of its family.
 
-from ..kernels.numpy.convolution.winograd import winograd
-from .attention import attention, scaled_dot_product_attention
-from .conv import (
+A definition is the formula in plain NumPy, as one would write it on a board. Nothing here is fast; what is, stands in
+`needle_lab.kernels`, and is compared with the definitions by the tests.
+"""
+
+from .activations import (
+    celu,
+    elu,
+    gelu,
+    gelu_tanh,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    mish,
+    normal_cdf,
+    prelu,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+)
+from .convolutions import (
     conv,
     conv1d,
     conv2d,
@@ -15,9 +40,9 @@ from .conv import (
     convolution_input,
     convolution_weight,
 )
-from .dropout import (
-    dropout,
-    feature_dropout,
+from .dot_product import (
+    attention,
+    scaled_dot_product_attention,
 )
 from .elementwise import (
     abs,
@@ -35,7 +60,6 @@ from .elementwise import (
     bitwise_or,
     bitwise_xor,
     ceil,
-    celu,
     clamp,
     clip,
     clip_high,
@@ -43,7 +67,6 @@ from .elementwise import (
     cos,
     cosh,
     div,
-    elu,
     eq,
     erf,
     exp,
@@ -52,21 +75,14 @@ from .elementwise import (
     floor_divide,
     fmod,
     ge,
-    gelu,
-    gelu_tanh,
     gt,
-    hardsigmoid,
-    hardswish,
-    hardtanh,
     isfinite,
     isinf,
     isnan,
     le,
-    leaky_relu,
     log,
     log1p,
     log2,
-    log_sigmoid,
     logical_and,
     logical_not,
     logical_or,
@@ -75,27 +91,17 @@ from .elementwise import (
     masked_fill,
     maximum,
     minimum,
-    mish,
     mul,
     ne,
     neg,
-    normal_cdf,
     pow,
-    prelu,
     reciprocal,
-    relu,
-    relu6,
     remainder,
     round,
     rsqrt,
-    selu,
-    sigmoid,
     sign,
-    silu,
     sin,
     sinh,
-    softplus,
-    softsign,
     sqrt,
     square,
     sub,
@@ -104,10 +110,24 @@ from .elementwise import (
     trunc,
     where,
 )
-from .embedding import (
+from .indexing import (
+    diagonal,
     embedding,
+    gather,
+    getitem,
+    index_add,
+    index_put,
+    index_select,
+    index_select_grad,
+    nonzero,
+    one_hot,
+    ones_at,
+    pad,
+    repeat_interleave,
+    scatter,
+    scatter_add,
+    take_along_axis,
 )
-from .fourier import fourier
 from .linalg import (
     cosine_similarity,
     dot,
@@ -131,7 +151,11 @@ from .loss import (
     nll_loss,
     smooth_l1_loss,
 )
-from .norm import (
+from .noise import (
+    dropout,
+    feature_dropout,
+)
+from .normalization import (
     apply_batch_norm,
     batch_norm,
     group_norm,
@@ -193,7 +217,10 @@ from .reduce import (
     topk,
     var,
 )
-from .sequence import gru_sequence, lstm_sequence
+from .sequence import (
+    gru_sequence,
+    lstm_sequence,
+)
 from .shape import (
     cast,
     cat,
@@ -201,34 +228,19 @@ from .shape import (
     clone,
     concat,
     concatenate,
-    diagonal,
     expand,
     flatten,
     flip,
-    gather,
-    getitem,
-    index_add,
-    index_put,
-    index_select,
-    index_select_grad,
     movedim,
-    nonzero,
-    one_hot,
-    ones_at,
     ones_like,
-    pad,
     pad_constant,
     permute,
-    repeat_interleave,
     reshape,
     roll,
-    scatter,
-    scatter_add,
     split,
     squeeze,
     stack,
     swapaxes,
-    take_along_axis,
     tile,
     transfer,
     transferred,
@@ -239,6 +251,10 @@ from .shape import (
     unsqueeze,
     zeros_like,
 )
-from .softmax import log_softmax, softmax
+from .spectral import (
+    fourier,
+)
 
 __all__ = [name for name in dir() if not name.startswith("_") and callable(globals()[name])]
+
+from . import methods  # noqa: E402    gives tensors their operators and methods, which are the functions above

@@ -1,80 +1,64 @@
 """Matrix products: matmul, einsum, outer, dot."""
 
-import functools
 import string
 
 import numpy as np
 
-from ..core.graph import backward_kernel, op
+from ..core.graph import op
 from ..errors import ArgumentError, ShapeError
-from ..kernels.numpy.threads import PRODUCTS
-from ..kernels.numpy.threads import matmul as product
 from .elementwise import clip
+from .indexing import diagonal
 from .reduce import norm
 from .reduce import sum as sum_
-from .shape import diagonal, permute, unsqueeze
+from .shape import permute, unsqueeze
 
 
 @op(onnx="MatMul")
 def matmul(a, b):
     """Matrix product over the last two axes, leading axes broadcast; vectors as in NumPy.  numpy.matmul."""
-    return product(a, b)
+    return np.matmul(a, b)
 
 
-@matmul.gradient
-def _(g, _y, a, b):
-    if a.ndim == 1 and b.ndim == 1:
-        return lambda: g * b, lambda: g * a
-    if a.ndim == 1:                                   # (k) @ (..., k, n) -> (..., n)
-        return lambda: (b @ unsqueeze(g, -1))[..., 0], lambda: unsqueeze(a, -1) * unsqueeze(g, -2)
-    if b.ndim == 1:                                   # (..., m, k) @ (k) -> (..., m)
-        return lambda: unsqueeze(g, -1) * b, lambda: sum_(unsqueeze(g, -1) * a, axis=tuple(range(a.ndim - 1)))
-    if b.ndim == 2 and a.ndim > 2:                    # one GEMM over all leading axes, not a sum of many
-        flat_a, flat_g = (lambda: a.reshape(-1, a.shape[-1])), (lambda: g.reshape(-1, g.shape[-1]))
-        return lambda: g @ b.mT, lambda: flat_a().mT @ flat_g()
-    return lambda: g @ b.mT, lambda: a.mT @ g
+@matmul.gradient("a")
+def matmul_to_a(g, a, b):
+    if b.ndim == 1:                                   # (..., m, k) @ (k) -> (..., m), or two vectors
+        return unsqueeze(g, -1) * b if a.ndim > 1 else g * b
+    return g @ b.mT if a.ndim > 1 else (b @ unsqueeze(g, -1))[..., 0]
+
+
+@matmul.gradient("b")
+def matmul_to_b(g, a, b):
+    if a.ndim == 1:                                   # (k) @ (..., k, n) -> (..., n), or two vectors
+        return unsqueeze(a, -1) * unsqueeze(g, -2) if b.ndim > 1 else g * a
+    if b.ndim == 1:
+        return sum_(unsqueeze(g, -1) * a, axis=tuple(range(a.ndim - 1)))
+    if b.ndim == 2 and a.ndim > 2:                    # one product over all leading axes, not a sum of many
+        return a.reshape(-1, a.shape[-1]).mT @ g.reshape(-1, g.shape[-1])
+    return a.mT @ g
 
 
 @op(onnx="Gemm")
 def linear(x, weight, bias=None):
     """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
-    shape, width = x.shape, weight.shape[-1]
-    if shape[-1:] != (width,):
-        raise ShapeError(f"linear: input {shape} needs {width} as its last length for weight {weight.shape}")
-    y = _times(x if len(shape) == 2 else x.reshape(-1, width), weight.T)
-    if bias is not None:
-        y += bias
-    return y if len(shape) == 2 else y.reshape(*shape[:-1], len(weight))
+    if x.shape[-1:] != weight.shape[-1:]:
+        raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
+    y = x @ weight.T
+    return y if bias is None else y + bias
 
 
-def _times(a, b):
-    """The product of two matrices: `dot` begins in half the time of np.matmul, which is for those worth sharing."""
-    return a.dot(b) if a.size * b.shape[1] < PRODUCTS else product(a, b)
+@linear.gradient("x")
+def linear_to_x(g, weight):
+    return g @ weight
 
 
-@linear.gradient
-def _(g, _y, x, weight, bias=None):
-    return (lambda: g @ weight,
-            lambda: g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1]),
-            lambda: g)            # the engine sums the bias over all other axes
+@linear.gradient("weight")
+def linear_to_weight(g, x):
+    return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
 
 
-@backward_kernel(linear)
-def _(needs, g, _y, x, weight, bias=None):
-    shape = x.shape
-    if len(shape) != 2:
-        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, shape[-1])
-    return (_times(g, weight).reshape(shape) if needs[0] else None,
-            _times(g.T, x) if needs[1] else None,
-            _ones(len(g), g.dtype).dot(g) if len(needs) > 2 and needs[2] else None)
-
-
-@functools.lru_cache(maxsize=8)
-def _ones(n, dtype):
-    """What a product with sums n rows: BLAS takes half the time of np.add.reduce."""
-    ones = np.ones(n, dtype)
-    ones.flags.writeable = False
-    return ones
+@linear.gradient("bias")
+def linear_to_bias(g):
+    return g                                          # the engine sums over all other axes
 
 
 def trace(x):
@@ -120,7 +104,7 @@ def einsum_(*tensors, equation):
 
 
 @einsum_.gradient
-def _(g, _y, *tensors, equation):
+def einsum_gradient(wants, g, *tensors, equation):
     terms, _, result = equation.partition("->")
     terms = terms.split(",")
 
@@ -137,7 +121,7 @@ def _(g, _y, *tensors, equation):
         part = part.reshape(tuple(found.get(c, 1) for c in once))
         part = part.expand(*(-1 if c in known else sizes[c] for c in once))
         return part if once == term else _onto_diagonal(part, once, term, sizes)
-    return tuple((lambda i=i: gradient(i)) for i in range(len(tensors)))
+    return tuple(gradient(i) if asks else None for i, asks in enumerate(wants))
 
 
 def _onto_diagonal(g, once: str, term: str, sizes: dict):

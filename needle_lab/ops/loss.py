@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from ..core.graph import backward_kernel, op
+from ..core.graph import op
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..kernels.numpy.threads import VALUES, parallel, shares
-from .elementwise import abs, clip, exp, log, maximum, relu, softplus, where
+from .activations import log_softmax, relu, softplus
+from .elementwise import abs, clip, exp, log, maximum, where
+from .indexing import index_select, take_along_axis
 from .reduce import mean
 from .reduce import sum as sum_
-from .shape import index_select, squeeze, take_along_axis, unsqueeze
-from .softmax import log_softmax
+from .shape import squeeze, unsqueeze
 
 
 def _reduce(losses, reduction: str):
@@ -78,69 +78,25 @@ def nll_loss(log_probs, target, weight=None, ignore_index=-100, reduction="mean"
 def class_losses(x, target, *, reduction):
     """-> (-log softmax(x) at the target class, reduced; log of the sum of exp(x), one for every target).
 
-    x (N, C, *size) of logits, target (N, *size) of classes 0..C-1. Softmax and its logarithm are never written down.
+    x (N, C, *size) of logits, target (N, *size) of classes 0..C-1.
     """
-    total = np.empty(target.shape, x.dtype)
-    _share(lambda at: _log_sums(x[at], total[at]), x)
-    losses = total - x[_at_classes(target)]
-    if reduction == "none":
-        return losses, total
-    loss = np.add.reduce(losses, axis=None)
-    return loss / losses.size if reduction == "mean" else loss, total
-
-
-def _share(work, x) -> None:
-    """work(slice of the samples) for all samples of x, by threads where there are enough values."""
-    if x.size < VALUES:
-        work(slice(None))
-    else:
-        parallel(work, shares(len(x), x.size))
-
-
-def _log_sums(x, total) -> None:
-    """total = logarithm of the sum of exp(x) over the classes, axis 1."""
-    top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
-    e = x - top
-    np.log(np.add.reduce(np.exp(e, out=e), axis=1), out=total)
-    total += top[:, 0]
-
-
-def _at_classes(target):
-    """The index that picks from (N, C, *size) the value at each target (N, *size)."""
-    if target.ndim == 1:
-        return np.arange(len(target)), target
-    places = [np.arange(n).reshape(-1, *(1,) * (target.ndim - i - 1)) for i, n in enumerate(target.shape)]
-    return (places[0], target, *places[1:])
+    top = np.max(x, axis=1, keepdims=True, initial=-np.inf)
+    total = np.log(np.sum(np.exp(x - top), axis=1)) + top[:, 0]
+    losses = total - np.take_along_axis(x, target[:, None], axis=1)[:, 0]
+    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum(), total
 
 
 @class_losses.gradient
-def _(g, y, x, target, reduction):
+def class_losses_gradient(g, y, x, target, reduction):
     (g, gtotal), (_, total) = g, y
     probabilities = exp(x - unsqueeze(total, 1))
     dx = 0.0
     if g is not None:
         g = g / target.size if reduction == "mean" else g
-        hit = np.expand_dims(target.numpy(), 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
+        hit = unsqueeze(target, 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
         dx = (probabilities - hit) * (unsqueeze(g, 1) if reduction == "none" else g)
     if gtotal is not None:
         dx = dx + probabilities * unsqueeze(gtotal, 1)
-    return dx, None
-
-
-@backward_kernel(class_losses)
-def _(_needs, g, y, x, target, *, reduction):
-    (g, gtotal), (_, total) = g, y
-    if g is None or gtotal is not None:
-        return NotImplemented
-    g = g / target.size if reduction == "mean" else g
-    dx = np.empty_like(x)
-
-    def some(at):
-        part = np.subtract(x[at], total[at, None], out=dx[at])
-        np.exp(part, out=part)
-        part *= g[at, None] if reduction == "none" else g
-    _share(some, x)
-    dx[_at_classes(target)] -= g                    # each place has one class: none is met twice
     return dx, None
 
 

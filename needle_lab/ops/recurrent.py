@@ -7,34 +7,30 @@ compute for all steps in one matrix product; h_part is W_hh h.
 import numpy as np
 
 from ..core.graph import op
-from .elementwise import relu, sigmoid, tanh
+from .activations import relu, sigmoid
+from .elementwise import tanh
 from .shape import chunk, concat
 
 
-@op(promote="float", onnx=None)
+@op(promote="float")
 def lstm_cell(gates, c):
     """-> (h, new c, activated gates).  gates (N, 4 H) before activation, in the order input, forget, cell, output; c (N, H).
 
     c' = f c + i g,  h = o tanh(c')  (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
     """
-    size = c.shape[-1]
-    activated = np.tanh(gates * _half_except_cell(size, gates.dtype))     # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2:
-    activated *= _half_except_cell(size, gates.dtype)                     # one tanh serves all four gates
-    activated[..., :2 * size] += 0.5
-    activated[..., 3 * size:] += 0.5
-    i, f, g, o = (activated[..., k * size:(k + 1) * size] for k in range(4))
+    i, f, g, o = np.split(gates, 4, axis=-1)
+    i, f, g, o = sigmoid_(i), sigmoid_(f), np.tanh(g), sigmoid_(o)
     new_c = f * c + i * g
-    return o * np.tanh(new_c), new_c, activated
+    return o * np.tanh(new_c), new_c, np.concatenate([i, f, g, o], axis=-1)
 
 
-def _half_except_cell(size: int, dtype):
-    half = np.full(4 * size, 0.5, dtype)
-    half[2 * size:3 * size] = 1
-    return half
+def sigmoid_(x):
+    """Of an array: 0.5 tanh(x / 2) + 0.5, which does not overflow."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
 @lstm_cell.gradient
-def _(g, y, gates, c):
+def lstm_cell_gradient(g, y, gates, c):
     gh, gc, gactivated = g
     _, new_c, activated = y
     i, f, cell, o = chunk(activated, 4, axis=-1)

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ..core.graph import backward_kernel, op
+from ..core.graph import op
 from ..errors import ArgumentError, ShapeError
 from .elementwise import abs, exp, sqrt, where
 
@@ -51,15 +51,8 @@ def sum(x, *, axis=None, keepdims=False):
 
 
 @sum.gradient
-def _(g, _y, x, axis=None, keepdims=False):
+def sum_gradient(g, x, axis, keepdims):
     return restore(g, x, axis, keepdims).expand(x.shape)
-
-
-@backward_kernel(sum)
-def _(_needs, g, _y, x, *, axis=None, keepdims=False):
-    dx = np.empty_like(x)
-    dx[...] = g if axis is None else restore(g, x, axis, keepdims)
-    return dx
 
 
 @op(promote="float", onnx="ReduceMean")
@@ -72,16 +65,8 @@ def mean(x, *, axis=None, keepdims=False):
 
 
 @mean.gradient
-def _(g, _y, x, axis=None, keepdims=False):
+def mean_gradient(g, x, axis, keepdims):
     return (restore(g, x, axis, keepdims) * (1.0 / (count(x, axis) or math.nan))).expand(x.shape)
-
-
-@backward_kernel(mean)
-def _(_needs, g, _y, x, *, axis=None, keepdims=False):
-    dx = np.empty_like(x)
-    dx[...] = g if axis is None else restore(g, x, axis, keepdims)
-    dx *= x.dtype.type(1 / (count(x, axis) or math.nan))
-    return dx
 
 
 @op(onnx="ReduceProd")
@@ -91,7 +76,7 @@ def prod(x, *, axis=None, keepdims=False):
 
 
 @prod.gradient
-def _(g, _y, x, axis=None, keepdims=False):
+def prod_gradient(g, x, axis, keepdims):
     # The product of the others, without dividing (x may be 0): products of all before times all after.
     axes = normalize_axes(axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
@@ -104,7 +89,7 @@ def _(g, _y, x, axis=None, keepdims=False):
     return restore(g, x, axis, keepdims) * others.permute(*back)
 
 
-@op(promote="float", onnx=None)
+@op(promote="float")
 def var(x, *, axis=None, correction=1, keepdims=False):
     """Variance, divided by n - correction (1: Bessel's, PyTorch's default; 0: NumPy's default)."""
     with np.errstate(all="ignore"):
@@ -114,7 +99,7 @@ def var(x, *, axis=None, correction=1, keepdims=False):
 
 
 @var.gradient
-def _(g, _y, x, axis=None, correction=1, keepdims=False):
+def var_gradient(g, x, axis, correction, keepdims):
     scale = 2.0 / builtins.max(count(x, axis) - correction, 0) if count(x, axis) > correction else math.nan
     return restore(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) * scale
 
@@ -135,19 +120,19 @@ def norm(x, p=2, axis=None, keepdims=False):
 # --- extremes -------------------------------------------------------------------------------------------------------
 
 
-def _extreme_gradient(g, y, x, axis=None, keepdims=False):
+def _extreme_gradient(g, y, x, axis, keepdims):
     """Ties share the gradient equally."""
     winners = (x == restore(y, x, axis, keepdims)).astype(x.dtype)
     return restore(g, x, axis, keepdims) * winners / sum(winners, axis=axis, keepdims=True)
 
 
-@op(vjp=_extreme_gradient, onnx="ReduceMax")
+@op(gradient=_extreme_gradient, onnx="ReduceMax")
 def max(x, *, axis=None, keepdims=False):
     """The largest value; ties share the gradient.  torch.amax."""
     return np.max(x, axis=axis, keepdims=keepdims)
 
 
-@op(vjp=_extreme_gradient, onnx="ReduceMin")
+@op(gradient=_extreme_gradient, onnx="ReduceMin")
 def min(x, *, axis=None, keepdims=False):
     """The smallest value; ties share the gradient.  torch.amin."""
     return np.min(x, axis=axis, keepdims=keepdims)
@@ -156,13 +141,13 @@ def min(x, *, axis=None, keepdims=False):
 amax, amin = max, min
 
 
-@op(onnx="ArgMax")
+@op(onnx="ArgMax", differentiable=False)
 def argmax(x, *, axis=None, keepdims=False):
     """Index of the first largest value, int64."""
     return np.argmax(x, axis=axis, keepdims=keepdims)
 
 
-@op(onnx="ArgMin")
+@op(onnx="ArgMin", differentiable=False)
 def argmin(x, *, axis=None, keepdims=False):
     """Index of the first smallest value, int64."""
     return np.argmin(x, axis=axis, keepdims=keepdims)
@@ -179,7 +164,7 @@ def logsumexp(x, *, axis=None, keepdims=False):
 
 
 @logsumexp.gradient
-def _(g, y, x, axis=None, keepdims=False):
+def logsumexp_gradient(g, y, x, axis, keepdims):
     return restore(g, x, axis, keepdims) * exp(x - restore(y, x, axis, keepdims))
 
 # --- cumulative -----------------------------------------------------------------------------------------------------
@@ -192,18 +177,18 @@ def cumsum(x, *, axis):
 
 
 @cumsum.gradient
-def _(g, _y, _x, axis):
+def cumsum_gradient(g, axis):
     return shape.flip(cumsum(shape.flip(g, axis=axis), axis=axis), axis=axis)
 
 
-@op(onnx=None)
+@op()
 def cumprod(x, *, axis):
     """Running product along axis."""
     return np.cumprod(x, axis=axis)
 
 
 @cumprod.gradient
-def _(g, _y, x, axis):
+def cumprod_gradient(g, x, axis):
     # d y_j / d x_i = product of x_0..x_j without x_i, for j >= i: one row for each i, with a 1 in place of x_i.
     axis %= x.ndim
     n = x.shape[axis]
@@ -215,17 +200,19 @@ def _(g, _y, x, axis):
 # --- logic and order ------------------------------------------------------------------------------------------------
 
 
-@op(onnx=None)
+@op(differentiable=False)
 def all(x, *, axis=None, keepdims=False):
+    """Whether every value is true (or not 0).  torch.all."""
     return np.all(x, axis=axis, keepdims=keepdims)
 
 
-@op(onnx=None)
+@op(differentiable=False)
 def any(x, *, axis=None, keepdims=False):
+    """Whether some value is true (or not 0).  torch.any."""
     return np.any(x, axis=axis, keepdims=keepdims)
 
 
-@op(promote=None, onnx=None)
+@op(promote=None, differentiable=False)
 def argsort(x, *, axis=-1, descending=False):
     """The stable order of the values along axis, int64.  torch.argsort(stable=True)."""
     if not descending:
@@ -237,7 +224,7 @@ def argsort(x, *, axis=-1, descending=False):
 def sort(x, axis=-1, descending=False):
     """-> (sorted values, their indices)."""
     order = argsort(x, axis=axis, descending=descending)
-    return shape.take_along_axis(x, order, axis=axis), order
+    return indexing.take_along_axis(x, order, axis=axis), order
 
 
 def topk(x, k, axis=-1, largest=True):
@@ -246,9 +233,9 @@ def topk(x, k, axis=-1, largest=True):
         raise ArgumentError(f"topk: k={k} of {x.shape[axis]} values along axis {axis}")
     order = argsort(x, axis=axis, descending=largest)
     order = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
-    return shape.take_along_axis(x, order, axis=axis), order
+    return indexing.take_along_axis(x, order, axis=axis), order
 
 
 
 
-from . import shape  # noqa: E402    gradients of cumulative ops flip and join
+from . import indexing, shape  # noqa: E402    gradients of cumulative ops flip and join

@@ -1,14 +1,10 @@
-"""Windows over a map: where they stand, how many fit, what padding adds. Convolution and pooling share this arithmetic.
+"""Windows over a map: where they stand, how many fit, what they see. Convolution and pooling share this.
 
 Along each dimension, window i sees the places  i * stride - before + p * dilation  for p in 0 .. kernel - 1.
 """
 
-import itertools
-import math
-from dataclasses import dataclass, replace
-from functools import cached_property
-
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..errors import ArgumentError
 
@@ -52,14 +48,6 @@ def output_size(size, kernel, stride, pads, dilation) -> tuple[int, ...]:
                  for n, k, s, (b, a), d in zip(size, kernel, stride, pads, dilation, strict=True))
 
 
-def overlap(p: int, n: int, s: int, b: int, d: int, start: int, stop: int) -> tuple[int, int]:
-    """Of windows start .. stop - 1 along one dimension: the first and one past the last whose place p is in the map.
-
-    n: size of the map, s: stride, b: padding before, d: dilation.
-    """
-    return max(start, -((p * d - b) // s)), min(stop, (n - 1 + b - p * d) // s + 1)
-
-
 def pad_map(x, pads, value=0.0):
     """Spatial padding of a numpy map (..., *size); negative pads crop."""
     if not any(b or a for b, a in pads):
@@ -74,90 +62,24 @@ def pad_map(x, pads, value=0.0):
     return y
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """The shapes of one convolution.  x: (N, C, *size), weight: (O, C / groups, *kernel); the rest by dimension."""
+def windows(x, kernel, stride, pads, dilation, fill=0.0, writeable=False):
+    """What each window sees of x (..., *size), padded with `fill`: (..., *out, *kernel), a view of the padded map."""
+    padded = pad_map(x, pads, fill)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    lead, size = padded.shape[:padded.ndim - len(kernel)], padded.shape[padded.ndim - len(kernel):]
+    if any(r > n for r, n in zip(reach, size, strict=True)):                         # no window fits, which numpy refuses
+        out = tuple(max((n - r) // s + 1, 0) for n, r, s in zip(size, reach, stride, strict=True))
+        return np.zeros(lead + out + tuple(kernel), padded.dtype)
+    views = sliding_window_view(padded, reach, tuple(range(-len(kernel), 0)), writeable=writeable)
+    return views[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
 
-    x: tuple[int, ...]
-    weight: tuple[int, ...]
-    stride: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-    dtype: np.dtype
 
-    @cached_property
-    def out(self) -> tuple[int, ...]:
-        return output_size(self.x[2:], self.weight[2:], self.stride, self.pads, self.dilation)
-
-    @cached_property
-    def size(self) -> tuple[int, ...]:
-        return self.x[2:]
-
-    @cached_property
-    def kernel(self) -> tuple[int, ...]:
-        return self.weight[2:]
-
-    @cached_property
-    def places(self) -> int:
-        return math.prod(self.kernel)
-
-    @cached_property
-    def windows(self) -> int:
-        """Windows of one sample."""
-        return math.prod(self.out)
-
-    @cached_property
-    def y(self) -> tuple[int, ...]:
-        return (self.x[0], self.weight[0], *self.out)
-
-    def trimmed(self) -> tuple["Geometry", tuple[slice, ...]]:
-        """The same sum without the kernel's places that see nothing but padding -> (geometry, the kernel that is left).
-
-        A 3x3 kernel padded by 1 over a map of 1x1 is a 1x1 kernel; deep layers of a ResNet on small images are like that.
-        """
-        kept: list[slice] = []
-        pads: list[tuple[int, int]] = []
-        stride: list[int] = []
-        dilation: list[int] = []
-        for n, k, s, (b, _), d, m in zip(self.size, self.kernel, self.stride, self.pads, self.dilation, self.out,
-                                         strict=True):
-            ranges = [overlap(p, n, s, b, d, 0, m) for p in range(k)]
-            seen = [p for p, (first, last) in enumerate(ranges) if first < last]
-            first, last = (seen[0], seen[-1]) if seen else (0, -1)               # nothing is left where nothing is seen
-            kept.append(slice(first, last + 1))
-            s, d = 1 if m == 1 else s, 1 if first == last else d
-            before = b - first * self.dilation[len(pads)]
-            pads.append((before, (m - 1) * s + (last - first) * d + 1 - n - before))
-            stride.append(s)
-            dilation.append(d)
-        weight = (*self.weight[:2], *(at.stop - at.start for at in kept))
-        small = replace(self, weight=weight, pads=tuple(pads), stride=tuple(stride), dilation=tuple(dilation))
-        return small, tuple(kept)
-
-    @cached_property
-    def _inside(self) -> dict[tuple[int, int], list]:
-        return {}
-
-    def inside(self, start: int, stop: int) -> list:
-        """What the kernel's places see of the map, for the windows whose first coordinate is in start .. stop - 1.
-
-        A list of (number of the place, index of these windows, index of the map, whether it sees no padding); both indices
-        are for arrays (C, *size) or (C, *size, N).
-        """
-        known = self._inside.get((start, stop))
-        if known is not None:
-            return known
-        places, ranges = [], [(start, stop), *((0, m) for m in self.out[1:])]
-        for number, place in enumerate(itertools.product(*map(range, self.kernel))):
-            windows, seen, whole = [slice(None)], [slice(None)], True
-            for p, n, s, (b, _), d, (lo, hi) in zip(place, self.size, self.stride, self.pads, self.dilation, ranges,
-                                                    strict=True):
-                first, last = overlap(p, n, s, b, d, lo, hi)
-                last = max(first, last)
-                at = first * s - b + p * d
-                windows.append(slice(first - lo, last - lo))
-                seen.append(slice(at, at + (last - first - 1) * s + 1, s) if last > first else slice(0, 0))
-                whole = whole and (first, last) == (lo, hi)
-            places.append((number, tuple(windows), tuple(seen), whole))
-        return self._inside.setdefault((start, stop), places)
+def add_windows(values, size, kernel, stride, pads, dilation):
+    """values (..., *out, *kernel) added up at the places that the windows see: (..., *size).  The adjoint of `windows`."""
+    lead, dims = values.shape[:values.ndim - 2 * len(kernel)], len(kernel)
+    whole = np.zeros(lead + tuple(max(b, 0) + n + max(a, 0) for n, (b, a) in zip(size, pads, strict=True)), values.dtype)
+    padded = whole[(..., *(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(whole.shape[-dims:], pads, strict=True)))]
+    seen = windows(padded, kernel, stride, [(0, 0)] * dims, dilation, writeable=True)
+    for place in np.ndindex(*kernel):                     # at one place in the kernel, no two windows see the same
+        seen[(..., *place)] += values[(..., *place)]
+    return whole[(..., *(slice(max(b, 0), max(b, 0) + n) for n, (b, _) in zip(size, pads, strict=True)))]

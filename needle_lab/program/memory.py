@@ -115,7 +115,7 @@ class Layout:
         if not call.op or not call.op.view or call.inputs[0].known:
             return False
         source = call.inputs[0]
-        shadow = call.op.forward(self._shadow[source], **call.attrs)
+        shadow = call.op.definition(self._shadow[source], **call.attrs)
         if not np.may_share_memory(shadow, self._shadow[source]):
             return False
         self._shadow[value], self.storage[value] = shadow, self.storage[source]
@@ -142,5 +142,5 @@ class Layout:
         for call in graph.calls:
             for value in call.outputs:
                 if value in self.views:
-                    arrays[value] = OPS[call.name].forward(arrays[call.inputs[0]], **call.attrs)
+                    arrays[value] = OPS[call.name].definition(arrays[call.inputs[0]], **call.attrs)
         return arrays, size

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from .kernels import HERE, IN_PLACE, is_direct
 from .program import Call, Program, Value, as_argument, known_value, leaves_of, mapped
 

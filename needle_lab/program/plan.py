@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..core.dtypes import is_floating
-from ..core.graph import no_grad
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..nn import Module
@@ -72,7 +72,7 @@ def _digest(x: Tensor) -> bytes:
 
 
 def _origins(program: Program) -> dict[str, Origin]:
-    return {path: (id(x), x._written[0], x.shape, _digest(x)) for path, x in program.parameters.items()}
+    return {path: (id(x), x.storage.written, x.shape, _digest(x)) for path, x in program.parameters.items()}
 
 
 # --- the plan -----------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class InferencePlan:
             x = tensors.get(path)
             if x is None or x.shape != shape:
                 return True
-            return (id(x), x._written[0]) != (identity, written) and _digest(x) != digest
+            return (id(x), x.storage.written) != (identity, written) and _digest(x) != digest
         return any(differs(path, *origin) for path, origin in self._origins.items())
 
     def report(self) -> PlanReport:

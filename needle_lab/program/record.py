@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from ..core import graph
+from ..core.modes import is_tracing, no_grad, untraced
+from ..core.modes import trace as recording
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, GraphError, NeedleError
 from ..nn import Module
@@ -124,7 +126,7 @@ _active = _Active()
 
 def active() -> Recorder | None:
     """The recorder of the trace that is on."""
-    return _active.recorder if graph.is_tracing() else None
+    return _active.recorder if is_tracing() else None
 
 
 class Sample:
@@ -162,7 +164,7 @@ class Recorder:
         before, around = get_rng_state(), _active.recorder
         _active.recorder = self
         try:
-            with self._scopes(), graph.trace(self._recorded, self._leaving):
+            with self._scopes(), recording(self._recorded, self._leaving):
                 found = call(*arguments)
                 outputs = mapped(found, self._output)
         finally:
@@ -246,7 +248,7 @@ class Recorder:
             raise NotRecorded(f"trace: a result of {x.node.op.name!r} was computed before the trace began; compute it "
                               "inside, give it as an input, or use its .detach()")
         live = x.requires_grad or type(x) is not Tensor              # a parameter of no module that is known here
-        with graph.untraced(), graph.no_grad():
+        with untraced(), no_grad():
             value = Value("", x.shape, x.dtype, True, x if live else x.detach().clone())
         self._enter(x, value)
         return value
@@ -287,7 +289,7 @@ class Recorder:
                  inner: Callable[[], dict[str, Callable]]) -> tuple:
         """A call of a function of which nothing is recorded: its results are known by one example only."""
         values, before = [self.value_of(x) for x in inputs], get_rng_state()
-        with graph.untraced(), graph.no_grad():
+        with untraced(), no_grad():
             results = function(*mapped(list(inputs), example_of), **inner())
         set_rng_state(before)                                        # it will draw its random numbers in each run
         outputs = [Value(varies=True) for _ in results]
@@ -346,7 +348,7 @@ class Recorder:
         """A call of a module that is not looked into."""
         inputs, attrs = [self.value_of(x) for x in args], {name: self.value_of(x) for name, x in kwargs.items()}
         values = list(leaves_of((inputs, attrs)))
-        with graph.untraced(), graph.no_grad():
+        with untraced(), no_grad():
             found = forward(*args, **kwargs)
         outputs: list[Value] = []
 
@@ -482,7 +484,7 @@ def _hold(program: Program, inputs: list[Tensor], expected: list[Tensor]) -> Non
     """GraphError where the program gives something else than the model did."""
     found: list[Tensor] = []
     shapes = ", ".join(str(x.shape) for x in inputs)
-    with graph.no_grad():
+    with no_grad():
         try:
             mapped(program(*inputs), found.append)
         except NeedleError as error:

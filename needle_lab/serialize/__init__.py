@@ -1,7 +1,7 @@
 """Saving and loading: signatures and their differences, weight files, checkpoints, files of the original Needle."""
 
 from .diff import DiffRow, SignatureDiff, signature_diff
-from .needle_npy import NeedleCheckpoint, load_needle_npy
+from .legacy import NeedleCheckpoint, load_needle_npy
 from .save import (
     Checkpoint,
     load_checkpoint,

@@ -47,7 +47,9 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.replace(temporary, target)                  # while still locked
+            if fcntl is None:
+                file.close()                               # Windows gives an open file no new name
+            os.replace(temporary, target)                  # elsewhere while still locked
             temporary = None
         _sync_folder(folder)
     except StorageError:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError
+from ..nn.signature import canonical, check_signature, items, signature, tensor_entries
 from .alignment import pair_in_order
-from .signature import canonical, check_signature, items, signature, tensor_entries
 
 if TYPE_CHECKING:
     from ..nn.module import Module

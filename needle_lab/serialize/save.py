@@ -23,12 +23,12 @@ from ..core.device import Device
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DeviceError, FileFormatError, SignatureMismatch
 from ..nn.module import Module
+from ..nn.signature import canonical, check_signature, tensor_entries
 from ..nn.state import LoadReport, match, write
 from ..random import Generator, default_generator
 from . import tensorfile
 from .diff import DiffRow, compare_entries, signature_diff
 from .pack import pack, unpack
-from .signature import canonical, check_signature, tensor_entries
 from .tensorfile import TensorFile
 
 FORMAT = 1                         # the layout of the metadata; raised when an older reader could misread it

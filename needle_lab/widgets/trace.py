@@ -47,7 +47,7 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
     if module is not None:
         return name_of(source), module.signature(), module
     if isinstance(source, dict):
-        from ..serialize.signature import check_signature
+        from ..nn.signature import check_signature
 
         return name_of(check_signature(source, "show")), source, None
     if isinstance(source, (str, os.PathLike)):
@@ -61,7 +61,7 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
 @contextlib.contextmanager
 def evaluating(module: Any) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode in which it was."""
-    from ..core.graph import no_grad
+    from ..core.modes import no_grad
 
     modes = [(each, each.training) for each in module.modules()]
     module.eval()

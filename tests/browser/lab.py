@@ -21,7 +21,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 TOKEN = "needle"
-PATIENCE = 60_000        # milliseconds that a page may take on a busy machine
+PATIENCE = 300_000       # milliseconds that a page may take on a busy machine
 
 
 def browser_path() -> str | None:
@@ -63,14 +63,14 @@ def jupyterlab(folder: Path, dark: bool = False) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait()
 
 
 def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
     for _ in range(PATIENCE // 500):
         if server.poll() is not None:
             break
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=20):
             return
         time.sleep(0.5)
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')[-2000:]}")

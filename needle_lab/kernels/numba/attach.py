@@ -18,12 +18,16 @@ from typing import Any
 import numpy as np
 
 from ... import ops
-from ...core.graph import Op, backward_kernel, kernel
-from ...ops.attention import _blocks as attention_blocks
-from ...ops.attention import _flat, attention
+from ...core.graph import Op
+from ...core.tiers import kernel
+from ...ops.dot_product import attention
 from ...ops.loss import class_losses
-from ...ops.norm import _Channels, _rows_of, apply_batch_norm, batch_norm_, layer_norm_
-from ...ops.sequence import _before, _times, gru_sequence, lstm_sequence
+from ...ops.normalization import apply_batch_norm, batch_norm_, layer_norm_
+from ...ops.sequence import gru_sequence, lstm_sequence, times
+from ..numpy.attention import blocks as attention_blocks
+from ..numpy.attention import flat
+from ..numpy.norm import Channels, rows_of
+from ..numpy.recurrent import before
 from ..numpy.threads import cut, get_num_threads, parallel
 
 LEAST = 1 << 13              # values: with fewer, numpy's calls cost no more, and nothing has to be compiled for them
@@ -100,12 +104,12 @@ def _elementwise(target: Op, forward: str, gradient: str) -> None:
         share(y.size, y.size, lambda start, stop: getattr(loops(), loop)(*[a[start:stop] for a in (*flat, y)]))
         return back(y)
 
-    @kernel(target, "fast")
-    def _(x):
+    @kernel(target, "numba")
+    def compiled_elementwise(x):
         return run(forward, x) if _serves(x) else NotImplemented
 
-    @backward_kernel(target, "fast")
-    def _(_needs, g, _y, x):
+    @kernel(target.gradient, "numba")
+    def compiled_elementwise_gradient(wants, g, x):
         return run(gradient, g, x) if _serves(x, g) else NotImplemented
 
 
@@ -114,8 +118,8 @@ _elementwise(ops.gelu, "gelu", "gelu_gradient")
 _elementwise(ops.silu, "silu", "silu_gradient")
 
 
-@backward_kernel(ops.relu, "fast")
-def _(_needs, g, y, _x):
+@kernel(ops.relu.gradient, "numba")
+def compiled_relu_gradient(wants, g, y):
     if not _serves(g, y):
         return NotImplemented
     (y, g), back = _flat_alike(y, g)
@@ -130,8 +134,8 @@ def _is_last(axis: int, ndim: int) -> bool:
     return ndim > 0 and axis % ndim == ndim - 1
 
 
-@kernel(ops.softmax, "fast")
-def _(x, *, axis=-1):
+@kernel(ops.softmax, "numba")
+def compiled_softmax(x, *, axis=-1):
     if not (_serves(x) and _is_last(axis, x.ndim)):
         return NotImplemented
     rows, y = plain(x).reshape(-1, x.shape[-1]), np.empty(x.shape, x.dtype)
@@ -140,8 +144,8 @@ def _(x, *, axis=-1):
     return y
 
 
-@backward_kernel(ops.softmax, "fast")
-def _(_needs, g, y, _x, *, axis=-1):
+@kernel(ops.softmax.gradient, "numba")
+def compiled_softmax_gradient(wants, g, y, axis):
     if not (_serves(g, y) and _is_last(axis, g.ndim)):
         return NotImplemented
     rows, slopes, dx = (plain(a).reshape(-1, g.shape[-1]) for a in (y, g, np.empty(g.shape, g.dtype)))
@@ -156,8 +160,8 @@ def _in_range(target, classes: int) -> bool:
     return target.dtype.kind in "iu" and target.min() >= 0 and target.max() < classes
 
 
-@kernel(class_losses, "fast")
-def _(x, target, *, reduction):
+@kernel(class_losses, "numba")
+def compiled_class_losses(x, target, *, reduction):
     if not (_serves(x) and x.ndim == 2 and target.shape == x.shape[:1] and _in_range(target, x.shape[1])):
         return NotImplemented
     rows, total = plain(x), np.empty(len(x), x.dtype)
@@ -168,8 +172,8 @@ def _(x, target, *, reduction):
     return losses, total
 
 
-@backward_kernel(class_losses, "fast")
-def _(_needs, g, y, x, target, *, reduction):
+@kernel(class_losses.gradient, "numba")
+def compiled_class_losses_gradient(wants, g, y, x, target, reduction):
     (g, gtotal), (_, total) = g, y
     if g is None or gtotal is not None or not (_serves(x, g) and x.ndim == 2 and x.shape[1] >= LEAST_CLASSES):
         return NotImplemented
@@ -193,11 +197,11 @@ def _or(vector, value: float, n: int) -> np.ndarray:
     return np.full(n, value, np.float32) if vector is None else plain(vector).reshape(-1)
 
 
-@kernel(layer_norm_, "fast")
-def _(x, weight=None, bias=None, *, axes, eps):
+@kernel(layer_norm_, "numba")
+def compiled_layer_norm(x, weight=None, bias=None, *, axes, eps):
     if not _serves(x, weight, bias):
         return NotImplemented
-    rows = _rows_of(plain(x), axes)
+    rows = rows_of(plain(x), axes)
     n, width = rows.shape
     if not _fit(width, weight, bias):
         return NotImplemented
@@ -209,12 +213,12 @@ def _(x, weight=None, bias=None, *, axes, eps):
     return y.reshape(x.shape), mean.reshape(shape), inverse.reshape(shape)
 
 
-@backward_kernel(layer_norm_, "fast")
-def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
+@kernel(layer_norm_.gradient, "numba")
+def compiled_layer_norm_gradient(wants, g, y, x, weight, bias, axes, eps):
     (gy, gmean, ginverse), (_, mean, inverse) = g, y
     if gmean is not None or ginverse is not None or not _serves(x, gy, weight):
         return NotImplemented
-    rows, slopes = _rows_of(plain(x), axes), _rows_of(plain(gy), axes)
+    rows, slopes = rows_of(plain(x), axes), rows_of(plain(gy), axes)
     n, width = rows.shape
     dx, scale, mean, inverse = np.empty_like(rows), _or(weight, 1, width), mean.reshape(-1), inverse.reshape(-1)
 
@@ -230,15 +234,15 @@ def _(needs, g, y, x, weight=None, bias=None, *, axes, eps):
 LEAST_PLACES = 8             # of a map, batch first: shorter rows are better taken by numpy as one
 
 
-def _maps(x: np.ndarray) -> tuple[_Channels, tuple[int, int, int]]:
+def _maps(x: np.ndarray) -> tuple[Channels, tuple[int, int, int]]:
     """How x lies, and its shape as (N, C, P); (1, C, P N) where the batch is last in memory."""
-    channels = _Channels(x)
+    channels = Channels(x)
     n = x.shape[0]
     return channels, ((1, x.shape[1], channels.places * n) if channels.by_channel else (n, x.shape[1], channels.places))
 
 
-@kernel(batch_norm_, "fast")
-def _(x, weight=None, bias=None, *, eps):
+@kernel(batch_norm_, "numba")
+def compiled_batch_norm(x, weight=None, bias=None, *, eps):
     if not _serves(x, weight, bias):
         return NotImplemented
     channels, shape = _maps(x)
@@ -252,8 +256,8 @@ def _(x, weight=None, bias=None, *, eps):
     return channels.back(y), mean, var
 
 
-@backward_kernel(batch_norm_, "fast")
-def _(needs, g, y, x, weight=None, bias=None, *, eps):
+@kernel(batch_norm_.gradient, "numba")
+def compiled_batch_norm_gradient(wants, g, y, x, weight, bias, eps):
     (gy, gmean, gvar), (_, mean, var) = g, y
     if gmean is not None or gvar is not None or not _serves(x, gy, weight):
         return NotImplemented
@@ -268,8 +272,8 @@ def _(needs, g, y, x, weight=None, bias=None, *, eps):
     return channels.back(dx), dweight, dbias
 
 
-@kernel(apply_batch_norm, "fast")
-def _(x, mean, var, weight=None, bias=None, *, eps):
+@kernel(apply_batch_norm, "numba")
+def compiled_apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
     if not _serves(x, mean, var, weight, bias):
         return NotImplemented
     channels, shape = _maps(x)
@@ -286,75 +290,75 @@ def _(x, mean, var, weight=None, bias=None, *, eps):
 # --- recurrent networks over a sequence -------------------------------------------------------------------------------
 
 
-@kernel(lstm_sequence, "fast")
-def _(x_part, weight_hh, h, c, *, reverse=False):
+@kernel(lstm_sequence, "numba")
+def compiled_lstm_sequence(x_part, weight_hh, h, c, *, reverse=False):
     if not _serves(x_part, weight_hh, h, c) or x_part.shape[1:] != (len(h), 4 * h.shape[1]) or c.shape != h.shape:
         return NotImplemented
     x, h, last, cell = plain(x_part), plain(h), plain(c), loops().lstm_cell
     outputs, cells, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
     turned, part = np.empty(x.shape[:0:-1], x.dtype), np.empty(x.shape[1:], x.dtype)
-    for t in _times(len(x), reverse):
+    for t in times(len(x), reverse):
         np.copyto(part, np.matmul(weight_hh, h.T, out=turned).T)            # a third faster than h @ weight_hh.T
         cell(x[t], part, last, gates[t], cells[t], outputs[t])
         h, last = outputs[t], cells[t]
     return outputs, last.copy(), cells, gates
 
 
-@backward_kernel(lstm_sequence, "fast")
-def _(needs, g, y, x_part, weight_hh, h, c, *, reverse=False):
+@kernel(lstm_sequence.gradient, "numba")
+def compiled_lstm_sequence_gradient(wants, g, y, x_part, weight_hh, h, c, reverse):
     (to_outputs, to_last, to_cells, to_gates), (outputs, _, cells, gates) = g, y
     if to_cells is not None or to_gates is not None or not _serves(x_part, weight_hh, h, c, to_outputs, to_last):
         return NotImplemented
     dgates, dh, first, cell = np.empty_like(gates), np.zeros_like(h, order="C"), plain(c), loops().lstm_cell_gradient
     dc = np.zeros_like(dh) if to_last is None else np.array(to_last, order="C")
     to_outputs = np.zeros_like(outputs) if to_outputs is None else plain(to_outputs)
-    steps = [*_times(len(gates), reverse)]
+    steps = [*times(len(gates), reverse)]
     for t, earlier in zip(steps[::-1], [*steps[-2::-1], None], strict=True):
         cell(gates[t], first if earlier is None else cells[earlier], cells[t], to_outputs[t], dh, dc, dgates[t])
         np.matmul(dgates[t], weight_hh, out=dh)
     flat = dgates.reshape(-1, dgates.shape[2])
-    dweight = flat.T @ _before(outputs, h, reverse).reshape(-1, h.shape[1]) if needs[1] else None
+    dweight = flat.T @ before(outputs, h, reverse).reshape(-1, h.shape[1]) if wants[1] else None
     return dgates, dweight, dh, dc
 
 
-@kernel(gru_sequence, "fast")
-def _(x_part, weight_hh, h, bias_hh=None, *, reverse=False):
+@kernel(gru_sequence, "numba")
+def compiled_gru_sequence(x_part, weight_hh, h, bias_hh=None, *, reverse=False):
     if (not _serves(x_part, weight_hh, h, bias_hh) or x_part.shape[1:] != (len(h), 3 * h.shape[1])
             or not _fit(x_part.shape[2], bias_hh)):
         return NotImplemented
     x, h, bias, cell = plain(x_part), plain(h), _or(bias_hh, 0, x_part.shape[2]), loops().gru_cell
     outputs, inner, gates = np.empty((len(x), *h.shape), x.dtype), np.empty((len(x), *h.shape), x.dtype), np.empty_like(x)
     turned, part = np.ascontiguousarray(weight_hh.T), np.empty(x.shape[1:], x.dtype)
-    for t in _times(len(x), reverse):
+    for t in times(len(x), reverse):
         np.matmul(h, turned, out=part)
         cell(x[t], part, bias, h, gates[t], inner[t], outputs[t])
         h = outputs[t]
     return outputs, gates, inner
 
 
-@backward_kernel(gru_sequence, "fast")
-def _(needs, g, y, x_part, weight_hh, h, bias_hh=None, *, reverse=False):
+@kernel(gru_sequence.gradient, "numba")
+def compiled_gru_sequence_gradient(wants, g, y, x_part, weight_hh, h, bias_hh, reverse):
     (to_outputs, to_gates, to_inner), (outputs, gates, inner) = g, y
     if to_gates is not None or to_inner is not None or not _serves(x_part, weight_hh, h, to_outputs):
         return NotImplemented
     dgates, dparts, dh = np.empty_like(gates), np.empty_like(gates), np.zeros_like(h, order="C")
-    cell, earlier, to_outputs = loops().gru_cell_gradient, _before(outputs, h, reverse), plain(to_outputs)
-    for t in _times(len(gates), not reverse):
+    cell, earlier, to_outputs = loops().gru_cell_gradient, before(outputs, h, reverse), plain(to_outputs)
+    for t in times(len(gates), not reverse):
         cell(gates[t], earlier[t], inner[t], to_outputs[t], dh, dgates[t], dparts[t])
         dh += dparts[t] @ weight_hh
     flat = dparts.reshape(-1, dparts.shape[2])
-    dweight = flat.T @ earlier.reshape(-1, h.shape[1]) if needs[1] else None
+    dweight = flat.T @ earlier.reshape(-1, h.shape[1]) if wants[1] else None
     return dgates, dweight, dh, flat.sum(axis=0)
 
 # --- attention --------------------------------------------------------------------------------------------------------
 
 
-@kernel(attention, "fast")
-def _(query, key, value, *, scale, causal):
+@kernel(attention, "numba")
+def compiled_attention(query, key, value, *, scale, causal):
     if not (_serves(query, key, value) and scale > 0 and key.size and query.shape[:-2] == key.shape[:-2] == value.shape[:-2]
             and key.shape[-2] == value.shape[-2]):
         return NotImplemented
-    q, k, v = map(_flat, (query, key, value))
+    q, k, v = map(flat, (query, key, value))
     y, total = np.empty((*q.shape[:2], v.shape[2]), q.dtype), np.empty(q.shape[:2], q.dtype)
     for heads, rows, keys in attention_blocks(len(q), q.shape[1], k.shape[1], causal):
         weights = np.matmul(q[heads, rows], k[heads, :keys].mT)
@@ -365,12 +369,12 @@ def _(query, key, value, *, scale, causal):
     return y.reshape(*query.shape[:-1], value.shape[-1]), total.reshape(query.shape[:-1])
 
 
-@backward_kernel(attention, "fast")
-def _(_needs, g, y, query, key, value, *, scale, causal):
+@kernel(attention.gradient, "numba")
+def compiled_attention_gradient(wants, g, y, query, key, value, scale, causal):
     (g, gtotal), (y, total) = g, y
     if gtotal is not None or not (_serves(query, key, value, g) and scale > 0 and key.size):
         return NotImplemented
-    q, k, v, g, y = map(_flat, (query, key, value, g, y))
+    q, k, v, g, y = map(flat, (query, key, value, g, y))
     total, along = total.reshape(q.shape[:2]), np.vecdot(g, y)
     dq, dk, dv = np.empty_like(q, order="C"), np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
     for heads, rows, keys in attention_blocks(len(q), q.shape[1], k.shape[1], causal):
@@ -386,8 +390,8 @@ def _(_needs, g, y, query, key, value, *, scale, causal):
 # --- embedding --------------------------------------------------------------------------------------------------------
 
 
-@kernel(ops.index_select_grad, "fast")
-def _(g, index, *, shape, axis):
+@kernel(ops.index_select_grad, "numba")
+def compiled_index_select_grad(g, index, *, shape, axis):
     flat, width = np.asarray(index).reshape(-1).astype(np.int64), math.prod(shape[1:])
     if not (_serves(g) and axis == 0 and shape[0] and g.size == flat.size * width):
         return NotImplemented

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...ops.windows import Geometry
+from ...core.tiers import kernel
+from ..numpy.convolution.geometry import Geometry
 from ..numpy.convolution.strategies import MOST_BATCH, Depthwise, Im2col, Pointwise, batch_first, batch_last, product
 from ..numpy.scratch import scratch
 from ..numpy.threads import parallel
@@ -41,8 +42,8 @@ def row_starts(size: int, step: int) -> np.ndarray:
     return np.arange(size) * step
 
 
-@product.compiled
-def _(rows, columns, out):
+@kernel(product, "numba")
+def compiled_product(rows, columns, out):
     size, count = columns.shape[1:]
     few = count <= FEW_COLUMNS or len(rows) == 1 and (columns.size <= IN_CACHE or rows.shape[1] <= FEW_ROWS)
     if (not few or rows.size * count < LEAST_PRODUCTS or len(rows) != len(columns)
@@ -89,8 +90,8 @@ def _maps(g: Geometry, x: np.ndarray, n: int, shape: tuple[int, int]) -> tuple[n
     return maps, each
 
 
-@Im2col.forward.compiled
-def _(self, x, prepared):
+@kernel(Im2col.forward, "numba")
+def compiled_im2col_forward(self, x, prepared):
     g, n = self.geometry, len(x)
     if not _needs_columns(self, n, x, prepared):
         return NotImplemented
@@ -158,8 +159,8 @@ def _phases(g: Geometry, n: int) -> tuple[tuple[int, int], tuple[int, int], list
     return (pad[0], pad[1]), (shape[0], shape[1]), phases
 
 
-@Im2col.input_gradient.compiled
-def _(self, g, prepared):
+@kernel(Im2col.input_gradient, "numba")
+def compiled_im2col_input_gradient(self, g, prepared):
     shape, n = self.geometry, len(g)
     channels, outputs = shape.weight[1], shape.weight[0] // shape.groups
     if (not _needs_columns(self, n, g, prepared) or n * shape.windows < LEAST_WINDOWS_OF_INPUT
@@ -204,8 +205,8 @@ def _spread_gradient(way: Im2col, g: np.ndarray, n: int, weights: list[np.ndarra
             x[(slice(None), *phase.at)] = out.reshape(len(x), *phase.size, *x.shape[3:])
 
 
-@Im2col.weight_gradient.compiled
-def _(self, x, g):
+@kernel(Im2col.weight_gradient, "numba")
+def compiled_im2col_weight_gradient(self, x, g):
     shape, n = self.geometry, len(x)
     if not _needs_columns(self, n, x, g) or shape.windows * (n if self.batch_last else 1) < LEAST_WINDOWS:
         return NotImplemented
@@ -268,16 +269,16 @@ def _depthwise(x, weight, stride, pads, dilation, out) -> np.ndarray:
     return y.reshape(n, channels, *out)
 
 
-@Depthwise.forward.compiled
-def _(self, x, prepared):
+@kernel(Depthwise.forward, "numba")
+def compiled_depthwise_forward(self, x, prepared):
     g = self.geometry
     if not _serves_depthwise(self, x, prepared):
         return NotImplemented
     return _depthwise(x, prepared, g.stride, g.pads, g.dilation, g.out)
 
 
-@Depthwise.input_gradient.compiled
-def _(self, g, prepared):
+@kernel(Depthwise.input_gradient, "numba")
+def compiled_depthwise_input_gradient(self, g, prepared):
     """A convolution too, where the stride is 1: of g, with the kernel turned round."""
     shape = self.geometry
     reach = [(k - 1) * d for k, d in zip(shape.kernel, shape.dilation, strict=True)]
@@ -287,8 +288,8 @@ def _(self, g, prepared):
     return _depthwise(g, prepared[:, :, ::-1, ::-1], (1, 1), pads, shape.dilation, shape.size)
 
 
-@Depthwise.weight_gradient.compiled
-def _(self, x, g):
+@kernel(Depthwise.weight_gradient, "numba")
+def compiled_depthwise_weight_gradient(self, x, g):
     shape = self.geometry
     if not _serves_depthwise(self, x, g) or shape.stride != (1, 1):
         return NotImplemented

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ... import optim
+from ...core.tiers import kernel
+from ...optim import SGD, Adam
 from .attach import LEAST, loops
 
 
@@ -20,8 +21,8 @@ def _flat(arrays) -> list[np.ndarray]:
     return [a.reshape(-1) for a in arrays]
 
 
-@optim.SGD._update.compiled
-def _(self, p, g, *moments, step, group):
+@kernel(SGD._update, "numba")
+def compiled_sgd(self, p, g, *moments, step, group):
     if not _serves(p, g, *moments):
         return NotImplemented
     lr, decay, momentum = (np.float32(group[name]) for name in ("lr", "weight_decay", "momentum"))
@@ -31,8 +32,8 @@ def _(self, p, g, *moments, step, group):
     return loops().sgd(*_flat((p, g)), lr, decay)
 
 
-@optim.Adam._update.compiled
-def _(self, p, g, *moments, step, group):
+@kernel(Adam._update, "numba")
+def compiled_adam(self, p, g, *moments, step, group):
     if not _serves(p, g, *moments):
         return NotImplemented
     lr, decay, (beta1, beta2) = group["lr"], group["weight_decay"], group["betas"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...core.tiers import kernel
 from ..numpy.convolution.strategies import batch_last
 from ..numpy.convolution.winograd import Winograd
 from ..numpy.scratch import scratch
@@ -54,8 +55,8 @@ def _padded(way, n: int, down: int) -> np.ndarray:
     return scratch("padded", (numbers + (side + 1) * loops("tiles").WIDTH,), np.float32)
 
 
-@Winograd._spread.compiled
-def _(self, x, start, stop, top, bottom):
+@kernel(Winograd._spread, "numba")
+def compiled_winograd_spread(self, x, start, stop, top, bottom):
     if not _serves(self, x[start:stop].size):
         return NotImplemented
     (above, _), (left, _) = self.geometry.pads
@@ -69,8 +70,8 @@ def _(self, x, start, stop, top, bottom):
     return out
 
 
-@Winograd._gather.compiled
-def _(self, products, y, start, stop, top, bottom):
+@kernel(Winograd._gather, "numba")
+def compiled_winograd_gather(self, products, y, start, stop, top, bottom):
     if not _serves(self, y[start:stop].size):
         return NotImplemented
 
@@ -81,8 +82,8 @@ def _(self, products, y, start, stop, top, bottom):
     return None
 
 
-@Winograd._spread_gradient.compiled
-def _(self, g, start, stop, top, bottom):
+@kernel(Winograd._spread_gradient, "numba")
+def compiled_winograd_spread_gradient(self, g, start, stop, top, bottom):
     if not _serves(self, g[start:stop].size):
         return NotImplemented
     out = scratch("products", (self.numbers, g.shape[1], (stop - start) * (bottom - top) * self.tiles[1]), g.dtype)
@@ -99,8 +100,8 @@ def _(self, g, start, stop, top, bottom):
 SQUARES = (36, 16, 9)        # numbers of a kernel in the spaces that have a compiled transform
 
 
-@Winograd._kernels.compiled
-def _(self, weight, turned):
+@kernel(Winograd._kernels, "numba")
+def compiled_winograd_kernels(self, weight, turned):
     (outputs, channels), width = weight.shape[:2], loops("tiles").WIDTH
     if (self.numbers not in SQUARES or weight.dtype != np.float32 or outputs * channels % width
             or weight.size < LEAST):
@@ -111,8 +112,8 @@ def _(self, weight, turned):
     return out
 
 
-@Winograd._kernels_gradient.compiled
-def _(self, total):
+@kernel(Winograd._kernels_gradient, "numba")
+def compiled_winograd_kernels_gradient(self, total):
     count, width = total.size // self.numbers, loops("tiles").WIDTH
     if (self.numbers not in SQUARES or total.dtype != np.float32 or count % width or total.size < LEAST
             or not total.flags.c_contiguous):
@@ -123,8 +124,8 @@ def _(self, total):
     return out
 
 
-@Winograd._multiply.compiled
-def _(self, prepared, spread, products):
+@kernel(Winograd._multiply, "numba")
+def compiled_winograd_multiply(self, prepared, spread, products):
     """Kernels are brought into the space of products some rows at a time, and used while they are in the cache."""
     if prepared.ndim == 3 or self.numbers not in SQUARES or not spread.flags.c_contiguous:
         return NotImplemented

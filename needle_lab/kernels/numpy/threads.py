@@ -2,9 +2,9 @@
 
 numpy's functions run outside Python's lock, so Python threads that call them run at the same time. Work is split over
 samples, rows or blocks of values, one part after another for each thread. BLAS, which computes numpy's matrix products,
-has threads of its own, and after a product they go on spinning for a while on the cores that we want; so needle_lab sets
-numpy's BLAS to one thread for the whole process when it is imported, and shares large products among its own threads.
-`set_blas_threads` changes that.
+has threads of its own, and after a product they go on spinning for a while on the cores that we want; so when needle_lab
+first shares work it sets numpy's BLAS to one thread, for the whole process, and shares large products among its own
+threads. `ndl.set_blas_threads(n)` sets it back. Importing needle_lab, and computing with one thread, change nothing.
 
 The parts of a result do not depend on one another, but a product of another size may be summed in another order: results
 with different numbers of threads agree to rounding, and with the same number they are equal bit by bit.
@@ -12,8 +12,6 @@ with different numbers of threads agree to rounding, and with the same number th
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import itertools
 import math
@@ -22,7 +20,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +44,8 @@ def _usable_cores() -> int:
 class _State:
     """What all threads share: how many may work, and the pool that they come from."""
 
-    def __init__(self, threads: int):
-        self.threads, self.lock, self.pool = threads, threading.Lock(), None
+    def __init__(self, threads: int, blas_alone: bool = False):
+        self.threads, self.lock, self.pool, self.blas_alone = threads, threading.Lock(), None, blas_alone
 
 
 _state: Any = _State(_usable_cores())
@@ -70,12 +68,6 @@ def set_num_threads(n: int) -> None:
         pool, _state.pool = _state.pool, None
     if pool is not None:
         pool.shutdown(wait=False)
-
-
-def set_blas_threads(n: int) -> None:
-    """Let a matrix product of numpy use n threads of its own: 1 within needle_lab, unless this is called."""
-    _check_threads("set_blas_threads", n)
-    _blas().put(n)
 
 
 def _check_threads(name: str, n: int) -> None:
@@ -175,44 +167,40 @@ def cut(n: int, count: int) -> list[slice]:
 def _pool() -> ThreadPoolExecutor:
     with _state.lock:
         if _state.pool is None:
+            if not _state.blas_alone:
+                _state.blas_alone = True
+                set_blas_threads(1)
             _state.pool = ThreadPoolExecutor(_state.threads, "needle_lab")
         return _state.pool
 
 
-class _Blas(NamedTuple):
-    """The functions that read and set the number of threads of numpy's BLAS; they do nothing where it has none we know."""
-
-    get: Callable[[], int]
-    put: Callable[[int], None]
-
-
-_BLAS_NAMES = [(f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
-               for prefix in ("scipy_", "") for suffix in ("64_", "")]
-_BLAS_NAMES += [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"), ("bli_thread_get_num_threads", "bli_thread_set_num_threads")]
-
-
 @functools.cache
-def _blas() -> _Blas:
-    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]  # it calls BLAS
-    bundled = Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*")
-    for path in (_multiarray_umath.__file__, *map(str, bundled)):             # a library also answers for those it needs
-        with contextlib.suppress(OSError):
-            library = ctypes.CDLL(path)
-            for getter, setter in _BLAS_NAMES:
-                get, put = getattr(library, getter, None), getattr(library, setter, None)
-                if get is not None and put is not None:
-                    put.argtypes, put.restype, get.restype = [ctypes.c_int], None, ctypes.c_int
-                    return _Blas(get, put)
-    return _Blas(lambda: 1, lambda n: None)
+def _blas() -> Any:
+    """What reads and sets the number of threads of numpy's BLAS."""
+    from threadpoolctl import ThreadpoolController  # here: it looks at every library of the process, which takes time
+    return ThreadpoolController().select(user_api="blas")
+
+
+def get_blas_threads() -> int:
+    """How many threads of its own a matrix product of numpy uses (1 where numpy's BLAS is none that can be asked)."""
+    return max((library.num_threads for library in _blas().lib_controllers), default=1)
+
+
+def set_blas_threads(n: int) -> None:
+    """Let a matrix product of numpy use n threads of its own, for the whole process.
+
+    needle_lab sets 1 when it first shares work among threads, and leaves it alone afterwards.
+    """
+    _check_threads("set_blas_threads", n)
+    for library in _blas().lib_controllers:
+        library.set_num_threads(n)
 
 
 def _after_fork() -> None:
     """A child process has none of its parent's threads: it starts its own."""
     global _state, _worker
-    _state, _worker = _State(_state.threads), threading.local()
+    _state, _worker = _State(_state.threads, _state.blas_alone), threading.local()
 
 
-if _state.threads > 1:
-    set_blas_threads(1)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

@@ -16,6 +16,35 @@
 Triton is imported when a device is first asked for (`ndl.triton_cpu()`, `ndl.cuda()`), never before.
 """
 
-from .translate import source
+import importlib
+from typing import Any
 
-__all__ = ["source"]
+import numpy as np
+
+from ...core.device import BACKENDS, Device
+from .. import devices
+
+
+class TritonDevices:
+    """What the core asks of the devices "cuda" and "triton_cpu"; the rest of this room opens at the first question."""
+
+    def start(self, device: Device) -> None:
+        runtime = importlib.import_module(f"{__name__}.runtime")
+        runtime.start_interpreter() if device.kind == "triton_cpu" else runtime.start_gpu(device.index)
+
+    def from_numpy(self, array: np.ndarray, device: Device) -> Any:
+        return importlib.import_module(f"{__name__}.runtime").from_numpy(array, device)
+
+    def run(self, op: Any, device: Device, arrays: list, attrs: dict[str, Any]) -> Any:
+        return devices.run(op, device, arrays, attrs)
+
+    def write(self, data: Any, value: Any, index: Any, device: Device) -> None:
+        devices.write(data, value, index, device)
+
+
+BACKENDS["cuda"] = BACKENDS["triton_cpu"] = TritonDevices()
+
+
+def source(op: Any, scalars: tuple[int, ...] = ()) -> str:
+    """The text of an elementwise op's Triton kernel, generated from its definition.  Needs no Triton."""
+    return importlib.import_module(f"{__name__}.translate").source(op, scalars)

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ...core.device import Device
 from ...errors import DeviceError, DTypeError, ShapeError
 from .strides import Sizes, broadcast, is_dense, row_major, split
 
@@ -21,6 +22,7 @@ class Memory(Protocol):
     """Bytes on a device."""
 
     address: int
+    device: Device
 
     def allocate(self, nbytes: int) -> Memory:
         """New memory of the same device, its contents undefined."""
@@ -37,6 +39,7 @@ class HostMemory:
     16 bytes, as on a GPU.
     """
 
+    device = Device("triton_cpu")                                   # the device whose memory it plays
     living: weakref.WeakSet[HostMemory] = weakref.WeakSet()         # what a kernel may touch
 
     def __init__(self, nbytes: int):
@@ -81,6 +84,10 @@ class DeviceArray:
         return math.prod(self.shape)
 
     @property
+    def device(self) -> Device:
+        return self.memory.device
+
+    @property
     def is_dense(self) -> bool:
         return is_dense(self.shape, self.strides)
 
@@ -100,6 +107,10 @@ class DeviceArray:
         copy = self.empty(self.shape, dtype)
         copy.write(self)
         return copy
+
+    def copy(self) -> DeviceArray:
+        """A dense copy."""
+        return self.astype(self.dtype)
 
     def dense(self) -> DeviceArray:
         """Itself if dense, else a copy that is."""

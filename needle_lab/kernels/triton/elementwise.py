@@ -16,7 +16,8 @@ import triton.language as tl
 from triton.language.extra.cuda import libdevice
 
 from ...core.dtypes import NARROW, float32
-from ...core.graph import OPS, Op, kernel
+from ...core.graph import OPS, Op
+from ...core.tiers import kernel
 from . import functions
 from .array import DTYPES, DeviceArray
 from .layout import place
@@ -62,7 +63,7 @@ def run(op: Op, *inputs, **attributes):
         return NotImplemented
 
     # numpy says what dtype comes out, or why none does, by doing the same on arrays of no elements
-    answer = op.forward(*(np.empty(0, x.dtype if position in op.index_inputs else compute)
+    answer = op.definition(*(np.empty(0, x.dtype if position in op.index_inputs else compute)
                           if isinstance(x, DeviceArray) else x for position, x in enumerate(inputs)), **attributes).dtype
     arrays = [x for x in inputs if isinstance(x, DeviceArray)]
     shape = np.broadcast_shapes(*(x.shape for x in arrays))
@@ -71,7 +72,7 @@ def run(op: Op, *inputs, **attributes):
     layouts = iter(strides)
     arguments = [part for x in inputs for part in ((x, next(layouts)) if isinstance(x, DeviceArray) else (x,))]
     launch(function, (triton.cdiv(y.size, BLOCK),), *arguments, y, merged, y.size,
-           **{**(op.forward.__kwdefaults__ or {}), **attributes}, DTYPE=TRITON_DTYPES[compute], BLOCK=BLOCK)
+           **{**(op.definition.__kwdefaults__ or {}), **attributes}, DTYPE=TRITON_DTYPES[compute], BLOCK=BLOCK)
     return y
 
 

@@ -12,7 +12,7 @@ import triton.language as tl
 
 from ... import ops
 from ...core.dtypes import NARROW, float32
-from ...core.graph import kernel
+from ...core.tiers import kernel
 from ...errors import DTypeError, ShapeError
 from .array import DeviceArray
 from .elementwise import TRITON_DTYPES

@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 
+from ...core.device import Device
 from ...errors import DeviceError, MissingExtraError
 
 try:
@@ -31,7 +32,7 @@ class Gpu:
     """One GPU: its context, its stream, and the driver's own pool of memory."""
 
     def __init__(self, index: int):
-        self.index = index
+        self.index, self.device = index, Device("cuda", index)
         device = call(driver.cuDeviceGet, index)
         self.context = call(driver.cuDevicePrimaryCtxRetain, device)
         self.make_current()
@@ -60,7 +61,7 @@ class GpuMemory:
     """Bytes in a GPU's memory, given back when Python forgets them."""
 
     def __init__(self, gpu: Gpu, nbytes: int):
-        self.gpu = gpu
+        self.gpu, self.device = gpu, gpu.device
         gpu.make_current()
         self.address = int(call(driver.cuMemAllocAsync, max(nbytes, 1), gpu.stream))
         weakref.finalize(self, gpu.free, self.address).atexit = False           # at exit the driver takes all of it back

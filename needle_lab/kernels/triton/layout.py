@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from ... import ops
-from ...core.graph import kernel
+from ...core.tiers import kernel
 from .array import DeviceArray, is_basic
 from .runtime import launch
 from .strides import merge
@@ -72,7 +72,7 @@ def permute(x, *, axes):
 
 @kernel(ops.expand, "triton")
 def expand(x, *, shape):
-    return x.view(lambda v: ops.expand.forward(v, shape=shape))
+    return x.view(lambda v: ops.expand.definition(v, shape=shape))
 
 
 @kernel(ops.flip, "triton")
@@ -153,3 +153,6 @@ def index_put(x, value, *, index):
     y = clone(x)
     y[index].write(value if isinstance(value, DeviceArray) else np.asarray(value))
     return y
+
+
+kernel(ops.transferred, "triton")(ops.transferred.definition)       # from a GPU too, a transfer is a copy, not a fallback

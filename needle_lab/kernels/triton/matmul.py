@@ -14,7 +14,7 @@ import triton.language as tl
 
 from ... import ops
 from ...core.dtypes import is_floating
-from ...core.graph import kernel
+from ...core.tiers import kernel
 from ...errors import ShapeError
 from .array import DeviceArray
 from .layout import place

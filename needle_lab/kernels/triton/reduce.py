@@ -16,7 +16,7 @@ from triton.language.extra.cuda import libdevice
 
 from ... import ops
 from ...core.dtypes import NARROW, float32
-from ...core.graph import kernel
+from ...core.tiers import kernel
 from ...ops.reduce import normalize_axes
 from . import functions
 from .array import DeviceArray

@@ -79,7 +79,7 @@ def source(op, scalars: tuple[int, ...] = ()) -> str:
 @functools.cache
 def translate(op, scalars: tuple[int, ...] = ()) -> tuple[str, frozenset[str]]:
     """-> (text of the kernel, kinds of dtype for which it is right)."""
-    function = ast.parse(textwrap.dedent(inspect.getsource(op.forward))).body[0]
+    function = ast.parse(textwrap.dedent(inspect.getsource(op.definition))).body[0]
     last = function.body[-1] if isinstance(function, ast.FunctionDef) else None
     if (not isinstance(function, ast.FunctionDef) or not isinstance(last, ast.Return) or not last.value
             or len(function.body) > 2 or function.args.vararg or not op.elementwise):

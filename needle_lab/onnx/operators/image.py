@@ -12,7 +12,8 @@ import numpy as np
 
 from ... import Tensor, ops
 from ...errors import ArgumentError, UnsupportedOnnxError
-from ...ops.conv import convolution_input, output_size
+from ...ops.convolutions import convolution_input
+from ...ops.windows import output_size
 from ..limits import limits
 from .table import ints, since
 

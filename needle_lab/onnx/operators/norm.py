@@ -9,7 +9,7 @@ import numpy as np
 from ... import nn, ops
 from ...errors import UnsupportedOnnxError
 from ...nn.norm import machine_epsilon
-from ...ops.norm import standardize
+from ...ops.normalization import standardize
 from ...ops.pool import sum_windows
 from .layers import Fill, Layer, NodeView, is_neutral, with_bias
 from .table import layer_of, since, writes, writes_layer

@@ -32,7 +32,7 @@ def _places_of_maxima(x, window, storage_order: int):
         inner = np.arange(math.prod(size)).reshape(size[::-1]).T
         places = (np.arange(x.size // inner.size) * inner.size).reshape(*x.shape[:-dims], *(1,) * dims) + inner
     values = x.numpy()
-    picked = from_winners.forward(places.astype(np.float64), values, max_windows.forward(values, **window), **window)
+    picked = from_winners.compute(places.astype(np.float64), values, **window)
     return Tensor(picked.astype(np.int64))
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ... import Tensor, nn, ops
-from ...core.graph import is_tracing
+from ...core.modes import is_tracing
 from ...errors import ArgumentError, ShapeError, UnsupportedOnnxError
 from ..limits import limits
 from ..values import numpy_dtype

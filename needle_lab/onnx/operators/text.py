@@ -5,8 +5,8 @@
 import numpy as np
 
 from ... import Tensor
+from ...errors import ArgumentError, MissingExtraError
 from ..limits import limits
-from .regex import FullMatch
 from .table import since
 
 
@@ -36,8 +36,23 @@ def StringSplit(x, *, delimiter=None, maxsplit=None):
 
 @since(20)
 def RegexFullMatch(x, *, pattern):
-    """Whether the pattern matches the whole of each text; the time is bounded whatever the pattern, see `regex`."""
-    return Tensor(_each(FullMatch(pattern), x).astype(bool))
+    """Whether the pattern, in RE2's syntax, matches the whole of each text.
+
+    RE2 itself, in a time linear in the text; Python's `re` tries one way after another, and (a+)+b takes it twice as long
+    for each further a. No back references and no looking around. Raises ArgumentError for a pattern that RE2 refuses.
+    """
+    try:
+        import re2
+    except ImportError as error:
+        raise MissingExtraError("RegexFullMatch needs RE2: pip install 'needle-lab[onnx]'") from error
+    options = re2.Options()
+    options.log_errors = False                            # they are raised here
+    try:
+        matches = re2.compile(pattern, options).fullmatch
+    except re2.error as error:
+        reason = error.args[0].decode("utf-8", "replace")
+        raise ArgumentError(f"RegexFullMatch: {pattern!r} is no regular expression of RE2: {reason}") from error
+    return Tensor(_each(lambda text: matches(text) is not None, x).astype(bool))
 
 
 @since(10)

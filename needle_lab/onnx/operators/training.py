@@ -8,7 +8,7 @@ Inputs are the learning rate, the step count, then all parameters, all gradients
 import functools
 
 from ... import ops
-from ...core import graph
+from ...core.derivatives import grad
 from .table import scalar, since
 
 training = functools.partial(since, domain="ai.onnx.preview.training")
@@ -28,7 +28,7 @@ def _flat(rows) -> tuple:
 @training(1)
 def Gradient(*inputs, xs, y, zs=None):
     """d y / d xs; the importer passes the value of y last."""
-    return graph.grad(inputs[-1].sum(), list(inputs[:len(xs)]), create_graph=True)
+    return grad(inputs[-1].sum(), list(inputs[:len(xs)]), create_graph=True)
 
 
 @training(1)

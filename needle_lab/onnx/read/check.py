@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import graphlib
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,8 +19,7 @@ from ..limits import limits
 from ..operators.table import TABLE
 
 # What numpy, Python, protobuf and onnx raise when a file asks for something impossible.
-FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError, RuntimeError, StopIteration,
-          re.error)
+FAULTS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError, RuntimeError, StopIteration)
 LIBRARY_FAULTS = (*FAULTS, DecodeError, EncodeError, onnx.checker.ValidationError,
                   onnx.shape_inference.InferenceError, onnx.defs.SchemaError)
 

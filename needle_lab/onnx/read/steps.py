@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...core.graph import enable_grad, is_tracing
+from ...core.modes import enable_grad, is_tracing
 from ...errors import ArgumentError, NeedleError
 from ...nn import Module
 from ...program.program import Body, Call, Program, Value, known_value

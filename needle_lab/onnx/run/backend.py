@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import onnx.backend.base
 
-from ...core.graph import no_grad
+from ...core.modes import no_grad
 from ...core.tensor import Tensor
 from ..read.model import OnnxModule
 

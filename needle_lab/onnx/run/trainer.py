@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from ...core.graph import no_grad
+from ...core.modes import no_grad
 from ...core.tensor import Tensor
 from ...errors import ArgumentError, FileFormatError, UnsupportedOnnxError
 from ..operators.training import Gradient

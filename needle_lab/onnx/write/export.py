@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from ...core import graph
+from ...core.modes import no_grad
 from ...core.tensor import Tensor
 from ...errors import ArgumentError, GraphError, NeedleError, UnsupportedOnnxError
 from ...nn import Module
@@ -193,7 +193,7 @@ def check_size(proto: onnx.ModelProto, names: list[str], inputs: list[Tensor], e
     """The file, at another size than the example's, gives what the model gave there."""
     shapes = ", ".join(f"{name} {x.shape}" for name, x in zip(names, inputs, strict=True))
     try:
-        with graph.no_grad():
+        with no_grad():
             found = OnnxModule(proto)(**dict(zip(names, inputs, strict=True)))
     except NeedleError as error:
         raise UnsupportedOnnxError(f"export: the file would not run at {shapes}; leave an axis out of dynamic_axes: "

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ....core.tiers import use_kernels
 from ....errors import ShapeError
-from ....ops.windows import Geometry, pad_pairs, spread
-from ...numba import use_fast
+from ....ops.windows import pad_pairs, spread
 from ..threads import get_num_threads
+from .geometry import Geometry
 from .strategies import Depthwise, Empty, Im2col, Pointwise, Strategy
-from .winograd import Winograd, winograd_allowed
+from .winograd import Winograd
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def choose(x_shape, weight_shape, stride, pads, dilation, groups: int = 1, dtype
     what: "forward", "input" or "weight". reuse: the weight stays the same over many calls, so that `prepare` is free.
     """
     return _choose(tuple(x_shape), tuple(weight_shape), tuple(stride), tuple(map(tuple, pads)), tuple(dilation), groups,
-                   np.dtype(dtype), what, reuse, winograd_allowed(), use_fast.enabled, get_num_threads())
+                   np.dtype(dtype), what, reuse, "winograd" not in use_kernels.without, use_kernels.level == "fast",
+                   get_num_threads())
 
 
 @lru_cache(1024)

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from ....ops.windows import Geometry
-from ...numba import compilable
+from ....core.tiers import Tiered
 from ..scratch import scratch
 from ..threads import cut, get_num_threads, matmul, parallel
+from .geometry import Geometry
 
 SMALL_MAP = 256              # maps with fewer windows are computed batch last where the batch has ...
 LEAST_BATCH = 8              # ... this many samples, so that a copied run is worth its overhead (measured)
@@ -60,7 +60,7 @@ def batch_first(y: np.ndarray) -> np.ndarray:
     return y.transpose(y.ndim - 1, *range(y.ndim - 1))
 
 
-@compilable
+@Tiered
 def product(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
     """rows (n, R, K) @ columns (n, K, T).
 
@@ -225,7 +225,7 @@ class Im2col(Strategy):
     def _units(self, n: int) -> list[tuple[int, int]]:
         return _parts(n, MOST_BATCH if self.batch_last else 1)
 
-    @compilable
+    @Tiered
     def forward(self, x, prepared):
         g, n = self.geometry, len(x)
 
@@ -253,7 +253,7 @@ class Im2col(Strategy):
                 y[..., start:stop] = part
         return batch_first(y)
 
-    @compilable
+    @Tiered
     def input_gradient(self, g, prepared):
         shape, out, n = self.geometry, self.geometry.out, len(g)
 
@@ -279,7 +279,7 @@ class Im2col(Strategy):
                      _parts(channels, step), self.threads())
         return batch_first(x)
 
-    @compilable
+    @Tiered
     def weight_gradient(self, x, g):
         shape = self.geometry
         outputs = shape.weight[0] // shape.groups
@@ -398,7 +398,7 @@ class Depthwise(Strategy):
             out[...] = 0
         out[tuple(inside)] = maps[tuple(seen)]
 
-    @compilable
+    @Tiered
     def forward(self, x, prepared):
         g, (size, places, length) = self.geometry, self._runs
         plane, several, whole = math.prod(size), g.weight[0] // g.groups, (slice(None),) * 2
@@ -423,7 +423,7 @@ class Depthwise(Strategy):
         parallel(block, [(i, c) for i in self._units(len(x)) for c in range(0, g.groups, step)])
         return y.reshape(len(x), *g.y[1:])
 
-    @compilable
+    @Tiered
     def input_gradient(self, g, prepared):
         shape = self.geometry
         x = np.zeros((len(g), *shape.x[1:]), g.dtype)
@@ -436,7 +436,7 @@ class Depthwise(Strategy):
         parallel(one, self._units(len(g)))
         return x
 
-    @compilable
+    @Tiered
     def weight_gradient(self, x, g):
         shape = self.geometry
         rows = (shape.groups, shape.weight[0] // shape.groups, shape.places)

@@ -23,12 +23,12 @@ outputs, 3x3 layers of C channels:
 In a whole network the errors of layers do not line up: a ResNet-18's logits are 1.8e-6 from float64's (1.1e-6 without;
 PyTorch 0.8e-6), a ResNet-101's 1.0e-4 where the direct sum is at 0.8e-4 (PyTorch 0.8e-4: with random weights and batch
 statistics it multiplies any rounding). Gradients of a ResNet-18 in training: median 5e-6 with, 2.7e-6 without. A tile that
-holds an infinity or NaN spreads it over its outputs. So it is on where it pays; `ndl.winograd(False)` switches it off.
+holds an infinity or NaN spreads it over its outputs. So it is on where it pays;
+`ndl.use_kernels("fast", without=["winograd"])` switches it off.
 """
 
 from __future__ import annotations
 
-import threading
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
@@ -36,10 +36,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ....ops.windows import Geometry
-from ...numba import compilable
+from ....core.tiers import Tiered
 from ..scratch import scratch
 from ..threads import matmul, parallel
+from .geometry import Geometry
 from .strategies import LEAST_BATCH, SMALL_MAP, Strategy, batch_first, even_parts, product, shares
 
 BLOCK_VALUES = 1_500_000                 # numbers in the products of a block of tiles: 6 MB (measured)
@@ -169,7 +169,7 @@ class Winograd(Strategy):
     def prepare_input(self, weight):
         return self.flipped._kernels(weight, True).swapaxes(1, 2)
 
-    @compilable
+    @Tiered
     def _kernels(self, weight, turned: bool) -> np.ndarray:
         """Kernels in the space of products: (numbers, O, C).  turned: by half a turn before."""
         outputs, channels = weight.shape[:2]
@@ -198,7 +198,7 @@ class Winograd(Strategy):
         parallel(block, blocks, self.threads())
         return y
 
-    @compilable
+    @Tiered
     def _multiply(self, prepared, spread, products) -> None:
         """The matrix products, with prepared kernels (numbers, O, C) or with kernels (O, C, 3, 3) as they are."""
         product(prepared if prepared.ndim == 3 else self._kernels(prepared, False), spread, products)
@@ -220,7 +220,7 @@ class Winograd(Strategy):
         first, *others = parallel(part, shares(blocks, self.threads()), self.threads())
         return self._kernels_gradient(sum(others, first)).reshape(shape)
 
-    @compilable
+    @Tiered
     def _kernels_gradient(self, total) -> np.ndarray:
         """The adjoint of `_kernels`: (numbers, O, C) -> (O * C, 9)."""
         return total.reshape(self.numbers, -1).T @ self.kernel
@@ -237,7 +237,7 @@ class Winograd(Strategy):
         rows = even_parts(down, most // across, *((self.threads(), alone) if n == 1 else (1, 1)))
         return [(i, i + 1, *part) for i in range(n) for part in rows]
 
-    @compilable
+    @Tiered
     def _spread(self, x, start, stop, top, bottom) -> np.ndarray:
         """The numbers of a block of tiles: (numbers, C, tiles)."""
         n, channels = stop - start, x.shape[1]
@@ -259,7 +259,7 @@ class Winograd(Strategy):
         spread = matmul(self.inputs, flat, out=scratch("spread", (self.numbers, flat.shape[1]), x.dtype))
         return spread.reshape(self.numbers, channels, -1)
 
-    @compilable
+    @Tiered
     def _gather(self, products, y, start, stop, top, bottom) -> None:
         """From the products of a block of tiles to its part of y."""
         flat = products.reshape(self.numbers, -1)
@@ -267,7 +267,7 @@ class Winograd(Strategy):
         for target, source in self._pieces(tiles, y, start, stop, top, bottom):
             target[...] = source
 
-    @compilable
+    @Tiered
     def _spread_gradient(self, g, start, stop, top, bottom) -> np.ndarray:
         """The adjoint of `_gather`: (numbers, O, tiles)."""
         count = (stop - start) * (bottom - top) * self.tiles[1]
@@ -330,30 +330,3 @@ class Costs(NamedTuple):
 
 NUMPY = Costs(moved=15, weight_moved=45, read=13, few=8, step=1)
 FAST = Costs(moved=15, weight_moved=6, read=3, few=0, step=16)
-
-# --- the switch -----------------------------------------------------------------------------------------------------
-
-
-class _Switch(threading.local):
-    enabled = True
-
-
-_switch = _Switch()
-
-
-def winograd_allowed() -> bool:
-    """Whether convolutions of this thread may be computed this way."""
-    return _switch.enabled
-
-
-class winograd:
-    """Allow or forbid Winograd's convolution: `with ndl.winograd(False): ...`; or for good: `ndl.winograd(False)`."""
-
-    def __init__(self, enabled: bool = True):
-        self.before, _switch.enabled = _switch.enabled, bool(enabled)
-
-    def __enter__(self) -> winograd:
-        return self
-
-    def __exit__(self, *exc) -> None:
-        _switch.enabled = self.before

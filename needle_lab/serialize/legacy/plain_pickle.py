@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FileFormatError
+from ...errors import FileFormatError
 
 _MARK = object()
 

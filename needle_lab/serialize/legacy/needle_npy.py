@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileFormatError
-from ..plain_pickle import read_plain_pickle
-from .tensorfile import _opened
+from ...errors import FileFormatError
+from ..tensorfile import opened
+from .plain_pickle import read_plain_pickle
 
 MOST_ENTRIES = 100_000
 LONGEST_HEADER = 1_000
@@ -40,7 +40,7 @@ def load_needle_npy(path: str | os.PathLike) -> NeedleCheckpoint:
     Raises FileFormatError (naming what it refused), MissingFileError or StorageError.
     """
     where = os.fspath(path)
-    with _opened(where) as (file, _):
+    with opened(where) as (file, _):
         content = file.read()
     try:
         value = read_plain_pickle(_pickle_inside(content))

@@ -33,12 +33,12 @@ def _drop(x, shape, p, training, generator):
 LEVELS = 1 << 16               # p is met to 1 / 65,536; such small random numbers cost half of float32 ones
 
 
-@elementwise(index_inputs=(1,), onnx=None)
+@elementwise(index_inputs=(1,))
 def keep_some(x, keep, *, scale):
     """x * scale where keep (bool, broadcast), else 0.  The mask takes one byte a value until backward."""
     return x * keep * scale
 
 
 @keep_some.gradient
-def _(g, _y, _x, keep, scale):
+def keep_some_gradient(g, keep, scale):
     return keep_some(g, keep, scale=scale), None

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..nn.module import Buffer, Module
+from .module import Buffer, Module
 
 NO_CONFIGURATION = ("training", "device")      # a mode, and a place: neither changes what is computed
 LONGEST = 64       # a list of more values than this is data (a vocabulary), not configuration

@@ -17,7 +17,7 @@ def fourier(x, *, axis, inverse=False):
 
 
 @fourier.gradient
-def _(g, _y, x, axis, inverse=False):
+def fourier_gradient(g, x, axis, inverse):
     # The matrix is symmetric, so its adjoint is its conjugate: the other direction, without (or with) the division by N.
     n = x.shape[axis % x.ndim]
     return fourier(g, axis=axis, inverse=not inverse) * (1.0 / n if inverse else float(n))

@@ -1,0 +1,146 @@
+"""What surrounds a call of an op and a step of backward: arguments, devices, messages, shapes.  `graph.py` is the idea."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
+from .device import Device, to_device
+
+if TYPE_CHECKING:
+    from .graph import Node, Op
+    from .tensor import Tensor
+
+INPUTS = 3                       # a rule's parameters stand in (wants, g, y, *inputs)
+
+# --- calling an op --------------------------------------------------------------------------------------------------
+
+
+def parameters(function: Callable) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], bool]:
+    """-> (positional names, keyword-only names, the latter's defaults, whether it takes *inputs) of a Python function."""
+    code = getattr(function, "__code__", None)           # inspect.signature takes ten times as long, and there are 130 ops
+    if code is None:
+        raise ArgumentError(f"a function written in Python is needed, got {function!r}")
+    count, names = code.co_argcount, code.co_varnames
+    return (names[:count], names[count:count + code.co_kwonlyargcount], function.__kwdefaults__ or {},     # type: ignore
+            bool(code.co_flags & inspect.CO_VARARGS))
+
+
+def signature(op: Op) -> str:
+    return f"{op.name}{inspect.signature(op.definition)}"
+
+
+def described(inputs: Iterable) -> str:
+    return ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else repr(x) for x in inputs)
+
+
+def sorted_out(op: Op, inputs: tuple, attrs: dict) -> tuple[tuple, dict]:
+    """x.sum(0): what follows the inputs are attributes."""
+    if len(inputs) > op.most_inputs + len(op.attributes):
+        raise ArgumentError(f"{signature(op)}: too many arguments, {described(inputs)}")
+    return inputs[:op.most_inputs], {**dict(zip(op.attributes, inputs[op.most_inputs:], strict=False)), **attrs}
+
+
+def one_device(op: Op, first: Device, other: Device) -> Device:
+    if first != other:
+        raise DeviceError(f"{op.name}: inputs are on {first} and {other}; move one with .to({str(first)!r})")
+    return first
+
+
+def explained(op: Op, error: Exception, inputs: tuple, attrs: dict) -> NeedleError:
+    """Our error for one of numpy's or Python's: what was called, with what."""
+    if not isinstance(error, TypeError):
+        return ShapeError(f"{op.name}: {str(error).strip()}; inputs: {described(inputs)}")
+    try:
+        inspect.signature(op.definition).bind(*inputs, **attrs)
+    except TypeError as wrong:                           # an attribute that it does not have, or one that is missing
+        hint = "; NumPy's names are used: axis, keepdims" if {"dim", "keepdim"} & set(attrs) else ""
+        return ArgumentError(f"{signature(op)}: {wrong}{hint}")
+    return DTypeError(f"{op.name}: {error}; inputs: {described(inputs)}")
+
+
+def rounded(results: tuple, narrow: np.dtype) -> tuple:
+    """float32 results as float16 or bfloat16."""
+    return tuple(r.astype(narrow) if r is not None and r.dtype == np.float32 else r for r in results)
+
+# --- a step of backward ---------------------------------------------------------------------------------------------
+
+
+def seed(y: Tensor, gradient: Any) -> Tensor:
+    """The gradient that backward starts with: the given one, or 1 for a single value."""
+    if not y.requires_grad:
+        raise GraphError("backward: this tensor does not depend on any tensor with requires_grad=True")
+    if gradient is None:
+        if y.size != 1:
+            raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
+                             ".sum() or .mean() first, or pass gradient= of that shape")
+        return type(y)(to_device(np.ones(y.shape, y.dtype), y.device))
+    if not hasattr(gradient, "requires_grad"):
+        gradient = type(y)(np.asarray(gradient, y.dtype), device=y.device)
+    if gradient.shape != y.shape:
+        raise ShapeError(f"backward: gradient has shape {gradient.shape}, the result has {y.shape}")
+    return gradient
+
+
+def on_paths(order: list[Node], keys: set) -> set[Node]:
+    """The nodes on a path to a tensor with one of these keys, found oldest first."""
+    needs: set[Node] = set()
+    for node in reversed(order):
+        if any(leading(node, needs, keys)):
+            needs.add(node)
+    return needs
+
+
+def leading(node: Node, needs: set[Node], keys: set | None) -> list[bool]:
+    """Which inputs of a node lead to a wanted tensor, or are one."""
+    def key(x: Any) -> Any:
+        return x if x.node is None else (x.node, x.output_index)
+    return [hasattr(x, "requires_grad") and (x.node in needs or (keys is not None and key(x) in keys)) for x in node.inputs]
+
+
+def check_unchanged(node: Node) -> None:
+    """GraphError if a value that the gradient reads was written to after the call."""
+    reads = node.op.gradient.read
+    for i, x in enumerate(node.inputs):
+        if hasattr(x, "storage") and x.storage.written > node.number and i + INPUTS in reads:
+            raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
+                             "after it was used; change a .clone(), or change it after backward")
+    for storage in node.storages:
+        if storage.written > node.number:
+            raise GraphError(f"backward through {node.op.name!r}: its result was changed in place, and its gradient reads "
+                             "that; change a .clone(), or change it after backward")
+
+
+def outputs_of(node: Node) -> tuple:
+    """A node's results as tensors again."""
+    from .graph import wrap  # here, as the two files need each other
+    return tuple(None if r is None else wrap(r, node, i) for i, r in enumerate(node.outputs))
+
+
+def fitted(g: Tensor, x: Tensor, source: Op | None) -> Tensor:
+    """Undo broadcasting: sum over the axes along which x was stretched, and round to x's dtype."""
+    if g.data.shape != x.data.shape:
+        extra = g.ndim - x.ndim
+        stretched = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(x.shape) if n == 1 != g.shape[i + extra])
+        summed = g.sum(axis=stretched, keepdims=True) if stretched else g
+        if extra < 0 or summed.shape[extra:] != x.shape:
+            raise GraphError(f"the gradient rule of {source and source.name!r} returned shape {g.shape} "
+                             f"for an input of shape {x.shape}")
+        g = summed.reshape(x.shape)
+    return g if g.data.dtype is x.data.dtype or g.dtype == x.dtype else g.astype(x.dtype)
+
+
+def run_hooks(hooks: dict[int, tuple[int, Callable]], slots: list) -> None:
+    for index, hook in list(hooks.values()):
+        if slots[index] is not None:
+            slots[index] = replaced(slots[index], hook)
+
+
+def replaced(gradient: Tensor, hook: Callable) -> Tensor:
+    """What a hook returns takes the gradient's place, unless it is None."""
+    changed = hook(gradient)
+    return gradient if changed is None else changed

@@ -1,0 +1,165 @@
+"""An op's gradient: a rule for each input, or one rule for all of them, and quicker forms of the same.
+
+A rule's parameters name what it reads, and nothing else is kept or watched for it:
+
+    g                   the gradient of the output (a tuple for an op with several outputs, None where none came)
+    y                   the output (a tuple likewise)
+    a, b, ...           inputs of the op, by the names that its definition gives them; `*inputs` for all of them
+    axis, stride, ...   attributes of the op, which come with the definition's defaults
+    wants               first, if at all: which inputs want a gradient
+
+    @matmul.gradient("a")                     @exp.gradient                     @op(gradient=(lambda g, b: g * b,
+    def matmul_to_a(g, b):                    def exp_gradient(g, y):                         lambda g, a: g * a))
+        return g @ b.mT                           return g * y                  def mul(a, b): ...
+
+Rules take and return tensors, so they are differentiable; of rules for single inputs, only those wanted run. A quicker
+form, `@kernel(op.gradient, "numpy")`, names the same, takes and returns arrays (a tuple with one, or None, for each input),
+and is used where nobody will differentiate the gradient.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ArgumentError, GraphError
+from . import calls
+from .calls import INPUTS
+from .storage import Storage
+from .tiers import Tiered
+
+if TYPE_CHECKING:
+    from .graph import Node, Op
+
+WANTS, G, Y = 0, 1, 2            # where a rule's parameters stand in (wants, g, y, *inputs)
+
+
+class Rule:
+    """A rule or a quicker form, with the places of what its parameters name."""
+
+    def __init__(self, function: Callable, op: Op):
+        names, keywords, _, variadic = calls.parameters(function)
+        places = {"wants": WANTS, "g": G, "y": Y, **{name: INPUTS + i for i, name in enumerate(op.inputs)}}
+        self.function, self.op, self.all_inputs = function, op, variadic
+        order = [places[name] for name in itertools.takewhile(places.__contains__, names)]
+        asked = [*names[len(order):], *keywords]
+        self.reads, self.last = set(order), max(order)
+        self.pick = operator.itemgetter(*order) if len(order) > 1 else lambda full: (full[self.last],)
+        self.every_attribute = bool(function.__code__.co_flags & 8)                    # **geometry
+        unknown = [name for name in asked if name not in op.attributes]
+        if unknown:
+            raise ArgumentError(f"the gradient rule of {op.name!r} reads {unknown[0]!r}: neither g nor y, nor an input "
+                                f"({', '.join(op.inputs)}) nor an attribute ({', '.join(op.attributes) or 'none'})")
+        self.attributes = op.attributes if self.every_attribute else tuple(asked)
+
+    def __call__(self, g: Any, y: Any, inputs: Any, attrs: dict[str, Any], wants: Any = None) -> Any:
+        full = (wants, g, y, *inputs)
+        if self.all_inputs:
+            given = (*self.pick(full), *inputs)
+        elif self.last < len(full):
+            given = self.pick(full)
+        else:
+            given = self.pick((*full, *[None] * (self.last + 1 - len(full))))          # optional inputs that are absent
+        if not self.attributes:
+            return self.function(*given)
+        return self.function(*given, **{name: attrs[name] if name in attrs else self.op.defaults[name]
+                                        for name in self.attributes})
+
+
+class Gradient:
+    """The rules of one op and their quicker forms.  `@op.gradient` or `@op.gradient("input")` adds a rule."""
+
+    def __init__(self, op: Op):
+        self.op = op
+        self.of_all: Rule | None = None
+        self.of_one: dict[int, Rule] = {}
+        self.compute = Tiered(_declined)
+        self.reads_output, self.read = False, set[int]()
+
+    def __bool__(self) -> bool:
+        return self.of_all is not None or bool(self.of_one)
+
+    def __call__(self, rule: Any) -> Any:
+        if isinstance(rule, str):
+            if rule not in self.op.inputs:
+                raise ArgumentError(f"{self.op.name}.gradient({rule!r}): the inputs are {', '.join(self.op.inputs)}")
+            return lambda function: self.add(function, self.op.inputs.index(rule))
+        return self.add(rule)
+
+    def add(self, function: Callable, position: int | None = None) -> Callable:
+        """Set the rule of one input, or of all."""
+        rule = self._noted(Rule(function, self.op))
+        if position is None:
+            self.of_all = rule
+        else:
+            self.of_one[position] = rule
+        return function
+
+    def add_each(self, rules: Any) -> None:
+        """Set a rule for the only input, or the rules in a tuple, input by input (None: no gradient)."""
+        for i, rule in enumerate(rules if isinstance(rules, tuple) else (rules,)):
+            if rule is not None:
+                self.add(rule, i)
+
+    def attach(self, form: Callable, tier: str) -> None:
+        """Add a quicker form; see `kernel`."""
+        self.compute.attach(self._noted(Rule(form, self.op)), tier)
+
+    def _noted(self, rule: Rule) -> Rule:
+        self.reads_output |= Y in rule.reads
+        self.read |= rule.reads
+        if rule.all_inputs:
+            self.read |= set(range(INPUTS, INPUTS + 1000))
+        return rule
+
+    def of(self, node: Node, slots: list, wants: Any, create_graph: bool) -> Any:
+        """The gradients of a node's inputs, None where none is wanted: arrays of a quicker form, or tensors of the rules.
+
+        slots: the gradients of its outputs. create_graph: they will be differentiated, so that only rules will do.
+        """
+        if Storage.last > node.number:
+            calls.check_unchanged(node)
+        if self.compute.kernels and not create_graph and node.arrays is not None:
+            answer = self._from_forms(node, slots, wants)
+            if answer is not NotImplemented:
+                return answer if type(answer) is tuple else (answer,)
+        if self.of_all is None and not self.of_one:
+            raise GraphError(f"backward through {self.op.name!r}: it has no gradient rule; write one with "
+                             f"@{self.op.name}.gradient, or declare @op(differentiable=False)")
+        outputs = calls.outputs_of(node) if self.reads_output else None
+        g, y = (slots[0], outputs and outputs[0]) if node.count == 1 else (tuple(slots), outputs)
+        if self.of_all is None:
+            return [self.of_one[i](g, y, node.inputs, node.attrs) if asks and i in self.of_one else None
+                    for i, asks in enumerate(wants)]
+        answer = self.of_all(g, y, node.inputs, node.attrs, wants)
+        answer = answer if isinstance(answer, tuple) else (answer,)
+        if len(answer) == self.op.most_inputs:               # a rule answers for absent optional inputs too
+            answer = answer[:len(node.inputs)]
+        if len(answer) != len(node.inputs):
+            raise GraphError(f"the gradient rule of {self.op.name!r} returned {len(answer)} gradients "
+                             f"for {len(node.inputs)} inputs")
+        return answer
+
+    def _from_forms(self, node: Node, slots: list, wants: Any) -> Any:
+        """What the first quicker form answers that takes the case."""
+        for g in slots:
+            if g is not None:
+                if g.data.dtype is not node.dtype:           # the rule widens and rounds where it must
+                    return NotImplemented
+                backend = g.device.backend
+        if node.count == 1:
+            g, y = slots[0].data, node.outputs and node.outputs[0]
+        else:
+            g, y = tuple([g if g is None else g.data for g in slots]), node.outputs
+        of_device = [form for tier, form in self.compute.kernels.items() if tier == backend]
+        for form in self.compute.forms[:-1] if backend == "numpy" else of_device:
+            if (answer := form(g, y, node.arrays, node.attrs, wants)) is not NotImplemented:
+                return answer
+        return NotImplemented
+
+
+def _declined(*_given: Any, **_attrs: Any) -> Any:
+    """The end of the quicker forms: behind it comes the rule."""
+    return NotImplemented

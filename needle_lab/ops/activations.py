@@ -1,0 +1,176 @@
+"""Activations: ReLU and its kin, sigmoid, GELU, each value for itself; softmax over an axis."""
+
+import math
+
+import numpy as np
+
+from ..core.graph import op
+from .elementwise import _erf, abs, clip, elementwise, erf, exp, minimum, real, square, tanh, where
+from .reduce import sum as sum_
+
+# --- value by value -------------------------------------------------------------------------------------------------
+
+
+@elementwise(gradient=lambda g, y: g * (y > 0), onnx="Relu")
+def relu(x):
+    return np.maximum(x, 0)
+
+
+@real(gradient=lambda g, y: g * y * (1.0 - y), onnx="Sigmoid")
+def sigmoid(x):
+    """1 / (1 + exp(-x)), by way of tanh, which does not overflow."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+@real(gradient=lambda g, x: g * sigmoid(x), onnx="Softplus")
+def softplus(x):
+    """log(1 + exp(x)), without overflow for large x.  ONNX Softplus, torch.nn.functional.softplus."""
+    return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
+
+
+@real(gradient=lambda g, x: g / square(1.0 + abs(x)), onnx="Softsign")
+def softsign(x):
+    return x / (1.0 + np.abs(x))
+
+
+@real(onnx="LeakyRelu")
+def leaky_relu(x, *, negative_slope=0.01):
+    """x where positive, negative_slope * x elsewhere.  ONNX's name for negative_slope is alpha."""
+    return np.where(x > 0, x, negative_slope * x)
+
+
+@leaky_relu.gradient
+def leaky_relu_gradient(g, x, negative_slope):
+    return where(x > 0, g, negative_slope * g)
+
+
+@real(onnx="Elu")
+def elu(x, *, alpha=1.0):
+    """x where positive, alpha * (exp(x) - 1) elsewhere (Clevert et al., 2015)."""
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+@elu.gradient
+def elu_gradient(g, x, alpha):
+    return where(x > 0, g, g * alpha * exp(minimum(x, 0.0)))
+
+
+@real(onnx="Selu")
+def selu(x, *, alpha=1.6732632423543772, gamma=1.0507009873554805):
+    """gamma * elu(x, alpha), with the constants that keep mean 0 and variance 1 (Klambauer et al., 2017)."""
+    return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+@selu.gradient
+def selu_gradient(g, x, alpha, gamma):
+    return gamma * where(x > 0, g, g * alpha * exp(minimum(x, 0.0)))
+
+
+@real()
+def celu(x, *, alpha=1.0):
+    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron, 2017).  ONNX Celu."""
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))
+
+
+@celu.gradient
+def celu_gradient(g, x, alpha):
+    return where(x > 0, g, g * exp(minimum(x, 0.0) / alpha))
+
+
+@real(gradient=lambda g, x: g * (normal_cdf(x) + x * exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))), onnx="Gelu")
+def gelu(x):
+    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016): the exact form."""
+    return 0.5 * x * (1.0 + _erf(x * 0.7071067811865476))
+
+
+def normal_cdf(x):
+    """The distribution function of the standard normal.  torch.special.ndtr."""
+    return 0.5 * (1.0 + erf(x * math.sqrt(0.5)))
+
+
+@real()
+def gelu_tanh(x):
+    """The tanh approximation of GELU, as GPT-2 uses it.  torch.nn.functional.gelu(approximate="tanh")."""
+    return 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))        # sqrt(2 / pi)
+
+
+@gelu_tanh.gradient
+def gelu_tanh_gradient(g, x):
+    t = tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+    slope = 0.7978845608028654 * (1.0 + 3 * 0.044715 * x * x)
+    return g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
+
+
+@real()
+def silu(x):
+    """x * sigmoid(x), also called swish."""
+    return x * (0.5 * np.tanh(0.5 * x) + 0.5)
+
+
+@silu.gradient
+def silu_gradient(g, x):
+    s = sigmoid(x)
+    return g * s * (1.0 + x * (1.0 - s))
+
+
+def prelu(x, weight):
+    """x where positive, weight * x elsewhere; weight (1,) or one value a channel of x (N, C, *size).  ONNX PRelu."""
+    slope = weight if weight.size == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
+    return where(x > 0, x, slope * x)
+
+
+def mish(x):
+    """x * tanh(softplus(x)) (Misra, 2019).  ONNX Mish."""
+    return x * tanh(softplus(x))
+
+
+def log_sigmoid(x):
+    """log(sigmoid(x)), without overflow."""
+    return -softplus(-x)
+
+
+def hardtanh(x, min_val=-1.0, max_val=1.0):
+    """x clipped to [min_val, max_val]."""
+    return clip(x, min_val, max_val)
+
+
+def relu6(x):
+    """x clipped to [0, 6]."""
+    return clip(x, 0.0, 6.0)
+
+
+def hardsigmoid(x, alpha=1 / 6, beta=0.5):
+    """alpha * x + beta clipped to [0, 1]; ONNX's default for alpha is 0.2."""
+    return clip(alpha * x + beta, 0.0, 1.0)
+
+
+def hardswish(x):
+    """x * hardsigmoid(x)."""
+    return x * hardsigmoid(x)
+
+# --- over an axis ---------------------------------------------------------------------------------------------------
+
+
+@op(promote="float", onnx="Softmax")
+def softmax(x, *, axis=-1):
+    """exp(x) / sum(exp(x)) along axis, shifted by the maximum so that nothing overflows."""
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    e /= np.sum(e, axis=axis, keepdims=True)
+    return e
+
+
+@softmax.gradient
+def softmax_gradient(g, y, axis):
+    return y * (g - sum_(g * y, axis=axis, keepdims=True))
+
+
+@op(promote="float", onnx="LogSoftmax")
+def log_softmax(x, *, axis=-1):
+    """log(softmax(x)), computed without the detour through small numbers."""
+    shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+@log_softmax.gradient
+def log_softmax_gradient(g, y, axis):
+    return g - exp(y) * sum_(g, axis=axis, keepdims=True)

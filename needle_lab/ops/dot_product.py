@@ -1,0 +1,67 @@
+"""Attention: each query takes a weighted mean of the values, softmax(Q K^T * scale) V  (Vaswani et al., 2017)."""
+
+import math
+
+import numpy as np
+
+from ..core.derivatives import by_parts
+from ..core.graph import op
+from ..core.modes import is_tracing
+from ..errors import ShapeError
+from .activations import softmax
+from .elementwise import where
+from .noise import dropout
+from .reduce import logsumexp
+
+
+@op(promote="float")
+def attention(query, key, value, *, scale, causal):
+    """-> (softmax(Q K^T * scale) V, logarithm of each query's sum of exponentials).
+
+    query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V) and (..., L). causal: query i sees keys 0..i.
+    """
+    check(query, key, value)
+    scores = (query * scale) @ key.mT
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf).astype(scores.dtype)
+    top = scores.max(-1, keepdims=True, initial=-np.inf)
+    weights = np.exp(scores - top)
+    sums = weights.sum(-1, keepdims=True)
+    return (weights / sums) @ value, (np.log(sums) + top)[..., 0]
+
+
+def check(query, key, value) -> None:
+    """ShapeError where query, key and value do not fit together."""
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2] or key.shape[-2] != value.shape[-2]:
+        raise ShapeError(f"attention: query {query.shape}, key {key.shape} and value {value.shape} need the same leading "
+                         "lengths, and key and value the same number of rows")
+
+
+@attention.gradient
+def attention_gradient(g, query, key, value, scale, causal):
+    def parts(query, key, value):
+        scores = _hidden((query * scale) @ key.mT, causal)
+        return softmax(scores, axis=-1) @ value, logsumexp(scores, axis=-1)
+    return by_parts(parts, (query, key, value), g)
+
+
+def _hidden(scores, causal: bool):
+    return where(np.tri(scores.shape[-2], scores.shape[-1], dtype=bool), scores, -math.inf) if causal else scores
+
+
+def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
+                                 generator=None):
+    """softmax(Q K^T * scale + mask) V (Vaswani et al., 2017).
+
+    query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V). scale: 1 / sqrt(E) by default.
+    attn_mask, broadcast to (..., L, S): bool (True takes part) or float (added). is_causal: place i sees 0..i.
+    torch.nn.functional.scaled_dot_product_attention, ONNX Attention.
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and query.size and key.size
+    if attn_mask is None and not dropout_p and alike and attention.runs_on(query.device) and not is_tracing():
+        return attention(query, key, value, scale=float(scale), causal=is_causal)[0]
+    scores = _hidden((query * scale) @ key.mT, is_causal)
+    if attn_mask is not None:
+        scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype == np.bool_ else scores + attn_mask
+    return dropout(softmax(scores, axis=-1), dropout_p, generator=generator) @ value

@@ -1,0 +1,204 @@
+"""Normalisation: standardize some axes, then scale and shift; batch, layer, group and instance norm choose the axes.
+
+    batch norm      over samples and places, for each channel
+    layer norm      over the last axes, for each sample and place
+    group norm      over places and the channels of a group, for each sample
+    instance norm   over places, for each sample and channel
+    RMS norm        over the last axes, without subtracting the mean
+"""
+
+import math
+
+import numpy as np
+
+from ..core.graph import op
+from ..core.modes import no_grad
+from ..errors import ArgumentError, ShapeError
+from .elementwise import rsqrt
+from .reduce import mean
+from .reduce import sum as sum_
+
+
+@op(promote="float")
+def standardize(x, *, axes, eps):
+    """-> ((x - mean) / sqrt(var + eps), mean, var), over axes, which stay with length 1; var divides by n."""
+    mu = x.mean(axes, keepdims=True)
+    var = np.square(x - mu).mean(axes, keepdims=True)
+    return (x - mu) / np.sqrt(var + eps), mu, var
+
+
+@standardize.gradient
+def standardize_gradient(g, y, x, axes, eps):
+    gy, gmu, gvar = g
+    y, _, var = y
+    inverse = rsqrt(var + eps)
+    n = x.size / max(var.size, 1)
+    dx = 0.0
+    if gy is not None:            # what changes the mean or the length of x changes nothing in y
+        dx = inverse * (gy - mean(gy, axis=axes, keepdims=True) - y * mean(gy * y, axis=axes, keepdims=True))
+    if gmu is not None:
+        dx = dx + gmu * (1.0 / n)
+    if gvar is not None:
+        dx = dx + gvar * (y / inverse) * (2.0 / n)
+    return dx.expand(x.shape)
+
+# --- batch norm -------------------------------------------------------------------------------------------------------
+
+
+def along_channels(x) -> tuple[int, ...]:
+    """The shape in which a value for each channel broadcasts against x (N, C, *size)."""
+    return (x.shape[1], *(1,) * (x.ndim - 2))
+
+
+@op(promote="float", onnx="BatchNormalization")
+def batch_norm_(x, weight=None, bias=None, *, eps):
+    """-> (standardized by channel, times weight, plus bias; mean; var), with the statistics of this batch.
+
+    x (N, C, *size); weight, bias, mean, var (C); var divides by the number of values.
+    """
+    axes, shape = (0, *range(2, x.ndim)), along_channels(x)
+    mu = x.mean(axes)
+    centered = x - mu.reshape(shape)
+    var = np.square(centered).mean(axes)
+    y = centered / np.sqrt(var + eps).reshape(shape)
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape), mu, var
+
+
+@batch_norm_.gradient
+def batch_norm_gradient(g, y, x, weight, bias, eps):
+    (gy, gmean, gvar), (_, mu, var) = g, y
+    axes, shape = (0, *range(2, x.ndim)), along_channels(x)
+    inverse = rsqrt(var + eps).reshape(shape)
+    centered = x - mu.reshape(shape)
+    n, dx, dweight, dbias = x.size // x.shape[1], 0.0, None, None
+    if gy is not None:                # what changes the mean or the length of x changes nothing in y
+        g = gy if weight is None else gy * weight.reshape(shape)
+        along = mean(g * centered, axis=axes, keepdims=True) * inverse * inverse
+        dx = inverse * (g - mean(g, axis=axes, keepdims=True) - centered * along)
+        dweight, dbias = sum_(gy * centered * inverse, axis=axes), sum_(gy, axis=axes)
+    if gmean is not None:
+        dx = dx + gmean.reshape(shape) * (1.0 / n)
+    if gvar is not None:
+        dx = dx + gvar.reshape(shape) * centered * (2.0 / n)
+    return dx.expand(x.shape), dweight, dbias
+
+
+@op(promote="float", onnx="BatchNormalization")
+def apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
+    """(x - mean) / sqrt(var + eps) * weight + bias by channel, with given statistics."""
+    shape = along_channels(x)
+    y = (x - mean.reshape(shape)) / np.sqrt(var + eps).reshape(shape)
+    y = y if weight is None else y * weight.reshape(shape)
+    return y if bias is None else y + bias.reshape(shape)
+
+
+@apply_batch_norm.gradient
+def apply_batch_norm_gradient(g, x, mean, var, weight, bias, eps):
+    shape, others = along_channels(x), (0, *range(2, x.ndim))
+    inverse = rsqrt(var + eps)
+    scale = inverse if weight is None else inverse * weight
+    shift, along = sum_(g, axis=others), sum_(g * (x - mean.reshape(shape)), axis=others)
+    return g * scale.reshape(shape), -shift * scale, -0.5 * along * scale * inverse * inverse, along * inverse, shift
+
+# --- layer norm -------------------------------------------------------------------------------------------------------
+
+
+@op(promote="float", onnx="LayerNormalization")
+def layer_norm_(x, weight=None, bias=None, *, axes, eps):
+    """-> (standardized over the last axes, times weight, plus bias; mean; 1 / sqrt(var + eps)).
+
+    axes: how many of the last axes; weight, bias: their shape. mean and the last result keep them with length 1.
+    """
+    last = tuple(range(x.ndim - axes, x.ndim))
+    mu = x.mean(last, keepdims=True)
+    inverse = 1 / np.sqrt(np.square(x - mu).mean(last, keepdims=True) + eps)
+    y = (x - mu) * inverse
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias, mu, inverse
+
+
+@layer_norm_.gradient
+def layer_norm_gradient(g, y, x, weight, bias, axes, eps):
+    (gy, gmean, ginverse), (_, mu, inverse) = g, y
+    last = tuple(range(x.ndim - axes, x.ndim))
+    centered = x - mu
+    n, dx, dweight = math.prod(x.shape[x.ndim - axes:]) or 1, 0.0, None
+    if gy is not None:
+        g = gy if weight is None else gy * weight
+        along = mean(g * centered, axis=last, keepdims=True) * inverse * inverse
+        dx = inverse * (g - mean(g, axis=last, keepdims=True) - centered * along)
+        dweight = gy * centered * inverse
+    if gmean is not None:
+        dx = dx + gmean * (1.0 / n)
+    if ginverse is not None:
+        dx = dx - ginverse * inverse * inverse * inverse * centered * (1.0 / n)
+    return dx.expand(x.shape), dweight, gy                            # the engine sums the last two over the rows
+
+# --- the functions that people call ---------------------------------------------------------------------------------
+
+
+def _scale_and_shift(y, weight, bias, shape):
+    y = y if weight is None else y * (weight if weight.shape == shape else weight.reshape(shape))
+    return y if bias is None else y + (bias if bias.shape == shape else bias.reshape(shape))
+
+
+def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    """Normalise each channel (Ioffe and Szegedy, 2015).  x (N, C, *size); all other tensors (C).
+
+    training: with the statistics of this batch, which also move the running ones, in place, by `momentum` (the running
+    variance with Bessel's n - 1). Otherwise with the running statistics.  torch.nn.functional.batch_norm.
+    """
+    if x.ndim < 2 or any(t is not None and t.shape != (x.shape[1],) for t in (running_mean, running_var, weight, bias)):
+        raise ShapeError(f"batch_norm: input {x.shape} needs statistics and parameters of shape "
+                         f"({x.shape[1] if x.ndim > 1 else 'C'},)")
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ArgumentError("batch_norm: training=False needs running_mean and running_var")
+        return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
+    n = x.size // max(x.shape[1], 1)
+    if n < 2:
+        raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
+    y, mu, var = batch_norm_(x, weight, bias, eps=eps)
+    if running_mean is not None:
+        with no_grad():                              # running <- (1 - momentum) running + momentum batch
+            running_mean.copy_(running_mean * (1 - momentum) + mu * momentum)
+            running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
+    return y
+
+
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """Normalise over the last axes, which have normalized_shape (Ba et al., 2016).  weight, bias: normalized_shape."""
+    normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
+        raise ShapeError(f"layer_norm: the last axes of {x.shape} are not {normalized_shape}")
+    if any(t is not None and t.shape != normalized_shape for t in (weight, bias)):
+        raise ShapeError(f"layer_norm: weight and bias must have shape {normalized_shape}")
+    return layer_norm_(x, weight, bias, axes=len(normalized_shape), eps=eps)[0]
+
+
+def rms_norm(x, normalized_shape, weight=None, eps=1e-5):
+    """x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich, 2019).  ONNX RMSNormalization."""
+    normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
+        raise ShapeError(f"rms_norm: the last axes of {x.shape} are not {normalized_shape}")
+    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    y = x * rsqrt(mean(x * x, axis=axes, keepdims=True) + eps)
+    return y if weight is None else y * weight
+
+
+def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+    """Normalise each group of channels of each sample (Wu and He, 2018).  x (N, C, *size); num_groups divides C."""
+    if x.ndim < 2 or x.shape[1] % num_groups:
+        raise ShapeError(f"group_norm: {num_groups} groups do not divide the channels of {x.shape}")
+    grouped = x.reshape(x.shape[0], num_groups, -1) if x.size else x.reshape(x.shape[0], num_groups, 0)
+    y = standardize(grouped, axes=(2,), eps=eps)[0].reshape(x.shape)
+    return _scale_and_shift(y, weight, bias, along_channels(x))
+
+
+def instance_norm(x, weight=None, bias=None, eps=1e-5):
+    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size)."""
+    if x.ndim < 3:
+        raise ShapeError(f"instance_norm: (N, C, *size) is needed, got {x.shape}")
+    y = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)[0]
+    return _scale_and_shift(y, weight, bias, along_channels(x))
