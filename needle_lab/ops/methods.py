@@ -13,6 +13,7 @@ from ..core.dtypes import as_dtype
 from ..core.modes import is_grad_enabled, no_grad
 from ..core.tensor import Tensor, plain_index
 from ..errors import ShapeError
+from . import indexing, shape
 
 OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
              "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
@@ -86,7 +87,7 @@ def _to(x: Tensor, target: Any = None, *, device: Device | str | None = None, dt
     elif target is not None:
         dtype = target
     x = x if dtype is None else _astype(x, dtype)
-    return x if device is None or as_device(device) == x.device else ops.transfer(x, device=as_device(device))
+    return x if device is None or as_device(device) == x.device else shape.transfer(x, device=as_device(device))
 
 
 def _iterated(x: Tensor) -> Any:
@@ -95,7 +96,7 @@ def _iterated(x: Tensor) -> Any:
     return (x[i] for i in range(x.shape[0]))
 
 
-_method("__getitem__", lambda self, index: ops.getitem(self, index=plain_index(index)), "self[index], as in NumPy.")
+_method("__getitem__", lambda self, index: indexing.getitem(self, index=plain_index(index)), "self[index], as in NumPy.")
 _method("__iter__", _iterated, "The slices along the first axis.")
 _method("__neg__", lambda self: ops.neg(self), "ndl.neg(self)")
 _method("__abs__", lambda self: ops.abs(self), "ndl.abs(self)")
