@@ -152,23 +152,23 @@ def pad_constant_gradient(g, widths, value):
 
 
 @op(onnx="Concat")
-def concatenate(*tensors, axis=0):
+def concatenate_(*tensors, axis=0):
     return np.concatenate(tensors, axis)
 
 
-@concatenate.gradient
+@concatenate_.gradient
 def concatenate_gradient(g, *tensors, axis):
     return tuple(split(g, [x.shape[axis] for x in tensors], axis=axis))
 
 
 def concat(tensors, axis=0):
-    """Tensors joined along an existing axis.  torch.cat."""
+    """Tensors joined along an existing axis.  torch.cat, numpy.concatenate."""
     if not tensors:
         raise ArgumentError("concat: at least one tensor is needed")
-    return concatenate(*tensors, axis=axis)
+    return concatenate_(*tensors, axis=axis)
 
 
-cat = concat
+cat = concatenate = concat
 
 
 def stack(tensors, axis=0):

@@ -83,7 +83,7 @@ def flip(x, *, axis):
     return x.view(lambda v: np.flip(v, axis))
 
 
-@kernel(ops.getitem, "triton")
+@kernel(ops.indexing.getitem, "triton")
 def getitem(x, *, index):
     return x[index] if is_basic(index) else NotImplemented
 
@@ -110,7 +110,7 @@ def ones_like(x):
     return full(x, x.shape, 1)
 
 
-@kernel(ops.concatenate, "triton")
+@kernel(ops.shape.concatenate_, "triton")
 def concatenate(*arrays, axis=0):
     y = arrays[0].empty(np.concatenate([np.empty(x.shape, np.bool_) for x in arrays], axis).shape, arrays[0].dtype)
     start = 0
@@ -121,7 +121,7 @@ def concatenate(*arrays, axis=0):
     return y
 
 
-@kernel(ops.pad_constant, "triton")
+@kernel(ops.shape.pad_constant, "triton")
 def pad_constant(x, *, widths, value=0.0):
     y = full(x, tuple(b + n + a for n, (b, a) in zip(x.shape, widths, strict=True)), value)
     kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True))
@@ -140,7 +140,7 @@ def tile(x, *, repeats):
     return apart.reshape(tuple(r * n for r, n in zip(repeats, shape, strict=True)))
 
 
-@kernel(ops.index_add, "triton")
+@kernel(ops.indexing.index_add, "triton")
 def index_add(x, *, shape, index):
     if not is_basic(index):
         return NotImplemented
@@ -158,4 +158,5 @@ def index_put(x, value, *, index):
     return y
 
 
-kernel(ops.transferred, "triton")(ops.transferred.definition)       # from a GPU too, a transfer is a copy, not a fallback
+# From a GPU too, a transfer is a copy, not a fallback.
+kernel(ops.shape.transferred, "triton")(ops.shape.transferred.definition)
