@@ -74,7 +74,7 @@ class Writer:
                 written = self.emit(call.op.onnx, self.operands(call.inputs, OPS[call.name].promote))
             elif call.op:
                 raise UnsupportedOnnxError(f"export: the op {call.name!r} has no ONNX form yet; "
-                                           "give it one under @needle_lab.onnx.operators.table.writes")
+                                           "give it one with @ndl.onnx.writes")
             else:
                 raise UnsupportedOnnxError(f"export: {call.name!r} of an imported graph depends on values of the inputs, "
                                            "which cannot be written back yet")
