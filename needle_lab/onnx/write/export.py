@@ -25,8 +25,9 @@ from ...core.tensor import Tensor
 from ...errors import ArgumentError, GraphError, NeedleError, UnsupportedOnnxError
 from ...nn import Module
 from ...program.lengths import Length
-from ...program.program import Program, Value
+from ...program.program import Program
 from ...program.record import Axes, NotRecorded, Recording, agree, named_axes, record
+from ...program.values import Value
 from ..read.model import OnnxModule
 from . import saving
 from .tidy import tidy
