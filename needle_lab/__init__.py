@@ -80,6 +80,13 @@ _LATER = {
                      "save_state_dict", "signature_diff"), "serialize"),
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
+_HERE = """
+    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda empty enable_grad errors eye fast_available
+    float16 float32 float64 from_numpy full full_like get_rng_state grad graph int16 int32 int64 int8 is_grad_enabled kernel
+    linspace manual_seed nn no_grad normal ones op ops optim rand randint randn random randperm set_rng_state tensor
+    triton_cpu uint16 uint32 uint64 uint8 uniform use_kernels zeros
+""".split()
+__all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
 
 
 def __getattr__(name: str) -> Any:
@@ -92,4 +99,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_LATER})
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -17,7 +17,7 @@ from needle_lab.kernels.numpy.convolution.choose import choose
 from needle_lab.kernels.numpy.convolution.geometry import Geometry
 from needle_lab.kernels.numpy.convolution.strategies import Depthwise, Pointwise, batch_first, batch_last
 from needle_lab.kernels.numpy.scratch import KEPT_BYTES, scratch
-from needle_lab.ops import convolution, convolution_input, convolution_weight
+from needle_lab.ops.convolutions import convolution, convolution_input, convolution_weight
 
 P0, P1 = ((0, 0), (0, 0)), ((1, 1), (1, 1))
 

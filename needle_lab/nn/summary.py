@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from ..nn.module import Buffer, Module, Parameter
+from .parameter import Buffer, Parameter
+
+if TYPE_CHECKING:
+    from .module import Module
 
 MIB = 2**20
 
