@@ -30,8 +30,9 @@ from ..nn import Module
 from .kernels import bound
 from .memory import Layout, peak
 from .passes import optimise
-from .program import Call, Program, Value, as_argument, bind_names, called, mapped
+from .program import Call, Program, as_argument, bind_names, called
 from .record import modes, trace
+from .values import Value, mapped
 
 
 def plan(module: Module | Callable, *examples: Tensor | np.ndarray, **named: Any) -> InferencePlan:

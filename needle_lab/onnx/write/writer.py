@@ -21,7 +21,8 @@ from ...core.tensor import Tensor
 from ...errors import UnsupportedOnnxError
 from ...nn import Module
 from ...program.lengths import Length, Various
-from ...program.program import Program, Scope, Value, leaves_of
+from ...program.program import Program, Scope
+from ...program.values import Value, leaves_of
 from ..operators.table import TABLE, WRITES, WRITES_LAYER, kind_of
 
 Origin = tuple[tuple[Tensor, ...], Callable[..., np.ndarray]]      # parameters, and how their arrays were arranged
