@@ -78,7 +78,7 @@ def inference(model, twin, batch: int, size: int = 224) -> Contenders:
     def run_plan():
         fast = ndl.use_kernels.level                           # a plan's strategies, and its layout, depend on it
         if fast not in plans:
-            plans[fast] = ndl.onnx.plan(model, ours)
+            plans[fast] = ndl.plan(model, ours)
             agree(plans[fast](ours), contenders["torch"]())
         return plans[fast](ours)
     return contenders | {"plan": run_plan}

@@ -13,8 +13,8 @@ from typing import Any
 import needle_lab
 
 # Rooms in the order in which one meets them; a room that is not named here comes behind them.
-ORDER = ("needle_lab", "nn", "ops", "optim", "training", "data", "models", "serialize", "onnx", "analysis", "widgets",
-         "plots", "testing", "grading", "errors")
+ORDER = ("needle_lab", "nn", "ops", "optim", "training", "data", "models", "program", "serialize", "onnx", "analysis",
+         "widgets", "plots", "testing", "grading", "errors")
 INSIDE = ("cli", "doctor", "core", "kernels", "creation", "random", "checkpoint")      # what they offer is a name of `ndl`
 
 
@@ -39,10 +39,10 @@ def call(name: str) -> str:
 
 
 def names_of(room: ModuleType, rooms: dict[str, ModuleType]) -> list[str]:
-    """What a room offers of its own: what its list names, or what is defined in it; `ndl`, all but the ops."""
+    """What a room offers of its own: what its list names, or what is defined in it; `ndl`, what no room has."""
     if room is needle_lab:
-        ops = names_of(rooms["ops"], rooms)
-        return [name for name, value in vars(room).items() if name[0] != "_" and name not in ops and ours(value)]
+        elsewhere = {name for other in rooms.values() if other is not room for name in names_of(other, rooms)}
+        return [name for name in room.__all__ if name not in elsewhere and ours(getattr(room, name))]
     names = getattr(room, "__all__", [name for name in vars(room) if name[0] != "_"])
     return [name for name in names if ours(getattr(room, name)) and within(getattr(room, name), room)]
 

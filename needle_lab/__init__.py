@@ -47,7 +47,7 @@ from .random import (
 )
 
 if TYPE_CHECKING:
-    from . import analysis, data, grading, kernels, models, onnx, plots, serialize, testing, training, widgets
+    from . import analysis, data, grading, kernels, models, onnx, plots, program, serialize, testing, training, widgets
     from .grading import check
     from .kernels import (
         device_report,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         set_num_threads,
         strict_devices,
     )
+    from .program import plan  # type: ignore[no-redef]
     from .serialize import (
         load_checkpoint,
         load_needle_npy,
@@ -66,19 +67,27 @@ if TYPE_CHECKING:
         save_state_dict,
         signature_diff,
     )
-    from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
+    from .widgets import autograd_graph, compare, diff, onnx_graph, program_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "serialize", "testing", "training",
-          "widgets")
+_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "program", "serialize", "testing",
+          "training", "widgets")
 _LATER = {
     "check": "grading",
+    "plan": "program",
     **dict.fromkeys(("device_report", "explain_conv", "get_num_threads", "set_blas_threads", "set_num_threads",
                      "strict_devices"), "kernels"),
     **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",
                      "save_state_dict", "signature_diff"), "serialize"),
-    **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "show"), "widgets"),
+    **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
+_HERE = """
+    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda empty enable_grad errors eye fast_available
+    float16 float32 float64 from_numpy full full_like get_rng_state grad graph int16 int32 int64 int8 is_grad_enabled kernel
+    linspace manual_seed nn no_grad normal ones op ops optim rand randint randn random randperm set_rng_state tensor
+    triton_cpu uint16 uint32 uint64 uint8 uniform use_kernels zeros
+""".split()
+__all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
 
 
 def __getattr__(name: str) -> Any:
@@ -91,4 +100,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS, *_LATER})
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

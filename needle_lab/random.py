@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .core.device import Device
 from .core.dtypes import as_dtype, float32, int64
-from .core.tensor import Tensor
+from .core.tensor import Tensor, flat
+from .core.types import DeviceLike, DTypeLike, Sizes
 from .errors import ArgumentError
-from .ops.methods import flat
 
 
 class Generator:
@@ -32,6 +31,7 @@ class Generator:
         return self._numpy
 
     def manual_seed(self, seed: int) -> Generator:
+        """Start again at this seed."""
         self._seed, self._numpy = seed, np.random.default_rng(seed)
         return self
 
@@ -53,7 +53,14 @@ default_generator = Generator()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator: the same program then draws the same numbers."""
+    """Seed the default generator: the same program then draws the same numbers.  torch.manual_seed.
+
+    >>> _ = ndl.manual_seed(0)
+    >>> first = ndl.rand(3)
+    >>> _ = ndl.manual_seed(0)
+    >>> ndl.allclose(first, ndl.rand(3))
+    True
+    """
     return default_generator.manual_seed(seed)
 
 
@@ -71,19 +78,19 @@ def _draw(generator: Generator | None) -> np.random.Generator:
     return (generator or default_generator).numpy
 
 
-def rand(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
+def rand(*shape: Any, dtype: DTypeLike = float32, device: DeviceLike = None, generator: Generator | None = None,
          requires_grad: bool = False) -> Tensor:
-    """Uniform in [0, 1)."""
+    """Uniform in [0, 1): ndl.rand(2, 3) or ndl.rand((2, 3)).  torch.rand."""
     return uniform(0.0, 1.0, flat(shape), dtype, device, generator, requires_grad)
 
 
-def randn(*shape, dtype=float32, device: Device | str | None = None, generator: Generator | None = None,
+def randn(*shape: Any, dtype: DTypeLike = float32, device: DeviceLike = None, generator: Generator | None = None,
           requires_grad: bool = False) -> Tensor:
-    """Normal with mean 0 and standard deviation 1."""
+    """Normal with mean 0 and standard deviation 1: ndl.randn(2, 3) or ndl.randn((2, 3)).  torch.randn."""
     return normal(0.0, 1.0, flat(shape), dtype, device, generator, requires_grad)
 
 
-def uniform(low: float, high: float, shape, dtype=float32, device: Device | str | None = None,
+def uniform(low: float, high: float, shape: Sizes, dtype: DTypeLike = float32, device: DeviceLike = None,
             generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [low, high)."""
     dtype = as_dtype(dtype)
@@ -91,7 +98,7 @@ def uniform(low: float, high: float, shape, dtype=float32, device: Device | str 
     return Tensor(np.asarray(drawn * (high - low) + low).astype(dtype), requires_grad, device)
 
 
-def normal(mean: float, std: float, shape, dtype=float32, device: Device | str | None = None,
+def normal(mean: float, std: float, shape: Sizes, dtype: DTypeLike = float32, device: DeviceLike = None,
            generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
     """Normal with the given mean and standard deviation."""
     dtype = as_dtype(dtype)
@@ -99,18 +106,18 @@ def normal(mean: float, std: float, shape, dtype=float32, device: Device | str |
     return Tensor(np.asarray(drawn * std + mean).astype(dtype), requires_grad, device)
 
 
-def randint(low: int, high: int, shape, dtype=int64, device: Device | str | None = None,
+def randint(low: int, high: int, shape: Sizes, dtype: DTypeLike = int64, device: DeviceLike = None,
             generator: Generator | None = None) -> Tensor:
-    """Integers in [low, high)."""
+    """Integers in [low, high).  torch.randint."""
     return Tensor(np.asarray(_draw(generator).integers(low, high, shape)).astype(as_dtype(dtype)), device=device)
 
 
-def randperm(n: int, device: Device | str | None = None, generator: Generator | None = None) -> Tensor:
-    """0..n-1 in random order, int64."""
+def randperm(n: int, device: DeviceLike = None, generator: Generator | None = None) -> Tensor:
+    """0..n-1 in random order, int64.  torch.randperm."""
     return Tensor(_draw(generator).permutation(n), device=device)
 
 
-def bernoulli(p: float, shape, dtype=float32, device: Device | str | None = None,
+def bernoulli(p: float, shape: Sizes, dtype: DTypeLike = float32, device: DeviceLike = None,
               generator: Generator | None = None) -> Tensor:
-    """1 with probability p, else 0."""
+    """1 with probability p, else 0; float32.  torch.bernoulli."""
     return Tensor(np.asarray(_draw(generator).random(shape, np.float32) < p).astype(as_dtype(dtype)), device=device)

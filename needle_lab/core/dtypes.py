@@ -19,7 +19,7 @@ int8, int16, int32, int64 = (np.dtype(f"int{n}") for n in (8, 16, 32, 64))
 uint8, uint16, uint32, uint64 = (np.dtype(f"uint{n}") for n in (8, 16, 32, 64))
 bool_ = np.dtype("bool")
 
-_FLOAT_NUMBERS = {dtype.num for dtype in (float32, float64, float16, bfloat16)}     # comparing numbers is fast
+FLOATS = {dtype.num for dtype in (float32, float64, float16, bfloat16)}     # comparing numbers is fast
 NARROW = (float16, bfloat16)
 _WIDE = (float32, float64)
 
@@ -36,7 +36,7 @@ def as_dtype(dtype) -> np.dtype:
 
 def is_floating(dtype: np.dtype) -> bool:
     """float16, bfloat16, float32 or float64: the dtypes that can require a gradient."""
-    return dtype.num in _FLOAT_NUMBERS
+    return dtype.num in FLOATS
 
 
 @functools.cache

@@ -21,11 +21,12 @@ import numpy as np
 
 from ..errors import ArgumentError, GraphError, NeedleError
 from . import calls
-from .device import BACKENDS, CPU, to_device
-from .dtypes import float32, float64, is_floating, promote
-from .modes import grad_mode, mode
+from .device import BACKENDS, to_device
+from .dtypes import float32, float64, promote
+from .modes import mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
+from .tensor import Tensor, key_of, wrap
 from .tiers import Tiered
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
@@ -100,13 +101,16 @@ class Op:
         if narrow is not None:
             results = calls.rounded(results, narrow)
         node = None
-        if (mode.enabled and self.differentiable and True in wants) or mode.tracing:
+        if (mode.enabled and self.differentiable and True in wants) or mode.tracing is not None:
             node = Node(self, inputs, attrs, results, wants, arrays if alike else None, dtype)
         if type(result) is tuple:
-            return tuple([None if r is None else wrap(r, node, i) for i, r in enumerate(results)])
-        y = wrap(results[0], node, 0)
-        if self.view and isinstance(inputs[0], Tensor) and memory_of(y.data) is memory_of(inputs[0].data):
-            y.storage = inputs[0].storage
+            y: Any = tuple([None if r is None else wrap(r, node, i) for i, r in enumerate(results)])
+        else:
+            y = wrap(results[0], node, 0)
+            if self.view and isinstance(inputs[0], Tensor) and memory_of(y.data) is memory_of(inputs[0].data):
+                y.storage = inputs[0].storage
+        if mode.tracing is not None:
+            mode.tracing.recorded(node, y)
         return y
 
 
@@ -151,10 +155,6 @@ class Node:
     def __repr__(self) -> str:
         return f"Node({self.op.name}, {calls.described(self.inputs or ())})"
 
-    def free(self) -> None:
-        """Let go of activations once their gradients are known."""
-        self.inputs = self.outputs = self.arrays = None
-
 
 def topological_order(roots: Iterable[Node], ends: Collection = ()) -> list[Node]:
     """All nodes that `roots` depend on, each before the nodes it reads (newest first); not beyond tensors keyed in ends."""
@@ -198,7 +198,8 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             slots, i = pending.get(parent) or pending.setdefault(parent, [None] * parent.count), x.output_index
             slots[i] = g if slots[i] is None else slots[i] + g
 
-    with grad_mode(create_graph):
+    before, mode.enabled = mode.enabled, create_graph
+    try:
         for y, g in zip(outputs, gradients, strict=True):
             add(y, g)
         for node in order:
@@ -214,11 +215,13 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
                                           strict=False):
                         if asks and g is not None:
                             add(x, g if isinstance(g, Tensor) else wrap(g, None, 0), node.op)
-            if not retain_graph:
-                node.free()
+            if not retain_graph:                                          # let go of what its gradient has read
+                node.inputs = node.outputs = node.arrays = None
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
             for hook in list((x._hooks or {}).values()):
                 found[x] = calls.replaced(found[x], hook)
+    finally:
+        mode.enabled = before
     return found
 
 
@@ -239,32 +242,4 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
             given.add(id(memory_of(g.data)))
 
 
-# --- tensors ---------------------------------------------------------------------------------------------------------
-
-
-def key_of(x: Tensor):
-    """What identifies a tensor in a graph: itself if it is a leaf, else (its node, which output)."""
-    return x if x.node is None else (x.node, x.output_index)
-
-
-def wrap(result, node: Node | None, index: int) -> Tensor:
-    """A tensor around an array that an op answered."""
-    y, device = Tensor.__new__(Tensor), CPU
-    if type(result) is not np.ndarray:
-        if hasattr(result, "data_ptr"):
-            device = result.device
-        else:
-            result = np.asarray(result)                 # numpy answers 0-d questions with scalars
-    y.data, y.device, y.storage = result, device, Storage()
-    y.grad = y._hooks = None
-    y.node, y.output_index = node, index
-    if node is None:
-        y.requires_grad = False
-    else:
-        y.requires_grad = node.op.differentiable and is_floating(result.dtype)
-        if node.outputs is not None:
-            node.storages.append(y.storage)
-    return y
-
-
-from .tensor import Tensor  # noqa: E402    tensors are written with the names above
+setattr(Tensor, "backward", backward)     # noqa: B010    tensors are made below this file, and know nothing of it

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
+from typing import Any
 
 
 class _Mode(threading.local):
     enabled = True               # calls on tensors that require a gradient are recorded
-    tracing = False              # every call is recorded
+    tracing: trace | None = None          # every call is recorded, and told
 
 
 mode = _Mode()
@@ -51,16 +53,37 @@ def is_grad_enabled() -> bool:
 
 
 class trace:
-    """While active, every call is recorded, also where nothing requires a gradient: what a Program is made from."""
+    """While active, every call is recorded, also where nothing requires a gradient: what a Program is made from.
+
+    recorded(node, results): called after each call. leaving(x): called before the values of a tensor go to Python or
+    numpy, where no trace follows them, and after they were changed in place; it may raise.
+    """
+
+    def __init__(self, recorded: Callable = lambda node, results: None, leaving: Callable = lambda x: None):
+        self.recorded, self.leaving = recorded, leaving
 
     def __enter__(self) -> trace:
-        self.before, mode.tracing = mode.tracing, True
+        self.before, mode.tracing = mode.tracing, self
         return self
 
     def __exit__(self, *exc) -> None:
         mode.tracing = self.before
 
 
+class untraced(trace):
+    """Inside of a trace: what is computed here is not recorded."""
+
+    def __enter__(self) -> trace:
+        self.before, mode.tracing = mode.tracing, None
+        return self
+
+
+def leaving(x: Any) -> None:
+    """Tell a trace that is on that the values of x are about to be read outside of ops, or were changed in place."""
+    if mode.tracing is not None:
+        mode.tracing.leaving(x)
+
+
 def is_tracing() -> bool:
     """Whether a `trace` is active, so that ops should show the parts they are made of."""
-    return mode.tracing
+    return mode.tracing is not None

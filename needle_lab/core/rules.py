@@ -121,18 +121,15 @@ class Gradient:
         """
         if Storage.last > node.number:
             calls.check_unchanged(node)
-        single = node.count == 1
-        if self.compute.kernels and not create_graph and node.arrays is not None and calls.alike(slots, node.dtype):
-            g = slots[0].data if single else tuple([g if g is None else g.data for g in slots])
-            y = node.outputs[0] if single and node.outputs else node.outputs
-            for form in calls.forms_for(self.compute, slots):
-                if (answer := form(g, y, node.arrays, node.attrs, wants)) is not NotImplemented:
-                    return answer if type(answer) is tuple else (answer,)
-        if not self:
+        if self.compute.kernels and not create_graph and node.arrays is not None:
+            answer = self._from_forms(node, slots, wants)
+            if answer is not NotImplemented:
+                return answer if type(answer) is tuple else (answer,)
+        if self.of_all is None and not self.of_one:
             raise GraphError(f"backward through {self.op.name!r}: it has no gradient rule; write one with "
                              f"@{self.op.name}.gradient, or declare @op(differentiable=False)")
         outputs = calls.outputs_of(node) if self.reads_output else None
-        g, y = (slots[0], outputs and outputs[0]) if single else (tuple(slots), outputs)
+        g, y = (slots[0], outputs and outputs[0]) if node.count == 1 else (tuple(slots), outputs)
         if self.of_all is None:
             return [self.of_one[i](g, y, node.inputs, node.attrs) if asks and i in self.of_one else None
                     for i, asks in enumerate(wants)]
@@ -145,7 +142,24 @@ class Gradient:
                              f"for {len(node.inputs)} inputs")
         return answer
 
+    def _from_forms(self, node: Node, slots: list, wants: Any) -> Any:
+        """What the first quicker form answers that takes the case."""
+        for g in slots:
+            if g is not None:
+                if g.data.dtype is not node.dtype:           # the rule widens and rounds where it must
+                    return NotImplemented
+                backend = g.device.backend
+        if node.count == 1:
+            g, y = slots[0].data, node.outputs and node.outputs[0]
+        else:
+            g, y = tuple([g if g is None else g.data for g in slots]), node.outputs
+        of_device = [form for tier, form in self.compute.kernels.items() if tier == backend]
+        for form in self.compute.forms[:-1] if backend == "numpy" else of_device:
+            if (answer := form(g, y, node.arrays, node.attrs, wants)) is not NotImplemented:
+                return answer
+        return NotImplemented
+
 
 def _declined(*_given: Any, **_attrs: Any) -> Any:
-    """No quicker form took the case."""
+    """The end of the quicker forms: behind it comes the rule."""
     return NotImplemented

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from .modes import leaving
+
 serial = itertools.count(1)      # numbers calls and in-place writes alike: what was written after a call has a higher one
 
 
@@ -18,6 +20,7 @@ class Storage:
 def written(x: Any) -> None:
     """Note that the values of tensor x were changed in place, so that backward can tell."""
     x.storage.written = Storage.last = next(serial)
+    leaving(x)
 
 
 def memory_of(data: Any) -> Any:

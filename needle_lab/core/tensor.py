@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
-from .device import BACKENDS, Device, as_device, to_device, to_host
-from .dtypes import as_dtype, is_floating
-from .modes import is_grad_enabled
+from .device import BACKENDS, CPU, Device, as_device, to_device, to_host
+from .dtypes import FLOATS, as_dtype, is_floating
+from .modes import is_grad_enabled, leaving, untraced
 from .storage import Storage, written
 
 _hook_ids = itertools.count()
@@ -106,7 +106,7 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), precision=4, separator=", ", prefix="tensor(")
+        values = np.array2string(to_host(self.data), precision=4, separator=", ", prefix="tensor(")
         notes = [values] if self.size else [f"[], shape={self.shape}"]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             notes.append(f"dtype={self.dtype}")
@@ -122,6 +122,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values on the host: shared memory on the CPU, a copy from elsewhere."""
+        leaving(self)
         return to_host(self.data)
 
     def __array__(self, dtype=None, copy=None):
@@ -154,7 +155,8 @@ class Tensor:
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+        with untraced():                             # what is printed is not computed with
+            return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
 
     __hash__ = object.__hash__         # by identity: == compares values
 
@@ -167,11 +169,6 @@ class Tensor:
         return _leaf, (type(self), self.numpy(), self.requires_grad, str(self.device))
 
     # --- the graph --------------------------------------------------------------------------------------------------
-
-    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
-        """Add the gradient of this result to `.grad` of every leaf it depends on.  torch.Tensor.backward."""
-        from .graph import backward  # here, as the two files need each other
-        backward(self, gradient, retain_graph, create_graph)
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
@@ -252,6 +249,12 @@ class Tensor:
         __neg__ = __abs__ = __invert__ = detach
 
         def __getitem__(self, index: Any) -> Tensor: ...
+        def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None: ...
+
+
+def flat(sizes: tuple) -> Any:
+    """reshape(2, 3) and reshape((2, 3)) mean the same."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
 
 def plain_index(index):
@@ -298,3 +301,28 @@ def _leaf(kind: type[Tensor], data, requires_grad: bool, device: Device | str) -
     x: Tensor = kind.__new__(kind)
     Tensor.__init__(x, data, requires_grad, device)
     return x
+
+
+def key_of(x: Tensor):
+    """What identifies a tensor in a graph: itself if it is a leaf, else (its node, which output)."""
+    return x if x.node is None else (x.node, x.output_index)
+
+
+def wrap(result: Any, node: Any, index: int) -> Tensor:
+    """A tensor around an array that an op answered."""
+    y, device = Tensor.__new__(Tensor), CPU
+    if type(result) is not np.ndarray:
+        if hasattr(result, "data_ptr"):
+            device = result.device
+        else:
+            result = np.asarray(result)                 # numpy answers 0-d questions with scalars
+    y.data, y.device, y.storage = result, device, Storage()
+    y.grad = y._hooks = None
+    y.node, y.output_index = node, index
+    if node is None:
+        y.requires_grad = False
+    else:
+        y.requires_grad = node.op.differentiable and result.dtype.num in FLOATS
+        if node.outputs is not None:
+            node.storages.append(y.storage)
+    return y

@@ -13,6 +13,8 @@ import math
 from .. import creation, ops
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, ShapeError
+from ..ops.recurrent import gru_cell, lstm_cell, rnn_cell
+from ..ops.sequence import gru_sequence, lstm_sequence
 from . import init
 from .module import Module, Parameter
 
@@ -131,7 +133,7 @@ class RNN(_Recurrent):
         self.nonlinearity = nonlinearity
 
     def _step(self, x_part, state, weight_hh, bias_hh):
-        return (ops.rnn_cell(x_part, ops.linear(state[0], weight_hh), self.nonlinearity),)
+        return (rnn_cell(x_part, ops.linear(state[0], weight_hh), self.nonlinearity),)
 
 
 class LSTM(_Recurrent):
@@ -141,10 +143,10 @@ class LSTM(_Recurrent):
 
     def _step(self, x_part, state, weight_hh, bias_hh):
         h, c = state
-        return ops.lstm_cell(x_part + ops.linear(h, weight_hh), c)[:2]
+        return lstm_cell(x_part + ops.linear(h, weight_hh), c)[:2]
 
     def _sequence(self, x_part, state, weight_hh, bias_hh, reverse):
-        outputs, c = ops.lstm_sequence(x_part, weight_hh, *state, reverse=reverse)[:2]
+        outputs, c = lstm_sequence(x_part, weight_hh, *state, reverse=reverse)[:2]
         return outputs, (outputs[0 if reverse else -1], c)
 
 
@@ -157,8 +159,8 @@ class GRU(_Recurrent):
         return ops.linear(x, weight_ih, bias_ih)           # b_hh stays with W_hh h, which the reset gate multiplies
 
     def _step(self, x_part, state, weight_hh, bias_hh):
-        return (ops.gru_cell(x_part, ops.linear(state[0], weight_hh, bias_hh), state[0]),)
+        return (gru_cell(x_part, ops.linear(state[0], weight_hh, bias_hh), state[0]),)
 
     def _sequence(self, x_part, state, weight_hh, bias_hh, reverse):
-        outputs = ops.gru_sequence(x_part, weight_hh, state[0], bias_hh, reverse=reverse)[0]
+        outputs = gru_sequence(x_part, weight_hh, state[0], bias_hh, reverse=reverse)[0]
         return outputs, (outputs[0 if reverse else -1],)

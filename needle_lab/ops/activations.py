@@ -13,6 +13,7 @@ from .reduce import sum as sum_
 
 @elementwise(gradient=lambda g, y: g * (y > 0), onnx="Relu")
 def relu(x):
+    """max(x, 0).  torch.nn.functional.relu, ONNX Relu."""
     return np.maximum(x, 0)
 
 
@@ -30,6 +31,7 @@ def softplus(x):
 
 @real(gradient=lambda g, x: g / square(1.0 + abs(x)), onnx="Softsign")
 def softsign(x):
+    """x / (1 + |x|).  torch.nn.functional.softsign, ONNX Softsign."""
     return x / (1.0 + np.abs(x))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.graph import op
 from ..errors import ShapeError
 from .reduce import sum as sum_
-from .windows import add_windows, output_size, pad_pairs, spread, windows
+from .windows import add_windows, pad_pairs, spread, windows
 
 # --- the three ops --------------------------------------------------------------------------------------------------
 
@@ -26,12 +26,14 @@ def convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
 
     x (N, C, *size), weight (O, C / groups, *kernel), bias (O) -> (N, O, *out). p and k run over places.
     """
-    check(x.shape, weight.shape, bias, stride, pads, dilation, groups)
-    kernel = weight.shape[2:]
-    seen = windows(x, kernel, stride, pads, dilation)
+    check(x.shape, weight.shape, bias, groups)
+    seen = windows(x, weight.shape[2:], stride, pads, dilation)
     out = seen.shape[2:x.ndim]
-    columns = seen.reshape(len(x), groups, weight.shape[1], math.prod(out), math.prod(kernel))
-    y = np.einsum("ngcpk,gock->ngop", columns, _by_group(weight, groups), optimize=True)
+    if 0 in out and 0 not in x.shape[2:]:
+        raise no_window(x.shape, weight.shape, pads, dilation)
+    columns = seen.reshape(len(x), groups, weight.shape[1], math.prod(out), math.prod(weight.shape[2:]))
+    rows = weight.reshape(groups, len(weight) // groups, *columns.shape[2::2])
+    y = np.einsum("ngcpk,gock->ngop", columns, rows, optimize=True)
     y = y.reshape(len(x), len(weight), *out)
     return y if bias is None else y + bias.reshape(-1, *(1,) * len(out))
 
@@ -44,7 +46,8 @@ def convolution_input(grad, weight, *, size, stride, pads, dilation, groups):
     """
     n, (_, channels, *kernel), out = len(grad), weight.shape, grad.shape[2:]
     g = grad.reshape(n, groups, len(weight) // groups, math.prod(out))
-    columns = np.einsum("ngop,gock->ngcpk", g, _by_group(weight, groups), optimize=True)
+    rows = weight.reshape(groups, len(weight) // groups, channels, math.prod(kernel))
+    columns = np.einsum("ngop,gock->ngcpk", g, rows, optimize=True)
     return add_windows(columns.reshape(n, groups * channels, *out, *kernel), size, kernel, stride, pads, dilation)
 
 
@@ -58,11 +61,6 @@ def convolution_weight(x, grad, *, kernel, stride, pads, dilation, groups):
     columns = windows(x, kernel, stride, pads, dilation).reshape(n, groups, channels, places, math.prod(kernel))
     g = grad.reshape(n, groups, outputs // groups, places)
     return np.einsum("ngcpk,ngop->gock", columns, g, optimize=True).reshape(outputs, channels, *kernel)
-
-
-def _by_group(weight, groups):
-    """(O, C / groups, *kernel) -> (groups, O / groups, C / groups, places)."""
-    return weight.reshape(groups, len(weight) // groups, weight.shape[1], math.prod(weight.shape[2:]))
 
 
 @convolution.gradient("x")
@@ -100,7 +98,7 @@ def convolution_weight_to_grad(g, x, stride, pads, dilation, groups):
     return convolution(x, g, stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
-def check(x, weight, bias, stride, pads, dilation, groups) -> None:
+def check(x, weight, bias, groups) -> None:
     """ShapeError where input, weight and bias do not fit together."""
     if len(x) != len(weight):
         raise ShapeError(f"convolution: input {x} and weight {weight} need the same number of axes: "
@@ -110,10 +108,11 @@ def check(x, weight, bias, stride, pads, dilation, groups) -> None:
                          f"{weight[1] * groups} and needs outputs divisible by groups")
     if bias is not None and bias.shape != (weight[0],):
         raise ShapeError(f"convolution: bias has shape {bias.shape}, expected ({weight[0]},)")
-    least = min(output_size(x[2:], weight[2:], stride, pads, dilation), default=1)
-    if least < 0 or (least < 1 and min(x[2:], default=1) > 0):
-        raise ShapeError(f"convolution: a kernel of {weight[2:]} with dilation {dilation} does not fit into an input of "
-                         f"{x[2:]} padded by {pads}")
+
+
+def no_window(x, weight, pads, dilation) -> ShapeError:
+    return ShapeError(f"convolution: a kernel of {weight[2:]} with dilation {dilation} does not fit into an input of "
+                      f"{x[2:]} padded by {pads}")
 
 # --- the functions that people call ---------------------------------------------------------------------------------
 

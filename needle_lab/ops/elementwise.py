@@ -32,16 +32,19 @@ def _flat(g):
 
 @elementwise(gradient=(lambda g: g, lambda g: g), onnx="Add")
 def add(a, b):
+    """a + b.  torch.add, ONNX Add."""
     return a + b
 
 
 @elementwise(gradient=(lambda g: g, lambda g: -g), onnx="Sub")
 def sub(a, b):
+    """a - b.  torch.sub, ONNX Sub."""
     return a - b
 
 
 @elementwise(gradient=(lambda g, b: g * b, lambda g, a: g * a), onnx="Mul")
 def mul(a, b):
+    """a * b, value by value.  torch.mul, ONNX Mul."""
     return a * b
 
 
@@ -90,36 +93,43 @@ def fmod(a, b):
 
 @elementwise(gradient=lambda g: -g, onnx="Neg")
 def neg(x):
+    """-x.  torch.neg, ONNX Neg."""
     return -x
 
 
 @elementwise(gradient=lambda g, x: g * sign(x), onnx="Abs")
 def abs(x):
+    """|x|; the gradient at 0 is 0.  torch.abs, ONNX Abs."""
     return np.abs(x)
 
 
 @elementwise(gradient=lambda g, x: 2.0 * g * x)
 def square(x):
+    """x * x.  torch.square."""
     return x * x
 
 
 @real(gradient=lambda g, y: -g * y * y, onnx="Reciprocal")
 def reciprocal(x):
+    """1 / x.  torch.reciprocal, ONNX Reciprocal."""
     return 1.0 / x
 
 
 @elementwise(onnx="Sign", gradient=_flat)
 def sign(x):
+    """-1, 0 or 1; no gradient passes.  torch.sign, ONNX Sign."""
     return np.sign(x)
 
 
 @elementwise(onnx="Floor", gradient=_flat)
 def floor(x):
+    """The largest integer that is at most x; no gradient passes.  torch.floor, ONNX Floor."""
     return np.floor(x)
 
 
 @elementwise(onnx="Ceil", gradient=_flat)
 def ceil(x):
+    """The smallest integer that is at least x; no gradient passes.  torch.ceil, ONNX Ceil."""
     return np.ceil(x)
 
 
@@ -131,6 +141,7 @@ def round(x):
 
 @elementwise(gradient=_flat)
 def trunc(x):
+    """The integer part of x, towards 0; no gradient passes.  torch.trunc."""
     return np.trunc(x)
 
 
@@ -139,6 +150,7 @@ def trunc(x):
 
 @real(gradient=lambda g, y: g * y, onnx="Exp")
 def exp(x):
+    """e to the power of x.  torch.exp, ONNX Exp."""
     return np.exp(x)
 
 
@@ -150,6 +162,7 @@ def expm1(x):
 
 @real(gradient=lambda g, x: g / x, onnx="Log")
 def log(x):
+    """The natural logarithm; -inf at 0, nan below.  torch.log, ONNX Log."""
     return np.log(x)
 
 
@@ -161,16 +174,19 @@ def log1p(x):
 
 @real(gradient=lambda g, x: g / (x * math.log(2)))
 def log2(x):
+    """The logarithm to base 2.  torch.log2."""
     return np.log2(x)
 
 
 @real(gradient=lambda g, y: 0.5 * g / y, onnx="Sqrt")
 def sqrt(x):
+    """The square root; nan below 0.  torch.sqrt, ONNX Sqrt."""
     return np.sqrt(x)
 
 
 @real(gradient=lambda g, y: -0.5 * g * y * y * y)
 def rsqrt(x):
+    """1 / sqrt(x).  torch.rsqrt."""
     return 1.0 / np.sqrt(x)
 
 # --- trigonometry ---------------------------------------------------------------------------------------------------
@@ -178,31 +194,37 @@ def rsqrt(x):
 
 @real(gradient=lambda g, x: g * cos(x), onnx="Sin")
 def sin(x):
+    """The sine of x in radians.  torch.sin, ONNX Sin."""
     return np.sin(x)
 
 
 @real(gradient=lambda g, x: -g * sin(x), onnx="Cos")
 def cos(x):
+    """The cosine of x in radians.  torch.cos, ONNX Cos."""
     return np.cos(x)
 
 
 @real(gradient=lambda g, y: g * (1.0 + y * y), onnx="Tan")
 def tan(x):
+    """The tangent of x in radians.  torch.tan, ONNX Tan."""
     return np.tan(x)
 
 
 @real(gradient=lambda g, x: g * rsqrt(1.0 - x * x), onnx="Asin")
 def asin(x):
+    """The angle in radians, -pi/2 to pi/2, whose sine is x.  torch.asin, ONNX Asin."""
     return np.arcsin(x)
 
 
 @real(gradient=lambda g, x: -g * rsqrt(1.0 - x * x), onnx="Acos")
 def acos(x):
+    """The angle in radians, 0 to pi, whose cosine is x.  torch.acos, ONNX Acos."""
     return np.arccos(x)
 
 
 @real(gradient=lambda g, x: g / (1.0 + x * x), onnx="Atan")
 def atan(x):
+    """The angle in radians, -pi/2 to pi/2, whose tangent is x.  torch.atan, ONNX Atan."""
     return np.arctan(x)
 
 
@@ -214,31 +236,37 @@ def atan2(a, b):
 
 @real(gradient=lambda g, x: g * cosh(x), onnx="Sinh")
 def sinh(x):
+    """(exp(x) - exp(-x)) / 2.  torch.sinh, ONNX Sinh."""
     return np.sinh(x)
 
 
 @real(gradient=lambda g, x: g * sinh(x), onnx="Cosh")
 def cosh(x):
+    """(exp(x) + exp(-x)) / 2.  torch.cosh, ONNX Cosh."""
     return np.cosh(x)
 
 
 @real(gradient=lambda g, y: g * (1.0 - y * y), onnx="Tanh")
 def tanh(x):
+    """sinh(x) / cosh(x), between -1 and 1.  torch.tanh, ONNX Tanh."""
     return np.tanh(x)
 
 
 @real(gradient=lambda g, x: g * rsqrt(x * x + 1.0), onnx="Asinh")
 def asinh(x):
+    """The inverse of sinh.  torch.asinh, ONNX Asinh."""
     return np.arcsinh(x)
 
 
 @real(gradient=lambda g, x: g * rsqrt(x * x - 1.0), onnx="Acosh")
 def acosh(x):
+    """The inverse of cosh, for x >= 1.  torch.acosh, ONNX Acosh."""
     return np.arccosh(x)
 
 
 @real(gradient=lambda g, x: g / (1.0 - x * x), onnx="Atanh")
 def atanh(x):
+    """The inverse of tanh, for |x| < 1.  torch.atanh, ONNX Atanh."""
     return np.arctanh(x)
 
 
@@ -305,84 +333,101 @@ def allclose(a, b, rtol=1e-5, atol=1e-8) -> bool:
 
 @decision(onnx="Equal")
 def eq(a, b):
+    """a == b, as bools.  torch.eq, ONNX Equal."""
     return a == b
 
 
 @decision()
 def ne(a, b):
+    """a != b, as bools.  torch.ne."""
     return a != b
 
 
 @decision(onnx="Less")
 def lt(a, b):
+    """a < b, as bools.  torch.lt, ONNX Less."""
     return a < b
 
 
 @decision(onnx="LessOrEqual")
 def le(a, b):
+    """a <= b, as bools.  torch.le, ONNX LessOrEqual."""
     return a <= b
 
 
 @decision(onnx="Greater")
 def gt(a, b):
+    """a > b, as bools.  torch.gt, ONNX Greater."""
     return a > b
 
 
 @decision(onnx="GreaterOrEqual")
 def ge(a, b):
+    """a >= b, as bools.  torch.ge, ONNX GreaterOrEqual."""
     return a >= b
 
 
 @decision(onnx="IsNaN")
 def isnan(x):
+    """Where x is not a number, as bools.  torch.isnan, ONNX IsNaN."""
     return np.isnan(x)
 
 
 @decision(onnx="IsInf")
 def isinf(x):
+    """Where x is inf or -inf, as bools.  torch.isinf, ONNX IsInf."""
     return np.isinf(x)
 
 
 @decision()
 def isfinite(x):
+    """Where x is neither nan nor infinite, as bools.  torch.isfinite."""
     return np.isfinite(x)
 
 
 @decision(onnx="And")
 def logical_and(a, b):
+    """Whether both are true (not 0).  torch.logical_and, ONNX And."""
     return np.logical_and(a, b)
 
 
 @decision(onnx="Or")
 def logical_or(a, b):
+    """Whether one is true (not 0), or both.  torch.logical_or, ONNX Or."""
     return np.logical_or(a, b)
 
 
 @decision(onnx="Xor")
 def logical_xor(a, b):
+    """Whether exactly one is true (not 0).  torch.logical_xor, ONNX Xor."""
     return np.logical_xor(a, b)
 
 
 @decision(onnx="Not")
 def logical_not(x):
+    """Whether x is false (0).  torch.logical_not, ONNX Not."""
     return np.logical_not(x)
 
 
 @decision(onnx="BitwiseAnd")
 def bitwise_and(a, b):
+    """a & b, of integers or bools.  torch.bitwise_and, ONNX BitwiseAnd."""
     return a & b
 
 
 @decision(onnx="BitwiseOr")
 def bitwise_or(a, b):
+    """a | b, of integers or bools.  torch.bitwise_or, ONNX BitwiseOr."""
     return a | b
 
 
 @decision(onnx="BitwiseXor")
 def bitwise_xor(a, b):
+    """a ^ b, of integers or bools.  torch.bitwise_xor, ONNX BitwiseXor."""
     return a ^ b
 
 
 @decision(onnx="BitwiseNot")
 def bitwise_not(x):
+    """All bits turned, of integers or bools.  torch.bitwise_not, ONNX BitwiseNot."""
     return ~x

@@ -4,9 +4,8 @@ import numpy as np
 
 from ..core.graph import op
 from ..errors import ArgumentError, DTypeError, ShapeError
+from .axes import normalize_axes
 from .elementwise import where
-from .reduce import normalize_axes
-from .reduce import sum as sum_
 from .shape import pad_constant, unsqueeze, zeros_like
 
 
@@ -53,7 +52,7 @@ def index_put_to_x(g, index):
 
 @index_put.gradient("value")
 def index_put_to_value(g, value, index):
-    return g[index] if value.ndim else sum_(g[index])
+    return g[index] if value.ndim else g[index].sum()
 
 
 @op(promote=None, onnx="GatherElements")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import ArgumentError
+from ..random import default_generator
 from .elementwise import elementwise
 
 
@@ -20,7 +21,6 @@ def feature_dropout(x, p=0.5, training=True, generator=None):
 
 
 def _drop(x, shape, p, training, generator):
-    from ..random import default_generator  # tensors exist by the time this is called
     if not 0 <= p <= 1:
         raise ArgumentError(f"dropout: p={p} is not a probability")
     if not training or p == 0:

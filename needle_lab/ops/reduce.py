@@ -11,22 +11,12 @@ import math
 import numpy as np
 
 from ..core.graph import op
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
+from . import indexing, shape
+from .axes import normalize_axes
 from .elementwise import abs, exp, sqrt, where
 
 # --- shapes of reductions -------------------------------------------------------------------------------------------
-
-
-def normalize_axes(axis, ndim: int) -> tuple[int, ...]:
-    """None, a number or a tuple of numbers -> sorted axes in 0..ndim-1."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    for a in axes:
-        if not -ndim <= a < builtins.max(ndim, 1):
-            raise ShapeError(f"axis {a} is out of range for a tensor with {ndim} axes")
-    found = sorted(a % ndim if ndim else 0 for a in axes) if ndim else []
-    if len(set(found)) != len(found):
-        raise ShapeError(f"axis {axis} names the same axis twice")
-    return tuple(found)
 
 
 def restore(g, x, axis, keepdims: bool):
@@ -234,8 +224,3 @@ def topk(x, k, axis=-1, largest=True):
     order = argsort(x, axis=axis, descending=largest)
     order = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
     return indexing.take_along_axis(x, order, axis=axis), order
-
-
-
-
-from . import indexing, shape  # noqa: E402    gradients of cumulative ops flip and join

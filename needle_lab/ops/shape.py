@@ -11,9 +11,8 @@ import numpy as np
 from ..core.device import Device, to_device, to_host
 from ..core.graph import op
 from ..errors import ArgumentError, ShapeError
+from .axes import normalize_axes
 from .elementwise import where
-from .reduce import normalize_axes
-from .reduce import sum as sum_
 
 # --- views ----------------------------------------------------------------------------------------------------------
 
@@ -134,7 +133,7 @@ def tile_gradient(g, x, repeats):
     shape = (1,) * (len(repeats) - x.ndim) + x.shape
     repeats = (1,) * (len(shape) - len(repeats)) + tuple(repeats)
     apart = g.reshape(tuple(n for pair in zip(repeats, shape, strict=True) for n in pair))
-    return sum_(apart, axis=tuple(range(0, 2 * len(shape), 2))).reshape(x.shape)
+    return apart.sum(axis=tuple(range(0, 2 * len(shape), 2))).reshape(x.shape)
 
 
 @op(promote=None, onnx="Pad")
@@ -153,23 +152,23 @@ def pad_constant_gradient(g, widths, value):
 
 
 @op(onnx="Concat")
-def concatenate(*tensors, axis=0):
+def concatenate_(*tensors, axis=0):
     return np.concatenate(tensors, axis)
 
 
-@concatenate.gradient
+@concatenate_.gradient
 def concatenate_gradient(g, *tensors, axis):
     return tuple(split(g, [x.shape[axis] for x in tensors], axis=axis))
 
 
 def concat(tensors, axis=0):
-    """Tensors joined along an existing axis.  torch.cat."""
+    """Tensors joined along an existing axis.  torch.cat, numpy.concatenate."""
     if not tensors:
         raise ArgumentError("concat: at least one tensor is needed")
-    return concatenate(*tensors, axis=axis)
+    return concatenate_(*tensors, axis=axis)
 
 
-cat = concat
+cat = concatenate = concat
 
 
 def stack(tensors, axis=0):

@@ -62,9 +62,16 @@ def pad_map(x, pads, value=0.0):
     return y
 
 
-def windows(x, kernel, stride, pads, dilation, fill=0.0):
+def windows(x, kernel, stride, pads, dilation, fill=0.0, writeable=False):
     """What each window sees of x (..., *size), padded with `fill`: (..., *out, *kernel), a view of the padded map."""
-    return _seen(pad_map(x, pads, fill), kernel, stride, dilation)
+    padded = pad_map(x, pads, fill)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    lead, size = padded.shape[:padded.ndim - len(kernel)], padded.shape[padded.ndim - len(kernel):]
+    if any(r > n for r, n in zip(reach, size, strict=True)):                         # no window fits, which numpy refuses
+        out = tuple(max((n - r) // s + 1, 0) for n, r, s in zip(size, reach, stride, strict=True))
+        return np.zeros(lead + out + tuple(kernel), padded.dtype)
+    views = sliding_window_view(padded, reach, tuple(range(-len(kernel), 0)), writeable=writeable)
+    return views[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
 
 
 def add_windows(values, size, kernel, stride, pads, dilation):
@@ -72,17 +79,7 @@ def add_windows(values, size, kernel, stride, pads, dilation):
     lead, dims = values.shape[:values.ndim - 2 * len(kernel)], len(kernel)
     whole = np.zeros(lead + tuple(max(b, 0) + n + max(a, 0) for n, (b, a) in zip(size, pads, strict=True)), values.dtype)
     padded = whole[(..., *(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(whole.shape[-dims:], pads, strict=True)))]
-    seen = _seen(padded, kernel, stride, dilation, writeable=True)
+    seen = windows(padded, kernel, stride, [(0, 0)] * dims, dilation, writeable=True)
     for place in np.ndindex(*kernel):                     # at one place in the kernel, no two windows see the same
         seen[(..., *place)] += values[(..., *place)]
     return whole[(..., *(slice(max(b, 0), max(b, 0) + n) for n, (b, _) in zip(size, pads, strict=True)))]
-
-
-def _seen(padded, kernel, stride, dilation, writeable=False):
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    size = padded.shape[padded.ndim - len(kernel):]
-    if any(r > n for r, n in zip(reach, size, strict=True)):
-        out = tuple(max((n - r) // s + 1, 0) for n, r, s in zip(size, reach, stride, strict=True))
-        return np.zeros(padded.shape[:padded.ndim - len(kernel)] + out + tuple(kernel), padded.dtype)
-    views = sliding_window_view(padded, reach, tuple(range(-len(kernel), 0)), writeable=writeable)
-    return views[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]

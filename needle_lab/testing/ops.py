@@ -101,7 +101,7 @@ class _Check:
         incoming = np.concatenate([np.abs(g.numpy().astype(float)).ravel() for g in self.incoming(outputs)])
         for x, g, e in zip(_leaves(inputs), found, expected[1], strict=True):
             if (g is None) != (e is None) or (g is not None and g.dtype != x.dtype):
-                raise CheckError(f"{what}: a gradient is {getattr(g, 'dtype', None)}, {e is not None and x.dtype} expected")
+                raise CheckError(f"{what}: a gradient is {getattr(g, 'dtype', None)}, wanted {e is not None and x.dtype}")
             # A gradient is a sum of products with the incoming one: where x was broadcast, or terms cancel, it loses more
             terms = incoming.sum() / x.size if 0 < x.size < incoming.size else 0.0
             if g is not None:

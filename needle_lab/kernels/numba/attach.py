@@ -21,6 +21,7 @@ from ... import ops
 from ...core.graph import Op
 from ...core.tiers import kernel
 from ...ops.dot_product import attention
+from ...ops.indexing import index_select_grad
 from ...ops.loss import class_losses
 from ...ops.normalization import apply_batch_norm, batch_norm_, layer_norm_
 from ...ops.sequence import gru_sequence, lstm_sequence, times
@@ -390,7 +391,7 @@ def compiled_attention_gradient(wants, g, y, query, key, value, scale, causal):
 # --- embedding --------------------------------------------------------------------------------------------------------
 
 
-@kernel(ops.index_select_grad, "numba")
+@kernel(index_select_grad, "numba")
 def compiled_index_select_grad(g, index, *, shape, axis):
     flat, width = np.asarray(index).reshape(-1).astype(np.int64), math.prod(shape[1:])
     if not (_serves(g) and axis == 0 and shape[0] and g.size == flat.size * width):

@@ -11,7 +11,7 @@ import triton.language as tl
 
 from ... import ops
 from ...core.tiers import kernel
-from .array import DeviceArray, is_basic
+from .array import DeviceArray, Mover, is_basic
 from .runtime import launch
 from .strides import merge
 
@@ -60,6 +60,9 @@ def full(like: DeviceArray, shape: tuple[int, ...], value) -> DeviceArray:
 
 # --- views ----------------------------------------------------------------------------------------------------------
 
+Mover.move = staticmethod(move)
+
+
 @kernel(ops.reshape, "triton")
 def reshape(x, *, shape):
     return x.reshape(shape)
@@ -80,7 +83,7 @@ def flip(x, *, axis):
     return x.view(lambda v: np.flip(v, axis))
 
 
-@kernel(ops.getitem, "triton")
+@kernel(ops.indexing.getitem, "triton")
 def getitem(x, *, index):
     return x[index] if is_basic(index) else NotImplemented
 
@@ -107,7 +110,7 @@ def ones_like(x):
     return full(x, x.shape, 1)
 
 
-@kernel(ops.concatenate, "triton")
+@kernel(ops.shape.concatenate_, "triton")
 def concatenate(*arrays, axis=0):
     y = arrays[0].empty(np.concatenate([np.empty(x.shape, np.bool_) for x in arrays], axis).shape, arrays[0].dtype)
     start = 0
@@ -118,7 +121,7 @@ def concatenate(*arrays, axis=0):
     return y
 
 
-@kernel(ops.pad_constant, "triton")
+@kernel(ops.shape.pad_constant, "triton")
 def pad_constant(x, *, widths, value=0.0):
     y = full(x, tuple(b + n + a for n, (b, a) in zip(x.shape, widths, strict=True)), value)
     kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths, strict=True))
@@ -137,7 +140,7 @@ def tile(x, *, repeats):
     return apart.reshape(tuple(r * n for r, n in zip(repeats, shape, strict=True)))
 
 
-@kernel(ops.index_add, "triton")
+@kernel(ops.indexing.index_add, "triton")
 def index_add(x, *, shape, index):
     if not is_basic(index):
         return NotImplemented
@@ -155,4 +158,5 @@ def index_put(x, value, *, index):
     return y
 
 
-kernel(ops.transferred, "triton")(ops.transferred.definition)       # from a GPU too, a transfer is a copy, not a fallback
+# From a GPU too, a transfer is a copy, not a fallback.
+kernel(ops.shape.transferred, "triton")(ops.shape.transferred.definition)

@@ -5,14 +5,18 @@ import math
 import numpy as np
 
 from ....core.tiers import kernel
-from ....ops.convolutions import check, convolution, convolution_input, convolution_weight
+from ....ops.convolutions import check, convolution, convolution_input, convolution_weight, no_window
+from ....ops.windows import output_size
 from .choose import choose
 from .strategies import batch_last
 
 
 @kernel(convolution, "numpy")
 def chosen_convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
-    check(x.shape, weight.shape, bias, stride, pads, dilation, groups)
+    check(x.shape, weight.shape, bias, groups)
+    least = min(output_size(x.shape[2:], weight.shape[2:], stride, pads, dilation), default=1)
+    if least < 0 or (least < 1 and min(x.shape[2:], default=1) > 0):
+        raise no_window(x.shape, weight.shape, pads, dilation)
     way = choose(x.shape, weight.shape, stride, pads, dilation, groups, x.dtype)
     y = way.run(x, way.prepare(weight))
     if bias is not None:

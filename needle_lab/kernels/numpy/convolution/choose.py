@@ -13,9 +13,8 @@ from ....core.tiers import use_kernels
 from ....errors import ShapeError
 from ....ops.windows import pad_pairs, spread
 from ..threads import get_num_threads
-from .channels_last import ChannelsLast, best
 from .geometry import Geometry
-from .strategies import Dense, Depthwise, Empty, Im2col, Pointwise, Strategy
+from .strategies import Depthwise, Empty, Im2col, Pointwise, Strategy
 from .winograd import Winograd
 
 
@@ -34,11 +33,6 @@ class Choice:
     kept: tuple[slice, ...]              # the part of the kernel that sees more than padding
     kernel: tuple[int, ...]              # the whole kernel
 
-    @property
-    def channels_last(self) -> bool:
-        """Whether results are written in this memory order: straight into an `out` that has it."""
-        return isinstance(self.strategy, ChannelsLast)
-
     def prepare(self, weight: np.ndarray) -> Any:
         """What can be computed from the weight alone."""
         weight = weight[(slice(None), slice(None), *self.kept)]
@@ -46,9 +40,6 @@ class Choice:
 
     def run(self, a: np.ndarray, b: Any, out: np.ndarray | None = None) -> np.ndarray:
         """The result, in any memory order, or written into `out`."""
-        if isinstance(self.strategy, ChannelsLast):
-            y = self.strategy.forward(a, b, out)
-            return y if out is None else out
         if self.what == "weight":
             y = self.strategy.weight_gradient(a, b)
             if y.shape[2:] != self.kernel:
@@ -82,10 +73,6 @@ def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: 
     trimmed, kept = geometry.trimmed() if 0 not in (*x, *weight, *geometry.y) else (geometry, ())
     if not kept or 0 in trimmed.weight:
         strategy, kept = Empty(geometry), (slice(None),) * len(geometry.kernel)
-    elif Dense.fits(trimmed):
-        strategy = Dense(trimmed)
-    elif reuse and what == "forward" and not fast and (last := best(trimmed, winograd)):
-        strategy = last
     elif Depthwise.fits(trimmed):
         strategy = Depthwise(trimmed)
     elif Pointwise.fits(trimmed):

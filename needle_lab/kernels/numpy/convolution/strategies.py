@@ -5,11 +5,9 @@
                    per sample    large maps: a sample's columns stay in the cache, its result lies in y as it is
                    batch last    small maps: memory order (C, H, W, N), the whole batch in one product; what is copied
                                  are runs of N values or more, and the next layer finds its input in this order
-    depthwise    one input channel an output: products are too thin for a matrix, so places are added one by one
-    dense        tiny convolutions: one matrix that holds every weight wherever it acts
+    depthwise    one input channel an output: products are too thin for a matrix, so places are added one by one, in runs
+                 over all rows of a padded map
     winograd     3x3 kernels with stride 1, fewer multiplications: in winograd.py
-
-For inference, where the weight is prepared once for many calls, channels_last.py has another layout: (N, H, W, C).
 
 All three are one sum of products  y[n, o, window] * w[o, c, place] * x[n, c, window + place],  seen from three sides.
 """
@@ -35,8 +33,7 @@ LEAST_COLUMNS = 256          # of the product of one thread
 FEW_OUTPUTS, MANY_COLUMNS = 64, 1024      # gradient @ columns.T with few rows: BLAS is faster when it is turned (measured)
 SMALL = 1_000_000            # multiplications of a product up to which OpenBLAS works without packing
 FEW_ROWS = 16
-DENSE_ENTRIES = 1 << 13      # the largest matrix of a dense convolution, and ...
-DENSE_PRODUCTS = 1 << 18     # ... the most multiplications with it: beyond, calls cost less than its zeros (measured)
+RUN_VALUES = 1 << 15         # of a depthwise sum: with its summand in the second cache (measured)
 BLOCK_VALUES = 1 << 20       # numbers in a block of columns: 4 MiB of float32, a share of the L3 cache (measured)
 
 # --- layouts --------------------------------------------------------------------------------------------------------
@@ -162,66 +159,6 @@ class Empty(Strategy):
 
     def weight_gradient(self, x, g):
         return np.zeros(self.geometry.weight, x.dtype)
-
-
-class Dense(Strategy):
-    """The convolution as one matrix (O * windows, C * places of the map), each weight written wherever it acts.
-
-    Most of it is zeros, so it is for the smallest convolutions, where the number of numpy calls decides: two a pass.
-    """
-
-    name = "dense"
-
-    def __init__(self, geometry: Geometry):
-        super().__init__(geometry)
-        g = geometry
-        self.rows, self.values = g.weight[0] * g.windows, g.x[1] * math.prod(g.size)
-
-    @staticmethod
-    def fits(g: Geometry) -> bool:
-        entries = math.prod(g.y[1:]) * math.prod(g.x[1:])
-        return entries <= DENSE_ENTRIES and entries * g.x[0] <= DENSE_PRODUCTS
-
-    def why(self) -> str:
-        return f"a matrix of {self.rows} x {self.values} holds every weight wherever it acts: fewest calls, as all is tiny"
-
-    def multiplications(self):
-        return self.rows * self.values * self.geometry.x[0]
-
-    @cached_property
-    def entries(self) -> tuple[np.ndarray, ...]:
-        """(entries of the flat matrix that hold a weight, in the order of the weights; the number of the weight of each;
-        the weights that occur, and the first entry of each)."""
-        g = self.geometry
-        which = np.full((g.windows, math.prod(g.size), g.groups, g.weight[0] // g.groups, g.groups, g.weight[1]), -1)
-        numbers = np.arange(math.prod(g.weight)).reshape(g.groups, -1, g.weight[1], g.places)
-        at_window, at_map = (np.arange(math.prod(shape)).reshape(1, *shape) for shape in (g.out, g.size))
-        for number, windows, seen, _ in g.inside(0, g.out[0]):
-            for group in range(g.groups):
-                which[at_window[windows].ravel(), at_map[seen].ravel(), group, :, group] = numbers[group, :, :, number]
-        flat = which.reshape(g.windows, -1, g.weight[0], g.x[1]).transpose(2, 0, 3, 1).ravel()
-        order = np.argsort(flat, kind="stable")[np.count_nonzero(flat < 0):]
-        return order, flat[order], *np.unique(flat[order], return_index=True)
-
-    def prepare(self, weight):
-        at, numbers, *_ = self.entries
-        matrix = np.zeros(self.rows * self.values, weight.dtype)
-        matrix[at] = weight.reshape(-1)[numbers]
-        return matrix.reshape(self.rows, self.values)
-
-    prepare_input = prepare
-
-    def forward(self, x, prepared):
-        return (x.reshape(len(x), -1) @ prepared.T).reshape(len(x), *self.geometry.y[1:])
-
-    def input_gradient(self, g, prepared):
-        return (g.reshape(len(g), -1) @ prepared).reshape(len(g), *self.geometry.x[1:])
-
-    def weight_gradient(self, x, g):
-        at, _, weights, starts = self.entries
-        products, total = g.reshape(len(g), -1).T @ x.reshape(len(x), -1), np.zeros(self.geometry.weight, x.dtype)
-        total.reshape(-1)[weights] = np.add.reduceat(products.reshape(-1)[at], starts)
-        return total
 
 
 class Im2col(Strategy):
@@ -432,20 +369,59 @@ class Depthwise(Strategy):
 
     prepare_input = prepare
 
+    @cached_property
+    def _runs(self) -> tuple[tuple[int, ...], list[tuple[tuple[int, ...], int]], int]:
+        """How a kernel's places see a padded map that is split by the stride into maps of every s-th place, its phases.
+
+        -> (size of a phase; for each place its phase, and where in it the first window looks; values from the first window
+        to the last). The rows of a phase lie one behind the other, so what all windows see at a place is one long run.
+        """
+        g = self.geometry
+        size = tuple(-(-((m - 1) * s + (k - 1) * d + 1) // s)
+                     for m, s, k, d in zip(g.out, g.stride, g.kernel, g.dilation, strict=True))
+        rows = [math.prod(size[i + 1:]) for i in range(len(size))]
+        places = []
+        for place in np.ndindex(*g.kernel):
+            at = [divmod(p * d, s) for p, d, s in zip(place, g.dilation, g.stride, strict=True)]
+            places.append((tuple(phase for _, phase in at), sum(n * row for (n, _), row in zip(at, rows, strict=True))))
+        return size, places, sum((m - 1) * row for m, row in zip(g.out, rows, strict=True)) + 1
+
+    def _phase(self, maps: np.ndarray, phase: tuple[int, ...], out: np.ndarray) -> None:
+        """What lies at every s-th place of the padded maps (C, *size), from `phase` on."""
+        g, inside, seen = self.geometry, [slice(None)], [slice(None)]
+        for first, n, s, (b, _), count in zip(phase, g.size, g.stride, g.pads, out.shape[1:], strict=True):
+            low = max(0, -((first - b) // s))
+            high = max(low, min(count, (n - 1 - first + b) // s + 1))
+            inside.append(slice(low, high))
+            seen.append(slice(low * s + first - b, max(low, high - 1) * s + first - b + (high > low), s))
+        if out[tuple(inside)].shape != out.shape:
+            out[...] = 0
+        out[tuple(inside)] = maps[tuple(seen)]
+
     @Tiered
     def forward(self, x, prepared):
-        g = self.geometry
-        y = np.zeros((len(x), *g.y[1:]), x.dtype)
+        g, (size, places, length) = self.geometry, self._runs
+        plane, several, whole = math.prod(size), g.weight[0] // g.groups, (slice(None),) * 2
+        weights = np.ascontiguousarray(prepared.reshape(g.groups, several, g.places, 1).transpose(2, 0, 1, 3))
+        y = np.empty((len(x), g.groups, several, *g.out), x.dtype)
+        step = max(1, RUN_VALUES // (plane * several))
 
-        def one(i):
-            maps, product = y[i].reshape(g.groups, -1, *g.out), scratch("product", (g.weight[0], *g.out), x.dtype)
-            product = product.reshape(maps.shape)
-            for number, windows, seen, _ in g.inside(0, g.out[0]):
-                at = (windows[0], slice(None), *windows[1:])
-                np.multiply(x[i][seen][:, None], self._scaled(prepared, number), out=product[at])
-                maps[at] += product[at]
-        parallel(one, self._units(len(x)))
-        return y
+        def block(at):
+            i, c = at
+            maps = x[i, c:c + step]
+            phases = scratch("phases", (*g.stride, len(maps), *size), x.dtype)
+            for phase in dict(places):
+                self._phase(maps, phase, phases[phase])
+            total = scratch("total", (len(maps), several, plane), x.dtype)
+            product = scratch("product", (len(maps), several, length), x.dtype)
+            for number, (phase, start) in enumerate(places):
+                run = phases[phase].reshape(len(maps), 1, plane)[:, :, start:start + length]
+                np.multiply(run, weights[number, c:c + step], out=product if number else total[:, :, :length])
+                if number:
+                    total[:, :, :length] += product
+            y[i, c:c + step] = total.reshape(*total.shape[:2], *size)[(*whole, *map(slice, g.out))]
+        parallel(block, [(i, c) for i in self._units(len(x)) for c in range(0, g.groups, step)])
+        return y.reshape(len(x), *g.y[1:])
 
     @Tiered
     def input_gradient(self, g, prepared):

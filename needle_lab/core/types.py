@@ -1,0 +1,23 @@
+"""Short names for what signatures say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike as DTypeLike
+
+from .device import Device
+
+if TYPE_CHECKING:
+    from .graph import Op
+
+Array: TypeAlias = "np.ndarray[Any, Any] | Any"          # numpy answers a question without axes with a scalar
+Axis: TypeAlias = int | Sequence[int] | None             # one axis, some, or all
+Shape: TypeAlias = Sequence[int]                         # a length for each axis
+Sizes: TypeAlias = int | Sequence[int]                   # one number for every dimension, or one for each
+Pads: TypeAlias = Sequence[tuple[int, int]]              # (before, after) for each dimension
+Padding: TypeAlias = int | str | Sequence[int] | Pads    # every way in which a padding may be named
+DeviceLike: TypeAlias = Device | str | None              # None: the CPU
+Decorator: TypeAlias = "Callable[[Callable[..., Any]], Op]"
