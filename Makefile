@@ -33,7 +33,7 @@ PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --maxprocesses=8
 NOTEBOOKS  := $(sort $(wildcard notebooks/*.ipynb assignments/*/*.ipynb))
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test env lint unit haswell notebooks docs test-onnx bench clean
+.PHONY: help lab test env lint unit haswell notebooks docs test-onnx mutants bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +46,7 @@ help:
 	@echo "make notebooks  run every lecture and assignment from top to bottom"
 	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make test-onnx  ONNX's own backend suite, with its table"
+	@echo "make mutants    plant small faults, one at a time: the tests must find them"
 	@echo "make bench      time needle_lab beside PyTorch and others; one workload: make bench ARGS=gpt_step"
 	@echo "make clean      remove the environment and everything generated"
 
@@ -97,6 +98,9 @@ $(VENV)/.lab $(VENV)/.test $(VENV)/.docs: pyproject.toml
 
 test-onnx: $(VENV)/.test
 	$(ONE_THREAD) $(BIN)/python -m pytest -s tests/test_onnx_conformance.py
+
+mutants: $(VENV)/.test
+	$(ONE_THREAD) $(BIN)/python tools/mutants.py $(ARGS)
 
 # PyTorch is the peer: pip install torch==2.13.0 into $(VENV) first, as .ci/run does.
 bench: $(VENV)/.test

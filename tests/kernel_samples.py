@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
 import numpy as np
 from op_samples import samples_of
@@ -164,6 +165,24 @@ def step_all() -> None:
             for p in parameters:
                 p.grad = ndl.Tensor(N(*p.shape, seed=step).astype(p.dtype))
             optimizer.step()
+
+
+# Where forms leave small work to others, or to one thread.  The checks want the forms themselves.
+THRESHOLDS = {"needle_lab.kernels.numba.attach.LEAST": 0, "needle_lab.kernels.numba.attach.SHARE": 1 << 10,
+              "needle_lab.kernels.numpy.threads.VALUES": 1 << 5, "needle_lab.kernels.numpy.threads.PART": 1 << 3}
+
+
+@contextmanager
+def nothing_is_too_small(threads: int) -> Iterator[None]:
+    before = ndl.get_num_threads()
+    ndl.set_num_threads(threads)
+    try:
+        with ExitStack() as stack:
+            for name, value in THRESHOLDS.items():
+                stack.enter_context(mock.patch(name, value))
+            yield
+    finally:
+        ndl.set_num_threads(before)
 
 
 def check(name: str, target, tier: str) -> None:

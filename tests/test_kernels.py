@@ -14,21 +14,13 @@ FORMS = {f"{name}-{tier}": (name, target, tier) for name, target, tier in kernel
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_computes_what_its_definition_does(form, threads, monkeypatch):
+def test_the_form_computes_what_its_definition_does(form, threads):
     """Odd shapes, also empty ones: nothing is declined for its size, and little work is shared among threads, too."""
     name, target, tier = FORMS[form]
     if tier == "numba":
         require("numba")
-    monkeypatch.setattr("needle_lab.kernels.numba.attach.LEAST", 0)
-    monkeypatch.setattr("needle_lab.kernels.numba.attach.SHARE", 1 << 10)
-    monkeypatch.setattr("needle_lab.kernels.numpy.threads.VALUES", 1 << 5)
-    monkeypatch.setattr("needle_lab.kernels.numpy.threads.PART", 1 << 3)
-    before = ndl.get_num_threads()
-    ndl.set_num_threads(threads)
-    try:
+    with kernel_samples.nothing_is_too_small(threads):
         kernel_samples.check(name, target, tier)
-    finally:
-        ndl.set_num_threads(before)
 
 
 def test_all_forms_are_found():

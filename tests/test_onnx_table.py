@@ -67,6 +67,42 @@ def test_a_row_is_complete_and_true_to_onnx(name):
     assert all(0 <= i < len(schema.inputs) for i in row.weights)
 
 
+# Where the text of ONNX names a default that its definitions leave out.
+IN_WORDS = {("SequenceEmpty", "dtype"): 1, ("StringNormalizer", "stopwords"): (), ("StringNormalizer", "locale"): "",
+            ("TreeEnsemble", "n_targets"): 1}
+SPELLED_BEFORE = {"foward": "forward", "bilinear": "linear"}           # GRU 1, a slip of ONNX; GridSample before opset 20
+
+
+def history(row) -> dict[int, list]:
+    """For each function of a row, by its first opset: ONNX's definitions in all opsets that it serves."""
+    known = sorted((s for s in onnx.defs.get_all_schemas_with_history() if (s.name, s.domain) == (row.name, row.domain)),
+                   key=lambda s: s.since_version)
+    starts = sorted(row.versions)
+    return {start: [s for i, s in enumerate(known) if s.since_version < end and
+                    (i + 1 == len(known) or known[i + 1].since_version > start)]
+            for start, end in zip(starts, [*starts[1:], 10**9], strict=True)}
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_old_functions_of_a_row_are_true_to_onnx_too(name):
+    row = TABLE[name]
+    for start, schemas in history(row).items():
+        keyword = {p.name: p.default for p in inspect.signature(row.versions[start]).parameters.values()
+                   if p.kind is p.KEYWORD_ONLY}
+        for schema in schemas:
+            for key, attribute in schema.attributes.items():
+                given = keyword.get(key)
+                if given in (None, inspect.Parameter.empty) or (row.name, key) in DEFAULTS:
+                    continue
+                wanted = (onnx.helper.get_attribute_value(attribute.default_value) if attribute.default_value.type
+                          else IN_WORDS.get((row.name, key)))
+                if isinstance(wanted, bytes):
+                    wanted = SPELLED_BEFORE.get(wanted.decode(), wanted.decode())
+                if wanted is not None:
+                    assert list(given) == list(wanted) if isinstance(given, tuple) else given == pytest.approx(wanted), (
+                        f"{key}={given!r} since opset {start}; ONNX {schema.since_version} has {wanted!r}")
+
+
 def test_every_op_is_written_or_says_that_it_cannot():
     """Rules stand for ops that there are; an op that has none, and no operator of its own, is refused by its name."""
     assert set(table.WRITES) - {"detach"} <= set(OPS)
