@@ -374,7 +374,7 @@ def _torch_conv_gradient(of, shape, other, g, **geometry):
 
 
 def _out(x, w, stride, pads, dilation, groups):
-    from needle_lab.ops.convolutions import output_size
+    from needle_lab.ops.windows import output_size
     return output_size(x[2:], w[2:], stride, pads, dilation)
 
 
@@ -429,7 +429,7 @@ def _(rng):
 
 @samples("spread_windows", None)
 def _(rng):
-    from needle_lab.ops.convolutions import output_size
+    from needle_lab.ops.windows import output_size
     for shape, window, dilation in _WINDOWS:
         out = output_size(shape[2:], window["kernel"], window["stride"], window["pads"], dilation)
         yield case(rng.normal(size=shape[:2] + out), size=shape[2:], **window, dilation=dilation)
