@@ -43,6 +43,7 @@ class Rule:
         names, keywords, _, variadic = calls.parameters(function)
         places = {"wants": WANTS, "g": G, "y": Y, **{name: INPUTS + i for i, name in enumerate(op.inputs)}}
         self.function, self.op, self.all_inputs = function, op, variadic
+        self.__name__ = function.__name__                                              # `use_kernels(..., without=...)`
         order = [places[name] for name in itertools.takewhile(places.__contains__, names)]
         asked = [*names[len(order):], *keywords]
         self.reads, self.last = set(order), max(order)

@@ -105,13 +105,14 @@ def _elementwise(target: Op, forward: str, gradient: str) -> None:
         share(y.size, y.size, lambda start, stop: getattr(loops(), loop)(*[a[start:stop] for a in (*flat, y)]))
         return back(y)
 
-    @kernel(target, "numba")
-    def compiled_elementwise(x):
+    def compiled(x):
         return run(forward, x) if _serves(x) else NotImplemented
 
-    @kernel(target.gradient, "numba")
-    def compiled_elementwise_gradient(wants, g, x):
+    def compiled_gradient(wants, g, x):
         return run(gradient, g, x) if _serves(x, g) else NotImplemented
+    compiled.__name__, compiled_gradient.__name__ = f"compiled_{forward}", f"compiled_{gradient}"
+    kernel(target, "numba")(compiled)
+    kernel(target.gradient, "numba")(compiled_gradient)
 
 
 _elementwise(ops.gelu_tanh, "gelu_tanh", "gelu_tanh_gradient")

@@ -1,19 +1,28 @@
 """Elementwise ops: large arrays are shared among the threads, and formulas of many steps go block by block."""
 
-import functools
+from collections.abc import Callable
 
 from ... import ops
-from ...core.graph import OPS
+from ...core.graph import OPS, Op
 from ...core.tiers import kernel
 from . import special
 from .threads import elementwise as shared
 
+
+
+def _attach(op: Op, form: Callable, name: str) -> None:
+    def elementwise(*arrays, **attrs):
+        return shared(form, *arrays, **attrs)
+    elementwise.__name__ = name
+    kernel(op, "numpy")(elementwise)
+
+
 for _op in list(OPS.values()):
     if _op.elementwise:
-        kernel(_op, "numpy")(functools.partial(shared, _op.definition))
+        _attach(_op, _op.definition, "shared")
 
 for _op, _form in ((ops.erf, special.erf), (ops.gelu, special.gelu), (ops.gelu_tanh, special.gelu_tanh)):
-    kernel(_op, "numpy")(functools.partial(shared, _form))
+    _attach(_op, _form, f"quick_{_op.name}")
 
 
 @kernel(ops.gelu.gradient, "numpy")
