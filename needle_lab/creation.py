@@ -14,7 +14,7 @@ from .errors import ArgumentError, DTypeError
 from .ops.methods import flat
 
 
-def tensor(data: Any, dtype: DTypeLike = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
     """A tensor with its own copy of the data.  Python floats become float32; numpy arrays keep their dtype.  torch.tensor.
 
     data: number, nested list, array or tensor; DTypeError where it holds no numbers, ShapeError where lists have different
@@ -41,7 +41,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor(array)
 
 
-def full(shape: Sizes, value: Any, dtype: DTypeLike = None, device: DeviceLike = None,
+def full(shape: Sizes, value: Any, dtype: DTypeLike | None = None, device: DeviceLike = None,
          requires_grad: bool = False) -> Tensor:
     """Every value is `value`, whose dtype is the default; ArgumentError for a negative length.  torch.full, numpy.full."""
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -66,12 +66,12 @@ def empty(*shape: Any, dtype: DTypeLike = float32, device: DeviceLike = None, re
     return Tensor(np.empty(flat(shape), as_dtype(dtype)), requires_grad, device)
 
 
-def full_like(x: Tensor, value: Any, dtype: DTypeLike = None) -> Tensor:
+def full_like(x: Tensor, value: Any, dtype: DTypeLike | None = None) -> Tensor:
     """Every value is `value`; shape, device and, by default, dtype of x.  torch.full_like."""
     return full(x.shape, value, dtype or x.dtype, x.device)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike = None,
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None,
            device: DeviceLike = None) -> Tensor:
     """start, start + step, ... below stop; integers give int64, floats float32.  torch.arange.
 

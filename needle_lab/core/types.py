@@ -12,6 +12,7 @@ from .device import Device
 
 if TYPE_CHECKING:
     from .graph import Op
+    from .tensor import Tensor
 
 Array: TypeAlias = "np.ndarray[Any, Any] | Any"          # numpy answers a question without axes with a scalar
 Axis: TypeAlias = int | Sequence[int] | None             # one axis, some, or all
@@ -21,3 +22,5 @@ Pads: TypeAlias = Sequence[tuple[int, int]]              # (before, after) for e
 Padding: TypeAlias = int | str | Sequence[int] | Pads    # every way in which a padding may be named
 DeviceLike: TypeAlias = Device | str | None              # None: the CPU
 Decorator: TypeAlias = "Callable[[Callable[..., Any]], Op]"
+Outputs: TypeAlias = Any                                 # of a rule: one tensor for each output of its op, or None
+Gradients: TypeAlias = "tuple[Tensor | None, ...]"       # what a rule for all inputs answers: one for each

@@ -6,10 +6,11 @@ Along each dimension, window i sees the places  i * stride - before + p * dilati
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ..core.types import Array, Padding, Pads, Shape, Sizes
 from ..errors import ArgumentError
 
 
-def spread(value, dims: int, name: str) -> tuple:
+def spread(value: Sizes, dims: int, name: str) -> tuple[int, ...]:
     """3 -> (3, 3); (3, 5) stays."""
     values = (value,) * dims if isinstance(value, int) else tuple(value)
     if len(values) != dims:
@@ -17,7 +18,8 @@ def spread(value, dims: int, name: str) -> tuple:
     return values
 
 
-def pad_pairs(padding, dims: int, kernel, dilation, size=None, stride=None) -> tuple[tuple[int, int], ...]:
+def pad_pairs(padding: Padding, dims: int, kernel: Shape, dilation: Shape, size: Shape | None = None,
+              stride: Shape | None = None) -> tuple[tuple[int, int], ...]:
     """Any way to name a padding -> ((before, after), ...) by dimension.
 
     A number, one number a dimension, pairs, "valid" (none), "same" (as PyTorch: stride 1, output size = input size),
@@ -42,13 +44,13 @@ def pad_pairs(padding, dims: int, kernel, dilation, size=None, stride=None) -> t
     return tuple((p, p) for p in spread(padding, dims, "padding"))
 
 
-def output_size(size, kernel, stride, pads, dilation) -> tuple[int, ...]:
+def output_size(size: Shape, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> tuple[int, ...]:
     """How many windows fit along each dimension."""
     return tuple((n + b + a - d * (k - 1) - 1) // s + 1
                  for n, k, s, (b, a), d in zip(size, kernel, stride, pads, dilation, strict=True))
 
 
-def pad_map(x, pads, value=0.0):
+def pad_map(x: Array, pads: Pads, value: float = 0.0) -> Array:
     """Spatial padding of a numpy map (..., *size); negative pads crop."""
     if not any(b or a for b, a in pads):
         return x
@@ -62,7 +64,8 @@ def pad_map(x, pads, value=0.0):
     return y
 
 
-def windows(x, kernel, stride, pads, dilation, fill=0.0, writeable=False):
+def windows(x: Array, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape, fill: float = 0.0,
+            writeable: bool = False) -> Array:
     """What each window sees of x (..., *size), padded with `fill`: (..., *out, *kernel), a view of the padded map."""
     padded = pad_map(x, pads, fill)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -74,7 +77,7 @@ def windows(x, kernel, stride, pads, dilation, fill=0.0, writeable=False):
     return views[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
 
 
-def add_windows(values, size, kernel, stride, pads, dilation):
+def add_windows(values: Array, size: Shape, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """values (..., *out, *kernel) added up at the places that the windows see: (..., *size).  The adjoint of `windows`."""
     lead, dims = values.shape[:values.ndim - 2 * len(kernel)], len(kernel)
     whole = np.zeros(lead + tuple(max(b, 0) + n + max(a, 0) for n, (b, a) in zip(size, pads, strict=True)), values.dtype)

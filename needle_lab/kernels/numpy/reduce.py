@@ -6,7 +6,6 @@ import numpy as np
 
 from ... import ops
 from ...core.tiers import kernel
-from ...ops.indexing import index_select_grad
 from ...ops.reduce import count, restore
 
 
@@ -29,7 +28,7 @@ def reshape_gradient(wants, g, x):
     return g.reshape(x.shape)
 
 
-@kernel(index_select_grad, "numpy")
+@kernel(ops.indexing.index_select_grad, "numpy")
 def index_select_grad(slices, index, *, shape, axis):
     """The places sorted, then summed in runs: np.add.at takes an order of magnitude longer."""
     rows = np.moveaxis(slices.reshape(shape[:axis] + (-1,) + shape[axis + 1:]), axis, 0)
