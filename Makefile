@@ -40,7 +40,7 @@ help:
 	@echo "make lab        open JupyterLab on the first lecture"
 	@echo "make test       run every check: lint, types, unit tests, notebooks"
 	@echo "make env        only make the environment for both"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, mypy, and the order of the rooms"
 	@echo "make unit       unit tests; some files: make unit TESTS=tests/test_cli.py"
 	@echo "make haswell    the numeric unit tests as a processor without AVX-512 computes them"
 	@echo "make notebooks  run every lecture and assignment from top to bottom"
@@ -59,6 +59,7 @@ env: $(VENV)/.lab $(VENV)/.test
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 unit: $(VENV)/.test
 	$(PYTEST) --dist loadscope $(if $(NVIDIA),,-m "not gpu") $(ARGS) $(TESTS)

@@ -13,8 +13,8 @@ from typing import Any
 import needle_lab
 
 # Rooms in the order in which one meets them; a room that is not named here comes behind them.
-ORDER = ("needle_lab", "nn", "ops", "optim", "training", "data", "models", "serialize", "onnx", "analysis", "widgets",
-         "plots", "testing", "grading", "errors")
+ORDER = ("needle_lab", "nn", "ops", "optim", "training", "data", "models", "program", "serialize", "onnx", "analysis",
+         "widgets", "plots", "testing", "grading", "errors")
 INSIDE = ("cli", "doctor", "core", "kernels", "creation", "random", "checkpoint")      # what they offer is a name of `ndl`
 
 

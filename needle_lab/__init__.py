@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         save_state_dict,
         signature_diff,
     )
-    from .widgets import autograd_graph, compare, diff, onnx_graph, show  # type: ignore[no-redef]
+    from .widgets import autograd_graph, compare, diff, onnx_graph, program_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
 _ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "program", "serialize", "training", "widgets")
@@ -78,7 +78,7 @@ _LATER = {
                      "strict_devices"), "kernels"),
     **dict.fromkeys(("load_checkpoint", "load_needle_npy", "load_state_dict", "load_tensors", "save_checkpoint",
                      "save_state_dict", "signature_diff"), "serialize"),
-    **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "show"), "widgets"),
+    **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
     Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda empty enable_grad errors eye fast_available

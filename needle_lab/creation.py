@@ -8,10 +8,9 @@ import numpy as np
 
 from .core.dtypes import as_dtype, float32
 from .core.modes import leaving
-from .core.tensor import Tensor
+from .core.tensor import Tensor, flat
 from .core.types import DeviceLike, DTypeLike, Sizes
 from .errors import ArgumentError, DTypeError
-from .ops.methods import flat
 
 
 def tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:

@@ -13,7 +13,8 @@ import numpy as np
 from .core.modes import no_grad
 from .core.tensor import Tensor
 from .data.dataset import ArrayDataset
-from .errors import ArgumentError, MissingExtraError, ShapeError
+from .errors import ArgumentError, ShapeError
+from .extras import pyplot
 from .training import History
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def show_images(images: np.ndarray | Tensor, titles: Sequence[Any] = (), columns
 
     titles: one above each. Each grey image has its own scale from black (its least value) to white.
     """
-    plt, images = _pyplot(), np.asarray(images)
+    plt, images = pyplot(), np.asarray(images)
     if images.ndim == 4 and images.shape[1] in (1, 3):
         images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
     elif images.ndim != 3:
@@ -52,7 +53,7 @@ def plot_history(history: History, axes: Any = None, goal: float | None = None) 
     """The loss of every step and of every epoch; beside it, if it was measured, the test accuracy, and the goal."""
     panels = 1 + bool(history.accuracy)
     if axes is None:
-        axes = _pyplot().subplots(1, panels, figsize=(4.6 * panels, 2.8), squeeze=False, layout="constrained")[1][0]
+        axes = pyplot().subplots(1, panels, figsize=(4.6 * panels, 2.8), squeeze=False, layout="constrained")[1][0]
     per_epoch = len(history.batch_loss) / max(len(history.loss), 1)
     ends = np.arange(1, len(history.loss) + 1)
     ax = axes[0]
@@ -86,7 +87,7 @@ class LiveLoss:
         self._shown: Any = None
 
     def __call__(self, history: History) -> None:
-        _pyplot()
+        pyplot()
         from matplotlib.figure import Figure
 
         panels = 1 + bool(history.accuracy)
@@ -109,11 +110,11 @@ def show_confusion(matrix: np.ndarray, classes: Sequence[str] = (), ax: Any = No
     if np.shape(matrix) != (n, n) or len(names) != n:
         raise ShapeError(f"show_confusion: a square matrix and one name a class are needed, got {np.shape(matrix)} and "
                          f"{len(names)} names")
-    ax = ax or _pyplot().subplots(figsize=(0.42 * n + 1.2, 0.42 * n + 1), layout="constrained")[1]
+    ax = ax or pyplot().subplots(figsize=(0.42 * n + 1.2, 0.42 * n + 1), layout="constrained")[1]
     mistakes = np.where(np.eye(n, dtype=bool), 0, matrix)
     ax.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(3, mistakes.max(initial=0)))
     for i in range(n):
-        ax.add_patch(_pyplot().Rectangle((i - 0.5, i - 0.5), 1, 1, color=COLOURS[4], alpha=0.35, lw=0))
+        ax.add_patch(pyplot().Rectangle((i - 0.5, i - 0.5), 1, 1, color=COLOURS[4], alpha=0.35, lw=0))
     for i, j in zip(*np.nonzero(matrix), strict=True):
         ax.text(j, i, str(matrix[i, j]), ha="center", va="center", fontsize=9, color="black" if i == j else "#7f2704")
     ax.set(xlabel="taken for", ylabel="is", xticks=range(n), yticks=range(n), xticklabels=names, yticklabels=names)
@@ -135,7 +136,7 @@ def show_decisions(model: Callable[[Tensor], Tensor], dataset: ArrayDataset, ax:
         raise ShapeError(f"show_decisions: points (N, 2) are needed, got {points.shape}")
     if labels.max(initial=0) >= len(COLOURS):
         raise ArgumentError(f"show_decisions: at most {len(COLOURS)} classes can be told apart in a picture")
-    ax = ax or _pyplot().subplots(figsize=(4.2, 4.2), layout="constrained")[1]
+    ax = ax or pyplot().subplots(figsize=(4.2, 4.2), layout="constrained")[1]
     reach = 1.15 * np.abs(points).max()
     places = np.linspace(-reach, reach, resolution, dtype=np.float32)
     grid = np.stack(np.meshgrid(places, places), -1).reshape(-1, 2)
@@ -160,7 +161,7 @@ def show_times(times: Mapping[str, float], ax: Any = None) -> Any:
 
     if not times or min(times.values()) <= 0:
         raise ArgumentError(f"show_times: at least one time, all above 0, is needed, got {dict(times)}")
-    ax = ax or _pyplot().subplots(figsize=(7.5, 0.36 * len(times) + 0.7), layout="constrained")[1]
+    ax = ax or pyplot().subplots(figsize=(7.5, 0.36 * len(times) + 0.7), layout="constrained")[1]
     names, values = list(times), list(times.values())
     ax.barh(range(len(names)), values, color=COLOURS[0], height=0.66)
     for i, value in enumerate(values):
@@ -186,7 +187,7 @@ def show_roofline(roofline: Roofline, layers: Sequence[LayerCost] = (), ax: Any 
     Layers of one kind have one colour and one marker. A strategy that needs fewer operations than were counted may stand
     above the roof.
     """
-    ax = ax or _pyplot().subplots(figsize=(8, 4.6), layout="constrained")[1]
+    ax = ax or pyplot().subplots(figsize=(8, 4.6), layout="constrained")[1]
     seen = [layer.intensity for layer in layers] or [roofline.ridge]
     x = np.geomspace(min(0.1, min(seen) / 2, roofline.ridge / 10), max(300, 2 * max(seen), 10 * roofline.ridge), 200)
     ax.loglog(x, roofline.roof(x), color="black", lw=1.8)
@@ -223,7 +224,7 @@ def show_benchmarks(run: Mapping[str, Any], ax: Any = None) -> Any:
     rows = [row for row in run["rows"] if len(row["contenders"]) > 1]
     if not rows:
         raise ArgumentError("show_benchmarks: the run has no workload in which anything stands beside PyTorch")
-    ax = ax or _pyplot().subplots(figsize=(8.5, 0.34 * len(rows) + 1.2), layout="constrained")[1]
+    ax = ax or pyplot().subplots(figsize=(8.5, 0.34 * len(rows) + 1.2), layout="constrained")[1]
     names = list(dict.fromkeys(name for row in rows for name in row["contenders"] if name != "torch"))
     names.sort(key=lambda name: name not in OURS)
     for k, name in enumerate(names):
@@ -249,15 +250,6 @@ def show_benchmarks(run: Mapping[str, Any], ax: Any = None) -> Any:
     ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.3, 1), ncols=3)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib, which is not installed: "
-                                "pip install 'needle-lab[lab]'") from error
-    return plt
 
 
 def _notebook() -> Any:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from .core.dtypes import as_dtype, float32, int64
-from .core.tensor import Tensor
+from .core.tensor import Tensor, flat
 from .core.types import DeviceLike, DTypeLike, Sizes
 from .errors import ArgumentError
-from .ops.methods import flat
 
 
 class Generator:

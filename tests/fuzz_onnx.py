@@ -203,7 +203,7 @@ def input_gone_or_more(model, graph, node, nodes, r):
 
 
 def operator(model, graph, node, nodes, r):
-    node.op_type = r.choice([*ndl.onnx.convert.supported(), r.choice(nodes).op_type]).rpartition("::")[2]
+    node.op_type = r.choice([*ndl.onnx.operators.supported(), r.choice(nodes).op_type]).rpartition("::")[2]
 
 
 def node_moved(model, graph, node, nodes, r):
@@ -312,7 +312,7 @@ def inputs_of(model: ndl.onnx.OnnxModule) -> list:
         if tensor.elem_type == TensorProto.STRING:
             values.append(np.full(shape, "text", object))
             continue
-        dtype = ndl.onnx.reader.numpy_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(np.float32)
+        dtype = ndl.onnx.values.numpy_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(np.float32)
         values.append(rng.uniform(0, 2, shape).astype(np.float32).astype(dtype))
     return values
 

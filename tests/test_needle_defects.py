@@ -117,9 +117,9 @@ def test_one_new_onnx_op_touched_four_files(monkeypatch, rng):
     wobbly = onnx_model([("Wobble", ["x"], "y", {"strength": 2.0})])
     with pytest.raises(UnsupportedOnnxError):
         ndl.onnx.load(wobbly)
-    monkeypatch.setattr(ndl.onnx.convert.registry, "TABLE", dict(ndl.onnx.convert.TABLE))
+    monkeypatch.setattr(ndl.onnx.operators.table, "TABLE", dict(ndl.onnx.operators.TABLE))
 
-    @ndl.onnx.convert.since(1)
+    @ndl.onnx.operators.since(1)
     def Wobble(x, *, strength=1.0):      # noqa: N802    named after the operator
         return x + ndl.sin(strength * x)
 
@@ -139,7 +139,7 @@ def test_unknown_ops_were_silently_dropped():
         ndl.onnx.load(onnx_model(nodes, opset=17))
     message = str(caught.value)
     assert "Wobble (opset 17), 2 nodes, first 'Wobble_node'" in message and "Shiver (opset 17), 1 nodes" in message
-    assert "supported() lists them" in message and "Relu" in ndl.onnx.convert.supported()
+    assert "supported() lists them" in message and "Relu" in ndl.onnx.operators.supported()
     assert ndl.onnx.inspect(onnx_model(nodes)).unsupported == ["Shiver", "Wobble"]
 
 

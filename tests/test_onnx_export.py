@@ -393,7 +393,7 @@ def test_examples_that_are_none():
 
 def test_an_import_goes_out_with_the_modules_that_its_file_names():
     """Also around operators that are no layers: attention's products keep h.0.attn."""
-    from needle_lab.onnx import naming
+    from needle_lab.onnx.read import naming
     first = ndl.onnx.export(models.GPT(20, 8, 16, 2, 2), [np.arange(5)[None]])
     second = ndl.onnx.export(ndl.onnx.load(first), [np.arange(5)[None]])
     around = [[(node.op_type, naming.modules_around(node)) for node in proto.graph.node] for proto in (first, second)]

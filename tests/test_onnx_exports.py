@@ -23,7 +23,7 @@ require("onnxscript")
 
 from test_plan import as_tuple, assert_plan_equals_model  # noqa: E402
 
-from needle_lab.onnx.importer import Scope  # noqa: E402
+from needle_lab.onnx.read.importer import Scope  # noqa: E402
 
 tnn, F = torch.nn, torch.nn.functional
 

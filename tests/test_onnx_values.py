@@ -139,7 +139,7 @@ def test_a_regular_expression_matches_as_in_python_and_onnxruntime(pattern, rng)
 
 
 def full_match(pattern: str, text: str):
-    return ndl.onnx.convert.text.RegexFullMatch(np.array([text], dtype=object), pattern=pattern).tolist()[0]
+    return ndl.onnx.operators.text.RegexFullMatch(np.array([text], dtype=object), pattern=pattern).tolist()[0]
 
 
 def test_a_hostile_regular_expression_ends():

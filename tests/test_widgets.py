@@ -383,6 +383,17 @@ def test_onnx_graph_shows_weights_in_the_node_and_shapes_on_the_arrows(onnx_mode
         assert view.svg.count('class="node box') == len(view.drawing.boxes)
 
 
+def test_program_graph_shows_the_ops_of_a_module():
+    """A module with an example, or its Program: the same boxes, parameters in the op that reads them."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    program = ndl.program.trace(model, ndl.ones(5, 4), dynamic={"x": {0: "n"}})
+    for view, shape in ((ndl.program_graph(model, ndl.ones(5, 4)), "(5, 3)"), (ndl.program_graph(program), "(n, 3)")):
+        boxes = {box.title: box for box in view.drawing.boxes}
+        assert boxes["linear"].lines == ["0.weight (3, 4)", "0.bias (3,)"] and boxes["linear"].details["module"] == "0"
+        assert boxes["linear"].family == "linear" and boxes["relu"].family == "activation"
+        assert [(a.source, a.target, a.label) for a in view.drawing.arrows][1] == ("n0", "n1", shape)
+
+
 def test_a_large_graph_says_what_was_left_out(onnx_model):
     view = onnx_graph(onnx_model, max_nodes=2)
     assert "first 2 of 5 nodes" in view.note and view.note in str(view) and view.note in view.page()

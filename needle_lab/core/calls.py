@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 from .device import Device, to_device
+from .tensor import Tensor, key_of, wrap
 
 if TYPE_CHECKING:
     from .graph import Node, Op
-    from .tensor import Tensor
 
 INPUTS = 3                       # a rule's parameters stand in (wants, g, y, *inputs)
 
@@ -80,9 +80,9 @@ def seed(y: Tensor, gradient: Any) -> Tensor:
         if y.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
-        return type(y)(to_device(np.ones(y.shape, y.dtype), y.device))
-    if not hasattr(gradient, "requires_grad"):
-        gradient = type(y)(np.asarray(gradient, y.dtype), device=y.device)
+        return Tensor(to_device(np.ones(y.shape, y.dtype), y.device))
+    if not isinstance(gradient, Tensor):
+        gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
     if gradient.shape != y.shape:
         raise ShapeError(f"backward: gradient has shape {gradient.shape}, the result has {y.shape}")
     return gradient
@@ -99,16 +99,14 @@ def on_paths(order: list[Node], keys: set) -> set[Node]:
 
 def leading(node: Node, needs: set[Node], keys: set | None) -> list[bool]:
     """Which inputs of a node lead to a wanted tensor, or are one."""
-    def key(x: Any) -> Any:
-        return x if x.node is None else (x.node, x.output_index)
-    return [hasattr(x, "requires_grad") and (x.node in needs or (keys is not None and key(x) in keys)) for x in node.inputs]
+    return [isinstance(x, Tensor) and (x.node in needs or (keys is not None and key_of(x) in keys)) for x in node.inputs]
 
 
 def check_unchanged(node: Node) -> None:
     """GraphError if a value that the gradient reads was written to after the call."""
     reads = node.op.gradient.read
     for i, x in enumerate(node.inputs):
-        if hasattr(x, "storage") and x.storage.written > node.number and i + INPUTS in reads:
+        if isinstance(x, Tensor) and x.storage.written > node.number and i + INPUTS in reads:
             raise GraphError(f"backward through {node.op.name!r}: its input {i} of shape {x.shape} was changed in place "
                              "after it was used; change a .clone(), or change it after backward")
     for storage in node.storages:
@@ -119,7 +117,6 @@ def check_unchanged(node: Node) -> None:
 
 def outputs_of(node: Node) -> tuple:
     """A node's results as tensors again."""
-    from .graph import wrap  # here, as the two files need each other
     return tuple(None if r is None else wrap(r, node, i) for i, r in enumerate(node.outputs))
 
 

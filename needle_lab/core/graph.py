@@ -21,11 +21,12 @@ import numpy as np
 
 from ..errors import ArgumentError, GraphError, NeedleError
 from . import calls
-from .device import BACKENDS, CPU, to_device
-from .dtypes import FLOATS, float32, float64, promote
+from .device import BACKENDS, to_device
+from .dtypes import float32, float64, promote
 from .modes import mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
+from .tensor import Tensor, key_of, wrap
 from .tiers import Tiered
 
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
@@ -65,7 +66,8 @@ class Op:
             inputs, attrs = calls.sorted_out(self, inputs, attrs)          # x.sum(0): what follows the inputs are attributes
         while inputs and inputs[-1] is None:                               # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
-        device, dtype, arrays, wants = None, None, [], []
+        device: Any = None
+        dtype, arrays, wants = None, [], []
         alike = True                                                       # all float32 or all float64, as nearly always
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
@@ -245,32 +247,4 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
             given.add(id(memory_of(g.data)))
 
 
-# --- tensors ---------------------------------------------------------------------------------------------------------
-
-
-def key_of(x: Tensor):
-    """What identifies a tensor in a graph: itself if it is a leaf, else (its node, which output)."""
-    return x if x.node is None else (x.node, x.output_index)
-
-
-def wrap(result, node: Node | None, index: int) -> Tensor:
-    """A tensor around an array that an op answered."""
-    y, device = Tensor.__new__(Tensor), CPU
-    if type(result) is not np.ndarray:
-        if hasattr(result, "data_ptr"):
-            device = result.device
-        else:
-            result = np.asarray(result)                 # numpy answers 0-d questions with scalars
-    y.data, y.device, y.storage = result, device, Storage()
-    y.grad = y._hooks = None
-    y.node, y.output_index = node, index
-    if node is None:
-        y.requires_grad = False
-    else:
-        y.requires_grad = node.op.differentiable and result.dtype.num in FLOATS
-        if node.outputs is not None:
-            node.storages.append(y.storage)
-    return y
-
-
-from .tensor import Tensor  # noqa: E402    tensors are written with the names above
+setattr(Tensor, "backward", backward)     # noqa: B010    tensors are made below this file, and know nothing of it

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
-from .device import BACKENDS, Device, as_device, to_device, to_host
-from .dtypes import as_dtype, is_floating
+from .device import BACKENDS, CPU, Device, as_device, to_device, to_host
+from .dtypes import FLOATS, as_dtype, is_floating
 from .modes import is_grad_enabled, leaving, untraced
 from .storage import Storage, written
 
@@ -170,11 +170,6 @@ class Tensor:
 
     # --- the graph --------------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
-        """Add the gradient of this result to `.grad` of every leaf it depends on.  torch.Tensor.backward."""
-        from .graph import backward  # here, as the two files need each other
-        backward(self, gradient, retain_graph, create_graph)
-
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
         y = Tensor(self)
@@ -252,18 +247,29 @@ class Tensor:
         mT: Tensor
         allclose: Callable[..., bool]
         split: Callable[..., tuple[Tensor, ...]]
-        chunk = unbind = sort = topk = split
+        chunk: Callable[..., tuple[Tensor, ...]]
+        unbind: Callable[..., tuple[Tensor, ...]]
+        sort: Callable[..., tuple[Tensor, ...]]
+        topk: Callable[..., tuple[Tensor, ...]]
 
         def __getattr__(self, name: str) -> Callable[..., Tensor]: ...
         def __iter__(self) -> Iterator[Tensor]: ...
+        def __eq__(self, other: Any) -> Tensor: ...                  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...                  # type: ignore[override]
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = _write
         __pow__ = __rpow__ = __mod__ = __floordiv__ = __and__ = __or__ = __xor__ = __lt__ = __le__ = __gt__ = __ge__ = _write
         __neg__ = __abs__ = __invert__ = detach
 
         def __getitem__(self, index: Any) -> Tensor: ...
+        def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None: ...
 
 
-def plain_index(index):
+def flat(sizes: tuple) -> Any:
+    """reshape(2, 3) and reshape((2, 3)) mean the same."""
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
+
+
+def plain_index(index: Any) -> Any:
     """An index with its tensors turned into numpy arrays."""
     if isinstance(index, Tensor):
         return index.numpy()
@@ -307,3 +313,28 @@ def _leaf(kind: type[Tensor], data, requires_grad: bool, device: Device | str) -
     x: Tensor = kind.__new__(kind)
     Tensor.__init__(x, data, requires_grad, device)
     return x
+
+
+def key_of(x: Tensor):
+    """What identifies a tensor in a graph: itself if it is a leaf, else (its node, which output)."""
+    return x if x.node is None else (x.node, x.output_index)
+
+
+def wrap(result: Any, node: Any, index: int) -> Tensor:
+    """A tensor around an array that an op answered."""
+    y, device = Tensor.__new__(Tensor), CPU
+    if type(result) is not np.ndarray:
+        if hasattr(result, "data_ptr"):
+            device = result.device
+        else:
+            result = np.asarray(result)                 # numpy answers 0-d questions with scalars
+    y.data, y.device, y.storage = result, device, Storage()
+    y.grad = y._hooks = None
+    y.node, y.output_index = node, index
+    if node is None:
+        y.requires_grad = False
+    else:
+        y.requires_grad = node.op.differentiable and result.dtype.num in FLOATS
+        if node.outputs is not None:
+            node.storages.append(y.storage)
+    return y

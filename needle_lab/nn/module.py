@@ -22,36 +22,15 @@ from ..core.storage import written
 from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError
 from . import hooks
+from .parameter import Buffer, Parameter
+from .signature import configuration, signature
 from .state import LoadReport, load_into
+from .summary import summary
 
 if TYPE_CHECKING:
     from typing import Self
 
 T = TypeVar("T")
-
-
-class Parameter(Tensor):
-    """A tensor that is trained: an optimizer changes it, a state dict saves it.  torch.nn.Parameter.
-
-    data: as for Tensor; memory is shared with it. requires_grad=False freezes it (it is still saved).
-    """
-
-    __slots__ = ()
-
-    def __init__(self, data, requires_grad: bool = True, device: Device | str | None = None, dtype=None):
-        super().__init__(data, requires_grad, device, dtype)
-
-    def __repr__(self) -> str:
-        return f"Parameter containing:\n{super().__repr__()}"
-
-
-class Buffer(Tensor):
-    """A tensor that is saved and moved with its module but never trained.  torch.nn.Buffer."""
-
-    __slots__ = ()
-
-    def __init__(self, data, device: Device | str | None = None, dtype=None):
-        super().__init__(data, False, device, dtype)
 
 
 class Entry(NamedTuple):
@@ -174,12 +153,10 @@ class Module:
 
         signature_names=True names children as the original Needle did: class and counter, "ConvBN-1".
         """
-        from .signature import signature
         return signature(self, signature_names)
 
     def summary(self, x: Any = None) -> dict[str, Any]:
         """Print the tree with parameter counts (and output shapes, if an input x is given); return it as JSON."""
-        from ..analysis.summary import summary
         result = summary(self, x)
         print(result)
         return result.to_json()
@@ -260,7 +237,6 @@ class Module:
 
     def extra_repr(self) -> str:
         """What stands between the parentheses: the configuration, without what is as `__init__` has it by default."""
-        from .signature import configuration
         defaults = {p.name: p.default for p in inspect.signature(type(self).__init__).parameters.values()}
         return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self)
                          if name not in defaults or not _same_setting(vars(self)[name], defaults[name]))

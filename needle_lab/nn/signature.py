@@ -14,13 +14,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from .module import Buffer, Module
+from .parameter import Buffer
+
+if TYPE_CHECKING:
+    from .module import Module
 
 NO_CONFIGURATION = ("training", "device")      # a mode, and a place: neither changes what is computed
 LONGEST = 64       # a list of more values than this is data (a vocabulary), not configuration
@@ -41,7 +44,7 @@ def signature(module: Module, signature_names: bool = False) -> dict[str, Any]:
             if path == first:
                 tensors[path] = {"shape": list(value.shape), "dtype": value.dtype.name}
                 nodes[parent]["buffers" if isinstance(value, Buffer) else "parameters"][name] = tensors[path]
-        elif signature_names and not isinstance(value, Module):
+        elif signature_names and not is_module(value):
             nodes[path] = nodes[parent]                # plain lists, tuples and dicts had no names of their own
         else:
             nodes[path] = _node(value, first if path != first else None)
@@ -52,6 +55,11 @@ def signature(module: Module, signature_names: bool = False) -> dict[str, Any]:
             if path == first or path.startswith(first + "."):
                 entry.setdefault("aliases", []).append(alias + path[len(first):])
     return nodes[""]
+
+
+def is_module(value: Any) -> bool:
+    """Whether a stop of the walk is a module, not a list, tuple or dict of some."""
+    return hasattr(value, "walk")
 
 
 def configuration(module: Module) -> dict[str, Any]:
@@ -71,11 +79,11 @@ def counter_names(module: Module) -> dict[str, str]:
         parent, _, name = path.rpartition(".")
         if not path:
             continue
-        if not isinstance(value, (Module, Tensor)):
+        if not is_module(value) and not isinstance(value, Tensor):
             containers.add(path)
             names[path] = names[parent]
             continue
-        if isinstance(value, Module) or parent in containers:
+        if is_module(value) or parent in containers:
             kind = type(value).__name__
             counts[names[parent], kind] += 1
             name = f"{kind}-{counts[names[parent], kind]}"
@@ -135,7 +143,7 @@ def check_signature(node: Any, where: str) -> dict[str, Any]:
 
 
 def _node(value: Any, alias_of: str | None) -> dict[str, Any]:
-    node = {"class": type(value).__name__, "config": configuration(value) if isinstance(value, Module) else {},
+    node = {"class": type(value).__name__, "config": configuration(value) if is_module(value) else {},
             "parameters": {}, "buffers": {}, "children": {}}
     return node if alias_of is None else {**node, "alias_of": alias_of}
 

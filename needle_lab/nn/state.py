@@ -12,6 +12,7 @@ from ..core.dtypes import is_floating
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError, ShapeError, StateKeyError
+from .parameter import Buffer, Parameter
 
 if TYPE_CHECKING:
     from .module import Module
@@ -65,7 +66,6 @@ def match(module: Module, state: Mapping[str, Any], exact_dtype: bool = False
     -> (tensor, host array) pairs that fit, the report, and the kind of error that the first misfit is. A name under
     which a shared parameter is also held counts as its first name.
     """
-    from .module import Buffer, Parameter
     held: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     for path, value, first in module.walk():

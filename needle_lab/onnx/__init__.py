@@ -11,14 +11,14 @@ try:
 except ImportError as error:
     raise MissingExtraError("ndl.onnx needs the package onnx: pip install 'needle-lab[onnx]'") from error
 
-from . import convert
-from .backend import Backend
-from .export import export
+from . import operators
 from .limits import limits
-from .model import OnnxModule
-from .report import inspect
-from .trainer import Trainer
-from .training_export import export_training
+from .read.model import OnnxModule
+from .read.report import inspect
+from .run.backend import Backend
+from .run.trainer import Trainer
+from .write.export import export
+from .write.training import export_training
 
 
 def load(path: str | os.PathLike | bytes) -> OnnxModule:
@@ -30,4 +30,4 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["Backend", "OnnxModule", "Trainer", "convert", "export", "export_training", "inspect", "limits", "load"]
+__all__ = ["Backend", "OnnxModule", "Trainer", "export", "export_training", "inspect", "limits", "load", "operators"]

@@ -10,6 +10,7 @@ from ..core.modes import is_tracing
 from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Outputs
 from ..errors import ShapeError
+from ..random import Generator
 from .activations import softmax
 from .elementwise import where
 from .noise import dropout
@@ -25,7 +26,7 @@ def attention(query: Array, key: Array, value: Array, *, scale: float, causal: b
     check(query, key, value)
     scores = (query * scale) @ key.mT
     if causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf).astype(scores.dtype)
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf).astype(scores.dtype)
     top = scores.max(-1, keepdims=True, initial=-np.inf)
     weights = np.exp(scores - top)
     sums = weights.sum(-1, keepdims=True)

@@ -6,9 +6,8 @@ The engine sums gradients over broadcast axes, so no rule here mentions shapes.
 
 # ruff: noqa: A001    abs, pow, round, max, min are the names that NumPy and PyTorch use
 
-import functools
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,22 @@ from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Decorator
 
-elementwise: Callable[..., Decorator] = functools.partial(op, elementwise=True)                        # +, *: integers stay integers
-real: Callable[..., Decorator] = functools.partial(op, elementwise=True, promote="float")              # exp, /: integers become float32
-decision: Callable[..., Decorator] = functools.partial(op, elementwise=True, differentiable=False)     # ==, <: bools, without a gradient
+# --- three kinds ------------------------------------------------------------------------------------------------------
+
+
+def elementwise(**options: Any) -> Decorator:
+    """For +, *: integers stay integers."""
+    return op(elementwise=True, **options)
+
+
+def real(**options: Any) -> Decorator:
+    """For exp, /: integers become float32."""
+    return op(elementwise=True, promote="float", **options)
+
+
+def decision(**options: Any) -> Decorator:
+    """For ==, <: bools, without a gradient."""
+    return op(elementwise=True, differentiable=False, **options)
 
 
 def _erf(x: Array) -> Array:

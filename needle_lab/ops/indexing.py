@@ -8,9 +8,8 @@ from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Pads, Shape
 from ..errors import ArgumentError, DTypeError, ShapeError
+from .axes import normalize_axes
 from .elementwise import where
-from .reduce import normalize_axes
-from .reduce import sum as sum_
 from .shape import pad_constant, unsqueeze, zeros_like
 
 
@@ -57,7 +56,7 @@ def index_put_to_x(g: Tensor, index: Any) -> Tensor:
 
 @index_put.gradient("value")
 def index_put_to_value(g: Tensor, value: Tensor, index: Any) -> Tensor:
-    return g[index] if value.ndim else sum_(g[index])
+    return g[index] if value.ndim else g[index].sum()
 
 
 @op(promote=None, onnx="GatherElements")
@@ -79,7 +78,7 @@ def gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
     return take_along_axis(x[corner], index, axis=axis)
 
 
-def _grid(index: Array, axis: int) -> tuple[Array, ...]:
+def _grid(index: Array, axis: int) -> Any:
     """The index arrays that address every place of `index`, with index itself along axis."""
     grid = list(np.ogrid[tuple(slice(0, n) for n in index.shape)])
     grid[axis] = index
@@ -146,8 +145,8 @@ def index_select_to_x(g: Tensor, x: Tensor, index: Tensor, axis: int) -> Tensor:
 def index_select_grad(slices: Array, index: Array, *, shape: Shape, axis: int) -> Array:
     """Zeros of `shape` with slices added at the picked places: what `index_select` read, its gradient reaches."""
     y = np.zeros(shape, slices.dtype)
-    at = (slice(None),) * axis
-    np.add.at(y, (*at, index), slices)
+    at: Any = (slice(None),) * axis + (index,)
+    np.add.at(y, at, slices)
     return y
 
 
@@ -172,8 +171,8 @@ def repeat_interleave(x: Tensor, repeats: int, axis: int) -> Tensor:
     return index_select(x, index, axis=axis)
 
 
-_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "edge": "edge", "circular": "wrap",
-              "wrap": "wrap"}
+_PAD_MODES: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "edge": "edge",
+                              "circular": "wrap", "wrap": "wrap"}
 
 
 def pad(x: Tensor, widths: Pads | Shape, mode: str = "constant", value: float = 0.0) -> Tensor:
@@ -183,17 +182,17 @@ def pad(x: Tensor, widths: Pads | Shape, mode: str = "constant", value: float = 
     (last axis before, after, second last before, after, ...). Negative widths crop.
     mode: "constant", "reflect", "replicate" (or "edge"), "circular" (or "wrap").
     """
-    widths = [tuple(w) if isinstance(w, (tuple, list)) else w for w in widths]
-    if widths and not isinstance(widths[0], tuple):
-        pairs = list(zip(widths[::2], widths[1::2], strict=True))
-        widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
-    if len(widths) != x.ndim:
-        raise ShapeError(f"pad: {len(widths)} pairs of widths for a tensor with {x.ndim} axes {x.shape}")
+    pairs: list[Any] = [tuple(w) if isinstance(w, (tuple, list)) else w for w in widths]
+    if pairs and not isinstance(pairs[0], tuple):
+        flat = list(zip(pairs[::2], pairs[1::2], strict=True))
+        pairs = [(0, 0)] * (x.ndim - len(flat)) + flat[::-1]
+    if len(pairs) != x.ndim:
+        raise ShapeError(f"pad: {len(pairs)} pairs of widths for a tensor with {x.ndim} axes {x.shape}")
     if mode not in _PAD_MODES:
         raise ArgumentError(f"pad: mode {mode!r} is none of {', '.join(_PAD_MODES)}")
     if mode == "constant":
-        return pad_constant(x, widths=tuple(widths), value=value)
-    for axis, (before, after) in enumerate(widths):        # the other modes copy values of x: a selection along each axis
+        return pad_constant(x, widths=tuple(pairs), value=value)
+    for axis, (before, after) in enumerate(pairs):         # the other modes copy values of x: a selection along each axis
         if before or after:
             index = np.pad(np.arange(x.shape[axis]), (max(before, 0), max(after, 0)), mode=_PAD_MODES[mode])
             index = index[max(-before, 0):len(index) - max(-after, 0)]

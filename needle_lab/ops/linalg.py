@@ -108,8 +108,8 @@ def einsum_(*tensors: Array, equation: str) -> Array:
 
 @einsum_.gradient
 def einsum_gradient(wants: Sequence[bool], g: Tensor, *tensors: Tensor, equation: str) -> Gradients:
-    terms, _, result = equation.partition("->")
-    terms = terms.split(",")
+    joined, _, result = equation.partition("->")
+    terms = joined.split(",")
 
     def gradient(i: int) -> Tensor:
         term, x = terms[i], tensors[i]

@@ -1,5 +1,7 @@
 """Losses.  reduction: "mean", "sum" or "none", as in torch.nn.functional."""
 
+from typing import Any
+
 import numpy as np
 
 from ..core.graph import op
@@ -94,7 +96,7 @@ def class_losses(x: Array, target: Array, *, reduction: str) -> tuple[Array, ...
 def class_losses_gradient(g: Outputs, y: Outputs, x: Tensor, target: Tensor, reduction: str) -> Gradients:
     (g, gtotal), (_, total) = g, y
     probabilities = exp(x - unsqueeze(total, 1))
-    dx = 0.0
+    dx: Any = 0.0
     if g is not None:
         g = g / target.size if reduction == "mean" else g
         hit = unsqueeze(target, 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))

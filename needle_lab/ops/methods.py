@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype
 from ..core.modes import is_grad_enabled, no_grad
-from ..core.tensor import Tensor, plain_index
+from ..core.tensor import Tensor, flat, plain_index
 from ..errors import ShapeError
-from . import indexing, shape
+from . import activations, elementwise, indexing, linalg, reduce
+from . import shape as shapes
 
 OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide", "mod": "remainder",
              "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
@@ -30,13 +30,19 @@ METHODS = ("abs exp log log1p expm1 sqrt rsqrt square reciprocal sin cos tan tan
            "matmul dot outer softmax log_softmax clamp movedim unbind nonzero trace allclose").split()
 
 
-def _method(name: str, function: Callable, doc: str) -> None:
+def _function(name: str) -> Any:
+    """The op, or function of ops, with this name."""
+    rooms = elementwise, activations, shapes, indexing, reduce, linalg
+    return next(getattr(room, name) for room in rooms if hasattr(room, name))
+
+
+def _method(name: str, function: Callable[..., Any], doc: str) -> None:
     function.__name__, function.__qualname__, function.__doc__ = name, f"Tensor.{name}", doc
     setattr(Tensor, name, function)
 
 
 def _attach_operator(sign: str, name: str) -> None:
-    function = getattr(ops, name)
+    function = _function(name)
     _method(f"__{sign}__", lambda self, other: function(self, other), f"ndl.{name}(self, other)")
     if sign in REFLECTED:
         _method(f"__r{sign}__", lambda self, other: function(other, self), f"ndl.{name}(other, self)")
@@ -44,7 +50,7 @@ def _attach_operator(sign: str, name: str) -> None:
         _method(f"__i{sign}__", lambda self, other: _in_place(self, function, other), f"In place: ndl.{name}(self, other)")
 
 
-def _in_place(x: Tensor, function: Callable, other: Any) -> Tensor:
+def _in_place(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
     """x += y: in place where nothing is recorded, else a new result bound to the same name."""
     if is_grad_enabled():
         if x.node is None and x.requires_grad:
@@ -59,7 +65,7 @@ def _in_place(x: Tensor, function: Callable, other: Any) -> Tensor:
 
 
 def _attach_method(name: str) -> None:
-    function = getattr(ops, name)
+    function = _function(name)
     _method(name, lambda self, *args, **kwargs: function(self, *args, **kwargs), f"ndl.{name}(self, ...)")
 
 
@@ -71,14 +77,9 @@ for _name in METHODS:
 # --- methods with an argument list of their own ---------------------------------------------------------------------
 
 
-def flat(sizes: tuple) -> tuple:
-    """reshape(2, 3) and reshape((2, 3)) mean the same."""
-    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
-
-
 def _astype(x: Tensor, dtype: Any) -> Tensor:
     dtype = as_dtype(dtype)
-    return x if dtype == x.dtype else ops.cast(x, dtype=dtype)
+    return x if dtype == x.dtype else shapes.cast(x, dtype=dtype)
 
 
 def _to(x: Tensor, target: Any = None, *, device: Device | str | None = None, dtype: Any = None) -> Tensor:
@@ -87,7 +88,7 @@ def _to(x: Tensor, target: Any = None, *, device: Device | str | None = None, dt
     elif target is not None:
         dtype = target
     x = x if dtype is None else _astype(x, dtype)
-    return x if device is None or as_device(device) == x.device else shape.transfer(x, device=as_device(device))
+    return x if device is None or as_device(device) == x.device else shapes.transfer(x, device=as_device(device))
 
 
 def _iterated(x: Tensor) -> Any:
@@ -98,21 +99,21 @@ def _iterated(x: Tensor) -> Any:
 
 _method("__getitem__", lambda self, index: indexing.getitem(self, index=plain_index(index)), "self[index], as in NumPy.")
 _method("__iter__", _iterated, "The slices along the first axis.")
-_method("__neg__", lambda self: ops.neg(self), "ndl.neg(self)")
-_method("__abs__", lambda self: ops.abs(self), "ndl.abs(self)")
+_method("__neg__", lambda self: elementwise.neg(self), "ndl.neg(self)")
+_method("__abs__", lambda self: elementwise.abs(self), "ndl.abs(self)")
 _method("__pos__", lambda self: self, "The tensor itself.")
-_method("__invert__", lambda self: ops.logical_not(self) if self.dtype == np.bool_ else ops.bitwise_not(self),
+_method("__invert__", lambda self: _function("logical_not" if self.dtype == np.bool_ else "bitwise_not")(self),
         "Not, of bools; all bits turned, of integers.")
-_method("reshape", lambda self, *shape: ops.reshape(self, shape=flat(shape)), "ndl.reshape(self, shape)")
-_method("view", lambda self, *shape: ops.reshape(self, shape=flat(shape)), "ndl.reshape(self, shape)")
-_method("permute", lambda self, *axes: ops.permute(self, axes=flat(axes)), "ndl.permute(self, axes)")
-_method("expand", lambda self, *shape: ops.expand(self, shape=flat(shape)), "ndl.expand(self, shape)")
-_method("tile", lambda self, *repeats: ops.tile(self, repeats=flat(repeats)), "ndl.tile(self, repeats)")
+_method("reshape", lambda self, *shape: shapes.reshape(self, shape=flat(shape)), "ndl.reshape(self, shape)")
+_method("view", lambda self, *shape: shapes.reshape(self, shape=flat(shape)), "ndl.reshape(self, shape)")
+_method("permute", lambda self, *axes: shapes.permute(self, axes=flat(axes)), "ndl.permute(self, axes)")
+_method("expand", lambda self, *shape: shapes.expand(self, shape=flat(shape)), "ndl.expand(self, shape)")
+_method("tile", lambda self, *repeats: shapes.tile(self, repeats=flat(repeats)), "ndl.tile(self, repeats)")
 _method("astype", _astype, "The values in another dtype; the tensor itself if it has that dtype already.")
 _method("float", lambda self: _astype(self, "float32"), "The values as float32.")
 _method("to", _to, 'To a device (`x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both.')
 _method("cpu", lambda self: _to(self, device="cpu"), "On the host.")
 _method("contiguous", lambda self: self if self.device.backend != "numpy" or self.data.flags.c_contiguous
-        else ops.clone(self), "The same values in one piece of memory, row by row; the tensor itself if they are.")
+        else shapes.clone(self), "The same values in one piece of memory, row by row; the tensor itself if they are.")
 Tensor.T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes in reverse.")  # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore

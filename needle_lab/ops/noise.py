@@ -5,6 +5,7 @@ import numpy as np
 from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Shape
 from ..errors import ArgumentError
+from ..random import Generator, default_generator
 from .elementwise import elementwise
 
 
@@ -22,7 +23,6 @@ def feature_dropout(x: Tensor, p: float = 0.5, training: bool = True, generator:
 
 
 def _drop(x: Tensor, shape: Shape, p: float, training: bool, generator: Generator | None) -> Tensor:
-    from ..random import default_generator  # tensors exist by the time this is called
     if not 0 <= p <= 1:
         raise ArgumentError(f"dropout: p={p} is not a probability")
     if not training or p == 0:

@@ -8,6 +8,7 @@
 """
 
 import math
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,19 +31,19 @@ def standardize(x: Array, *, axes: Shape, eps: float) -> tuple[Array, ...]:
 
 
 @standardize.gradient
-def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: Shape, eps: float) -> Tensor:
+def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: Shape, eps: float) -> Gradients:
     gy, gmu, gvar = g
     y, _, var = y
     inverse = rsqrt(var + eps)
     n = x.size / max(var.size, 1)
-    dx = 0.0
+    dx: Any = 0.0
     if gy is not None:            # what changes the mean or the length of x changes nothing in y
         dx = inverse * (gy - mean(gy, axis=axes, keepdims=True) - y * mean(gy * y, axis=axes, keepdims=True))
     if gmu is not None:
         dx = dx + gmu * (1.0 / n)
     if gvar is not None:
         dx = dx + gvar * (y / inverse) * (2.0 / n)
-    return dx.expand(x.shape)
+    return (dx.expand(x.shape),)
 
 # --- batch norm -------------------------------------------------------------------------------------------------------
 
@@ -72,9 +73,10 @@ def batch_norm_gradient(g: Outputs, y: Outputs, x: Tensor, weight: Tensor | None
                         eps: float) -> Gradients:
     (gy, gmean, gvar), (_, mu, var) = g, y
     axes, shape = (0, *range(2, x.ndim)), along_channels(x)
+    dx: Any = 0.0
     inverse = rsqrt(var + eps).reshape(shape)
     centered = x - mu.reshape(shape)
-    n, dx, dweight, dbias = x.size // x.shape[1], 0.0, None, None
+    n, dweight, dbias = x.size // x.shape[1], None, None
     if gy is not None:                # what changes the mean or the length of x changes nothing in y
         g = gy if weight is None else gy * weight.reshape(shape)
         along = mean(g * centered, axis=axes, keepdims=True) * inverse * inverse
@@ -129,8 +131,8 @@ def layer_norm_gradient(g: Outputs, y: Outputs, x: Tensor, weight: Tensor | None
                         eps: float) -> Gradients:
     (gy, gmean, ginverse), (_, mu, inverse) = g, y
     last = tuple(range(x.ndim - axes, x.ndim))
-    centered = x - mu
-    n, dx, dweight = math.prod(x.shape[x.ndim - axes:]) or 1, 0.0, None
+    centered, dx = x - mu, cast(Any, 0.0)
+    n, dweight = math.prod(x.shape[x.ndim - axes:]) or 1, None
     if gy is not None:
         g = gy if weight is None else gy * weight
         along = mean(g * centered, axis=last, keepdims=True) * inverse * inverse
@@ -169,7 +171,7 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
     if n < 2:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
-    if running_mean is not None:
+    if running_mean is not None and running_var is not None:
         with no_grad():                              # running <- (1 - momentum) running + momentum batch
             running_mean.copy_(running_mean * (1 - momentum) + mu * momentum)
             running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))

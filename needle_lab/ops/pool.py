@@ -42,7 +42,7 @@ def max_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation:
 @op()
 def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """Each window's slope at the place of its first largest value: the gradient of `max_windows`."""
-    window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
     first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
     share = np.where(first == np.arange(math.prod(kernel)), slopes[..., None], 0).astype(slopes.dtype)
     return add_windows(share.reshape(*slopes.shape, *kernel), x.shape[x.ndim - len(kernel):], **window)
@@ -51,7 +51,7 @@ def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: P
 @op()
 def from_winners(values: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """values at the place of each window's first largest value: the adjoint of `to_winners`."""
-    window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
     first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
     return np.take_along_axis(_values(values, window), first, -1)[..., 0]
 

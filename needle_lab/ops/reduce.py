@@ -13,22 +13,12 @@ import numpy as np
 from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Axis
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError
+from . import indexing, shape
+from .axes import normalize_axes
 from .elementwise import abs, exp, sqrt, where
 
 # --- shapes of reductions -------------------------------------------------------------------------------------------
-
-
-def normalize_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """None, a number or a tuple of numbers -> sorted axes in 0..ndim-1."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-    for a in axes:
-        if not -ndim <= a < builtins.max(ndim, 1):
-            raise ShapeError(f"axis {a} is out of range for a tensor with {ndim} axes")
-    found = sorted(a % ndim if ndim else 0 for a in axes) if ndim else []
-    if len(set(found)) != len(found):
-        raise ShapeError(f"axis {axis} names the same axis twice")
-    return tuple(found)
 
 
 def restore(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
@@ -236,8 +226,3 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tenso
     order = argsort(x, axis=axis, descending=largest)
     order = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
     return indexing.take_along_axis(x, order, axis=axis), order
-
-
-
-
-from . import indexing, shape  # noqa: E402    gradients of cumulative ops flip and join

@@ -15,9 +15,8 @@ from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Axis, Gradients, Pads, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
+from .axes import normalize_axes
 from .elementwise import where
-from .reduce import normalize_axes
-from .reduce import sum as sum_
 
 # --- views ----------------------------------------------------------------------------------------------------------
 
@@ -91,7 +90,7 @@ def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 
 
 @op(promote=None, view=True, gradient=lambda g, axis: flip(g, axis=axis))
-def flip(x: Array, *, axis: Axis) -> Array:
+def flip(x: Array, *, axis: int | tuple[int, ...]) -> Array:
     """The values along axis (a number or a tuple) in reverse."""
     return np.flip(x, axis)
 
@@ -138,7 +137,7 @@ def tile_gradient(g: Tensor, x: Tensor, repeats: Shape) -> Tensor:
     shape = (1,) * (len(repeats) - x.ndim) + x.shape
     repeats = (1,) * (len(shape) - len(repeats)) + tuple(repeats)
     apart = g.reshape(tuple(n for pair in zip(repeats, shape, strict=True) for n in pair))
-    return sum_(apart, axis=tuple(range(0, 2 * len(shape), 2))).reshape(x.shape)
+    return apart.sum(axis=tuple(range(0, 2 * len(shape), 2))).reshape(x.shape)
 
 
 @op(promote=None, onnx="Pad")
@@ -206,12 +205,12 @@ def unbind(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two axes, zeros elsewhere."""
-    return where(np.tri(*x.shape[-2:], diagonal, dtype=bool), x, 0)
+    return where(np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_), x, 0)
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two axes, zeros elsewhere."""
-    return where(~np.tri(*x.shape[-2:], diagonal - 1, dtype=bool), x, 0)
+    return where(~np.tri(x.shape[-2], x.shape[-1], diagonal - 1, dtype=np.bool_), x, 0)
 
 
 @op(promote=None, differentiable=False)

@@ -25,6 +25,7 @@ from ..core.dtypes import is_floating
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
+from ..extras import pyplot
 from ..nn import Module
 from .kernels import bound
 from .memory import Layout, peak
@@ -212,9 +213,7 @@ class InferencePlan:
 
     def plot(self, ax: Any = None) -> Any:
         """The plan's memory: a box for each place, from the call that writes it to the last that reads it.  -> the axes."""
-        from ..plots import _pyplot
-
-        ax = _pyplot().subplots(figsize=(8, 3.2), constrained_layout=True)[1] if ax is None else ax
+        ax = pyplot().subplots(figsize=(8, 3.2), constrained_layout=True)[1] if ax is None else ax
         for i, (first, last, offset, size) in enumerate(sorted(self._places)):
             colour = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")[i % 4]
             ax.bar(first - 0.5, size / 1024, last - first + 1, offset / 1024, align="edge", color=colour, alpha=0.75,

@@ -13,16 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
+from ..nn.module import Module
 from ..nn.signature import canonical, check_signature, items, signature, tensor_entries
 from .alignment import pair_in_order
-
-if TYPE_CHECKING:
-    from ..nn.module import Module
+from .metadata import read_signature
 
 MARKS = {"same": " ", "changed": "~", "removed": "-", "added": "+"}
 ABSENT = "\0absent"           # no configuration value
@@ -347,13 +346,11 @@ def _cell(row: DiffRow, entry: dict | None) -> str:
 
 
 def _signature_of(x: Any, side: str) -> tuple[str, dict[str, Any]]:
-    from ..nn.module import Module
     if isinstance(x, Module):
         return "model", signature(x)
     if isinstance(x, dict):
         return "signature", check_signature(x, side)
     if isinstance(x, (str, os.PathLike)):
-        from .save import read_signature
         return os.path.basename(os.fspath(x)), read_signature(x)
     raise ArgumentError(f"signature_diff: a module, a signature or the path of a saved file is needed for {side}, "
                         f"got {type(x).__name__}")

@@ -23,16 +23,15 @@ from ..core.device import Device
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DeviceError, FileFormatError, SignatureMismatch
 from ..nn.module import Module
-from ..nn.signature import canonical, check_signature, tensor_entries
+from ..nn.signature import canonical, tensor_entries
 from ..nn.state import LoadReport, match, write
 from ..random import Generator, default_generator
 from . import tensorfile
 from .diff import DiffRow, compare_entries, signature_diff
+from .metadata import FORMAT, KEY, about_of
 from .pack import pack, unpack
 from .tensorfile import TensorFile
 
-FORMAT = 1                         # the layout of the metadata; raised when an older reader could misread it
-KEY = "needle_lab"                 # where in the safetensors metadata it stands
 MODEL = "model/"                   # prefix of the model's arrays in a checkpoint
 SHOWN = 5                          # differing entries that an error lists
 
@@ -62,7 +61,7 @@ def load_state_dict(module: Module, path: str | os.PathLike, map_device: MapDevi
     """
     _check_module(module, "load_state_dict")
     file = tensorfile.read(path)
-    about = _about(file.path, file.metadata)
+    about = about_of(file.path, file.metadata)
     if about is None and strict:
         raise FileFormatError(f"{file.path} was not written by needle_lab: it has no signature to check. To load the "
                               "entries that fit: ndl.load_state_dict(model, path, strict=False); to look at it: "
@@ -75,15 +74,6 @@ def load_state_dict(module: Module, path: str | os.PathLike, map_device: MapDevi
 def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     """All tensors of any safetensors file, by name, on the CPU.  Raises as `load_state_dict`."""
     return {name: Tensor(array.copy()) for name, array in tensorfile.read(path).arrays.items()}
-
-
-def read_signature(path: str | os.PathLike) -> dict[str, Any]:
-    """The signature in a saved file, read from its header alone."""
-    about = _about(os.fspath(path), tensorfile.read_metadata(path))
-    if about is None or about["signature"] is None:
-        why = "it was not written by needle_lab" if about is None else "it was saved without a model"
-        raise FileFormatError(f"{os.fspath(path)} holds no signature: {why}")
-    return about["signature"]
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
@@ -130,7 +120,7 @@ def load_checkpoint(path: str | os.PathLike, *, model: Module | None = None, opt
     default generator always is). All or nothing, with the errors of `load_state_dict`.
     """
     file = tensorfile.read(path)
-    about = _about(file.path, file.metadata)
+    about = about_of(file.path, file.metadata)
     if about is None or about["kind"] != "checkpoint":
         raise FileFormatError(f"{file.path} is no checkpoint but "
                               + ("a safetensors file of another program: ndl.load_tensors(path)" if about is None
@@ -184,43 +174,6 @@ def _describe_model(module: Module) -> tuple[dict[str, np.ndarray], dict[str, An
     one = next(iter(devices.values()), "cpu")
     device = one if all(name == one for name in devices.values()) else devices
     return {path: value.numpy() for path, value in state.items()}, {"device": device, "signature": module.signature()}
-
-
-def _about(path: str, metadata: dict[str, str]) -> dict[str, Any] | None:
-    """Our part of the metadata, checked; None for a file of another program."""
-    if KEY not in metadata:
-        return None
-    if tensorfile.DIGEST not in metadata:
-        raise FileFormatError(f"{path} has lost its checksum; another program rewrote it, or it is damaged")
-    try:
-        about = json.loads(metadata[KEY])
-        if not isinstance(about, dict) or type(about.get("format")) is not int:
-            raise ArgumentError("no format version")
-        if about["format"] > FORMAT:
-            raise FileFormatError(f"{path} was written by a newer needle_lab (file format {about['format']}, this one "
-                                  f"reads up to {FORMAT}); upgrade needle_lab")
-        _check_fields(about, _FIELDS)
-        if about["kind"] == "checkpoint":
-            _check_fields(about, {"tree": dict})
-            _check_fields(about["tree"], _TREE)
-        if about["signature"] is not None:
-            check_signature(about["signature"], "its metadata")
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, FileFormatError):
-            raise
-        raise FileFormatError(f"{path} has damaged needle_lab metadata: {str(error)[:200]}") from error
-    return about
-
-
-_FIELDS: dict[str, Any] = {"kind": str, "versions": dict, "device": (str, dict, type(None)),
-                           "signature": (dict, type(None))}
-_TREE: dict[str, Any] = {"optimizer": object, "history": object, "rng": dict, "aux": dict}
-
-
-def _check_fields(found: dict[str, Any], fields: dict[str, Any]) -> None:
-    for key, kind in fields.items():
-        if key not in found or not isinstance(found[key], kind):
-            raise ArgumentError(f"no {key} as it should be")
 
 
 # --- matching a file with a model ---------------------------------------------------------------------------------

@@ -2,14 +2,15 @@
 
 Blue, orange, green, purple and grey, with lightnesses chosen (by search, see the tests) so that people with any of the
 three colour vision deficiencies can tell them apart on a light and on a dark page; the glyph says the same thing once
-more, so that a black and white print loses nothing. The names are class names of layers, names of ONNX operators and
-names of needle_lab ops: they are compared without case, underscores and a trailing dimension (`Conv2d`,
-`ConvTranspose` and `conv_transpose2d` need no separate entries).
+more, so that a black and white print loses nothing. The names are class names of layers and names of needle_lab ops,
+compared without case, underscores and a trailing dimension (`Conv2d`, `ConvTranspose` and `conv_transpose2d` need no
+separate entries); what else ONNX has, its rows in `onnx.operators` tell.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 
 
@@ -32,41 +33,43 @@ def _family(key: str, title: str, glyph: str, ascii: str, light: str, dark: str,
 
 FAMILIES: dict[str, Family] = {family.key: family for family in (
     _family("linear", "linear, convolution", "\N{BLACK SQUARE}", "*", "#1F77C8", "#3D9BFF", """
-        Linear Bilinear Gemm MatMul MatMulInteger QLinearMatMul Einsum Dot Outer Embedding EmbeddingBag
-        Conv ConvTranspose ConvInteger QLinearConv DeformConv ConvBN Convolution
-        RNN LSTM GRU RNNCell LSTMCell GRUCell
-        Attention MultiheadAttention CausalSelfAttention ScaledDotProductAttention RotaryEmbedding"""),
+        Linear Bilinear MatMul Einsum Dot Outer Embedding EmbeddingBag Conv ConvTranspose ConvBN Convolution RNN LSTM
+        GRU RNNCell LSTMCell GRUCell Attention MultiheadAttention CausalSelfAttention ScaledDotProductAttention
+        RotaryEmbedding"""),
     _family("activation", "activation", "\N{BLACK UP-POINTING TRIANGLE}", "/", "#D9691A", "#FF8040", """
-        ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU FastGelu QuickGelu SiLU Swish Mish Sigmoid LogSigmoid
-        HardSigmoid HardSwish Tanh HardTanh Softplus Softsign Softmax LogSoftmax Softmin Hardmax Softmax2d GLU
-        ThresholdedReLU Threshold Shrink Softshrink Hardshrink Tanhshrink Erf"""),
+        ReLU ReLU6 LeakyReLU PReLU RReLU ELU SELU CELU GELU FastGelu QuickGelu SiLU Mish Sigmoid LogSigmoid
+        HardSigmoid HardSwish Tanh HardTanh Softplus Softsign Softmax LogSoftmax Softmin Softmax2d GLU Threshold
+        Softshrink Hardshrink Tanhshrink Erf"""),
     _family("norm", "normalisation", "\N{BLACK DIAMOND}", "%", "#00553A", "#62F0B6", """
-        BatchNorm BatchNormalization LayerNorm LayerNormalization SkipLayerNormalization GroupNorm GroupNormalization
-        InstanceNorm InstanceNormalization RMSNorm RMSNormalization LRN LocalResponseNorm LpNormalization
-        MeanVarianceNormalization Normalize Standardize
-        apply_batch_norm"""),
+        BatchNorm LayerNorm SkipLayerNormalization GroupNorm InstanceNorm RMSNorm LocalResponseNorm Normalize
+        Standardize apply_batch_norm"""),
     _family("pool", "pooling, reduction", "\N{BLACK DOWN-POINTING TRIANGLE}", "v", "#85287B", "#A850A0", """
-        MaxPool AvgPool AveragePool LpPool GlobalMaxPool GlobalAvgPool GlobalAveragePool GlobalLpPool AdaptiveAvgPool
-        AdaptiveMaxPool MaxUnpool MaxRoiPool RoiAlign max_windows sum_windows
-        Sum Mean Max Min Prod Var Std Amax Amin Argmax Argmin CumSum CumProd LogSumExp Norm TopK All Any
-        ReduceSum ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp
-        ReduceSumSquare
-        CrossEntropy CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss KLDivLoss
-        SoftmaxCrossEntropyLoss NegativeLogLikelihoodLoss"""),
+        MaxPool AvgPool LpPool GlobalMaxPool GlobalAvgPool AdaptiveAvgPool AdaptiveMaxPool MaxRoiPool max_windows
+        sum_windows Sum Mean Max Min Prod Var Std Amax Amin Argmax Argmin CumSum CumProd LogSumExp Norm TopK All Any
+        CrossEntropy CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss
+        KLDivLoss"""),
     _family("other", "shape, other", "\N{BLACK CIRCLE}", ".", "#8A8A8A", "#909090", ""),
 )}
 OTHER = FAMILIES["other"]
 
 
-@functools.lru_cache(maxsize=4096)
 def family_of(name: str) -> Family:
     """The family of a layer class, an ONNX operator or an op, by its name; an unknown name is `shape, other`."""
+    return _of_ours(name) or _of_operator(name) or OTHER
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_ours(name: str) -> Family | None:
     plain = name.rsplit(".", 1)[-1].lower().replace("_", "")
     undimensioned = plain[:-2] if plain[-2:] in ("1d", "2d", "3d") else plain
-    for family in FAMILIES.values():
-        if plain in family.members or undimensioned in family.members:
-            return family
-    return OTHER
+    return next((f for f in FAMILIES.values() if plain in f.members or undimensioned in f.members), None)
+
+
+def _of_operator(name: str) -> Family | None:
+    """What the operator's row says; names of operators come from the ONNX room, so it is open then."""
+    table = sys.modules.get("needle_lab.onnx.operators.table")
+    row = table.TABLE.get(name) if table else None
+    return FAMILIES.get(row.family) if row else None
 
 
 def ascii_legend() -> str:

@@ -1,4 +1,5 @@
-"""`onnx_graph` and `autograd_graph`: a computation as boxes and arrows, coloured by op family, shapes on the arrows."""
+"""`onnx_graph`, `program_graph` and `autograd_graph`: a computation as boxes and arrows, coloured by op family, shapes on
+the arrows."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 from ..errors import ArgumentError
 from .drawing import INSTALL, TINY, Arrow, Box, Drawing, short
 from .families import FAMILIES, ascii_legend, family_of, html_legend
-from .onnx_parts import assemble, parts_of_module, parts_of_proto
+from .onnx_parts import assemble, parts_of_module, parts_of_program, parts_of_proto
 from .outline import show_shape
 from .trace import host, is_module
 from .view import View
@@ -32,6 +33,22 @@ def onnx_graph(model: Any, x: Any = None, max_nodes: int = MAX_NODES, right: boo
     drawing.right = right
     note = f"the first {max_nodes:,} of {max_nodes + cut:,} nodes; for more: max_nodes=" if cut else ""
     return GraphView(title, summary, drawing, note)
+
+
+def program_graph(model: Any, *examples: Any, max_nodes: int = MAX_NODES, right: bool = False) -> GraphView:
+    """Draw what a module computes, op by op: a Program, or a Module with an example of each input.
+
+    A box shows the parameters that its op reads, under their paths; its details name the module in which it was made.
+    max_nodes, right and the keys: as for `onnx_graph`. Raises what `program.trace` raises.
+    """
+    from ..program import Program, trace
+
+    program = model if isinstance(model, Program) else trace(model, *examples)
+    drawing, cut = assemble(parts_of_program(program), max_nodes)
+    drawing.right = right
+    note = f"the first {max_nodes:,} of {max_nodes + cut:,} ops; for more: max_nodes=" if cut else ""
+    title = "program" if program is model else type(model).__name__
+    return GraphView(title, f"{len(program.calls):,} ops", drawing, note)
 
 
 def autograd_graph(tensor: Any, max_nodes: int = MAX_NODES, **names: Any) -> GraphView:
@@ -78,7 +95,7 @@ def autograd_graph(tensor: Any, max_nodes: int = MAX_NODES, **names: Any) -> Gra
 
 
 class GraphView(View):
-    """What `onnx_graph` and `autograd_graph` return; `drawing` holds the boxes and arrows, `svg` the picture."""
+    """What the functions above return; `drawing` holds the boxes and arrows, `svg` the picture."""
 
     script = "graph"
 

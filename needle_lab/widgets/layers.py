@@ -77,7 +77,7 @@ def steps_of(module: Any) -> list[Any]:
 
 
 def _onnxruntime_layers(path: str, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
-    from ..onnx.reader import read_model  # raises MissingExtraError, with what to install
+    from ..onnx.read.reader import read_model  # raises MissingExtraError, with what to install
 
     model = read_model(path)
     try:

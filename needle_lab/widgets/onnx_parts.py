@@ -1,4 +1,4 @@
-"""The parts of an ONNX graph, of a file or of an imported model, and how they become a drawing."""
+"""The parts of a graph, of a file, an imported model or a Program, and how they become a drawing."""
 
 from __future__ import annotations
 
@@ -76,6 +76,23 @@ def parts_of_module(module: Any, x: Any) -> tuple[str, str, Parts]:
     return type(module).__name__, f"{len(nodes):,} nodes, opset {module.opset}", parts
 
 
+def parts_of_program(program: Any) -> Parts:
+    """A Program: its calls, which show the parameters and constants that they read."""
+    names = {value: value.name or f"v{i}" for i, value in
+             enumerate([*program.inputs, *(v for call in program.calls for v in call.outputs)])}
+    text = program.sizes.text
+    shapes = {name: "" if value.shape is None else text(value.shape) for value, name in names.items()}
+    nodes = []
+    for call in program.calls:
+        known = [v for v in call.sources() if v.known]
+        lines = [f"{v.path} {show_shape(v.shape)}" if v.path else f"= {v}" if v.shape == () else show_shape(v.shape)
+                 for v in known if v.shape is not None]
+        where = {"module": call.scope[-1][0]} if call.scope else {}
+        nodes.append(Node(call.name, [names[v] for v in call.reads()], [names[v] for v in call.outputs], lines,
+                          {**where, **{key: text(value) for key, value in call.attrs.items()}}))
+    return Parts([names[v] for v in program.inputs], nodes, [names[v] for v in program.results if v in names], shapes)
+
+
 def parts_of_proto(model: Any) -> tuple[str, str, Parts]:
     """A file or a ModelProto, with inferred shapes; Constant nodes become lines of the nodes that read them."""
     onnx, (title, proto) = _onnx(), _model_proto(model)
@@ -102,7 +119,7 @@ def _model_proto(model: Any) -> tuple[str, Any]:
     onnx = _onnx()
     title, proto = type(model).__name__, model
     if isinstance(model, (str, os.PathLike)):
-        from ..onnx.reader import read_model
+        from ..onnx.read.reader import read_model
 
         title, proto = os.path.basename(os.fspath(model)), read_model(model)
     if not isinstance(proto, onnx.ModelProto):
@@ -186,6 +203,6 @@ def _attribute(onnx: Any, attribute: Any) -> str:
 
 
 def _onnx() -> Any:
-    from ..onnx import reader  # raises MissingExtraError, with what to install
+    from ..onnx.read import reader  # raises MissingExtraError, with what to install
 
     return reader.onnx

@@ -51,7 +51,7 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
 
         return name_of(check_signature(source, "show")), source, None
     if isinstance(source, (str, os.PathLike)):
-        from ..serialize.save import read_signature
+        from ..serialize.metadata import read_signature
 
         return name_of(source), read_signature(source), None
     raise ArgumentError(f"expected a Module, a signature (from Module.signature()) or the path of a saved or ONNX "

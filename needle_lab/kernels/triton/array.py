@@ -183,8 +183,13 @@ class DeviceArray:
             values = values.astype(values.dtype)
         if self.size and any(n > 1 and s == 0 for n, s in zip(self.shape, self.strides, strict=True)):
             raise ShapeError(f"{self} is expanded: several of its elements share one place; write into a clone")
-        from .layout import move
-        move(values.expand(self.shape), self)
+        Mover.move(values.expand(self.shape), self)
+
+
+class Mover:
+    """The kernel that copies values from layout to layout.  layout.py, which stands on this file, enters it."""
+
+    move: Callable[[DeviceArray, DeviceArray], None]
 
 
 def is_basic(index) -> bool:

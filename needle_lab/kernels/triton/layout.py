@@ -11,7 +11,7 @@ import triton.language as tl
 
 from ... import ops
 from ...core.tiers import kernel
-from .array import DeviceArray, is_basic
+from .array import DeviceArray, Mover, is_basic
 from .runtime import launch
 from .strides import merge
 
@@ -59,6 +59,9 @@ def full(like: DeviceArray, shape: tuple[int, ...], value) -> DeviceArray:
 
 
 # --- views ----------------------------------------------------------------------------------------------------------
+
+Mover.move = staticmethod(move)
+
 
 @kernel(ops.reshape, "triton")
 def reshape(x, *, shape):

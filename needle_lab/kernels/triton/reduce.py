@@ -17,7 +17,7 @@ from triton.language.extra.cuda import libdevice
 from ... import ops
 from ...core.dtypes import NARROW, float32
 from ...core.tiers import kernel
-from ...ops.reduce import normalize_axes
+from ...ops.axes import normalize_axes
 from . import functions
 from .array import DeviceArray
 from .elementwise import TRITON_DTYPES

@@ -1,0 +1,30 @@
+"""Tensors that a module holds: Parameters are trained, Buffers are not; both are saved and moved with it."""
+
+from __future__ import annotations
+
+from ..core.device import Device
+from ..core.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A tensor that is trained: an optimizer changes it, a state dict saves it.  torch.nn.Parameter.
+
+    data: as for Tensor; memory is shared with it. requires_grad=False freezes it (it is still saved).
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data, requires_grad: bool = True, device: Device | str | None = None, dtype=None):
+        super().__init__(data, requires_grad, device, dtype)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Buffer(Tensor):
+    """A tensor that is saved and moved with its module but never trained.  torch.nn.Buffer."""
+
+    __slots__ = ()
+
+    def __init__(self, data, device: Device | str | None = None, dtype=None):
+        super().__init__(data, False, device, dtype)

@@ -1,0 +1,170 @@
+"""Our ops that move values, as ONNX operators: shapes, axes, pieces, places."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...errors import UnsupportedOnnxError
+from ...program.lengths import Length, Various
+from .convolution import pads_of
+from .table import writes
+
+
+@writes("reshape")
+def _reshape(w, x, *, shape):
+    have, name = w.shape(x), w.name(x)
+    rest = math.prod(n for n in shape if n != -1)
+    whole = tuple(math.prod(have) // rest if n == -1 and rest else n for n in shape)
+    if name in w.reshaped and w.reshaped[name][1] == whole:          # back to what it was
+        return w.reshaped[name][0]
+    if whole == have:
+        return name
+    sizes, moved = _sizes(have, shape, whole), _ones_between(have, whole) or _ones_between(whole, have)
+    if moved and not (-1 in shape and -1 in sizes):
+        y = (w.Squeeze if len(whole) < len(have) else w.Unsqueeze)(name, w.ints(*moved))
+    else:
+        y = w.Reshape(name, w.ints(*sizes))
+    w.reshaped[y] = name, have
+    return y
+
+
+def _ones_between(longer: tuple[int, ...], shorter: tuple[int, ...]) -> list[int]:
+    """The axes of length 1 without which `longer` is `shorter`; [] if there are none."""
+    gone, rest = [], list(shorter)
+    for i, n in enumerate(longer):
+        if rest and rest[0] == n:
+            rest.pop(0)
+        elif n == 1:
+            gone.append(i)
+        else:
+            return []
+    return [] if rest else gone
+
+
+def _sizes(have: tuple[int, ...], shape: tuple[int, ...], whole: tuple[int, ...]) -> list[int]:
+    """A shape as Reshape takes it.  shape: as asked for, perhaps with a -1; whole: what that comes to."""
+    # 0 copies the input's length, -1 is what is left: lengths that vary are measured where neither will do
+    sizes, same = list(shape), True
+    for i, n in enumerate(whole):
+        same = same and i < len(have) and n == have[i] and n != 0
+        sizes[i] = 0 if same else sizes[i]
+    varying = [i for i, n in enumerate(sizes) if isinstance(n, Length)]
+    if len(varying) == 1 and -1 not in sizes:
+        sizes[varying[0]] = -1
+    return sizes
+
+
+@writes("permute")
+def _permute(w, x, *, axes):
+    return w.transposed(w.name(x), [a % x.ndim for a in axes])
+
+
+@writes("expand")
+def _expand(w, x, *, shape):
+    have = (1,) * (len(shape) - x.ndim) + w.shape(x)
+    return w.Expand(x, w.ints(*(1 if n == m or n == -1 else n for n, m in zip(shape, have, strict=True))))
+
+
+@writes("flip")
+def _flip(w, x, *, axis):
+    axes = (axis,) if isinstance(axis, int) else axis
+    back = [-1] * len(axes)
+    return w.Slice(x, w.ints(*back), w.ints(*[np.iinfo(np.int64).min] * len(axes)), w.ints(*axes), w.ints(*back))
+
+
+@writes("take_along_axis")
+def _take_along_axis(w, x, index, *, axis):
+    return w.GatherElements(x, index, axis=axis)
+
+
+@writes("scatter")
+def _scatter(w, x, index, source, *, axis):
+    source = source if np.ndim(source) else w.floats(w.shape(index), float(source), x.dtype)
+    return w.ScatterElements(x, index, source, axis=axis)
+
+
+@writes("scatter_add")
+def _scatter_add(w, x, index, source, *, axis):
+    return w.ScatterElements(x, index, source, axis=axis, reduction="add")
+
+
+@writes("clone", "detach")
+def _clone(w, x):
+    return w.Identity(x)
+
+
+@writes("concatenate")
+def _concatenate(w, *tensors, axis=0):
+    return w.Concat(*w.operands(tensors), axis=axis)
+
+
+@writes("tile")
+def _tile(w, x, *, repeats):
+    missing = len(repeats) - x.ndim
+    source = x if missing <= 0 else w.Unsqueeze(x, w.ints(*range(missing)))
+    return w.Tile(source, w.ints(*(1,) * max(-missing, 0), *repeats))
+
+
+@writes("pad_constant")
+def _pad(w, x, *, widths, value=0.0):
+    return w.Pad(x, w.ints(*pads_of(widths)), w.name(value, x.dtype))
+
+
+@writes("index_select")
+def _index_select(w, x, index, *, axis=0):
+    return w.Gather(x, index, axis=axis)
+
+
+@writes("getitem")
+def _getitem(w, x, *, index):
+    parts = list(index) if isinstance(index, tuple) else [index]
+    rest = x.ndim - sum(p is not None and p is not ... for p in parts)
+    if ... in [p if p is ... else None for p in parts]:
+        at = next(i for i, p in enumerate(parts) if p is ...)
+        parts[at:at + 1] = [slice(None)] * rest
+    arrays = [p for p in parts if isinstance(p, (np.ndarray, Various))]
+    if len(arrays) > 1 or any(isinstance(a, Various) or a.dtype == np.bool_ for a in arrays):
+        raise UnsupportedOnnxError("export: an index with several arrays or a mask has no simple ONNX form")
+    y, axis, starts, ends, axes, steps, gone, new, gather = w.name(x), 0, [], [], [], [], [], [], None
+    for p in parts:
+        if p is None:
+            new.append(p)
+        elif isinstance(p, np.ndarray):
+            gather, axis = (axis, p), axis + 1
+        else:
+            if not isinstance(p, slice):
+                gone.append(axis)
+                p = slice(p, p + 1 if p != -1 else np.iinfo(np.int64).max)
+            if p != slice(None):
+                starts.append(0 if p.start is None and (p.step or 1) > 0 else -1 if p.start is None else p.start)
+                ends.append(p.stop if p.stop is not None else np.iinfo(np.int64).max if (p.step or 1) > 0
+                            else np.iinfo(np.int64).min)
+                axes.append(axis), steps.append(p.step or 1)
+            axis += 1
+    if axes:
+        y = w.Slice(y, w.ints(*starts), w.ints(*ends), w.ints(*axes), w.ints(*steps))
+    if gather:
+        y = w.Gather(y, w.constant(gather[1].astype(np.int64)), axis=gather[0])
+    if gone:
+        y = w.Squeeze(y, w.ints(*gone))
+    if new:
+        kept = [p for p in parts if p is None or isinstance(p, (slice, np.ndarray))]
+        y = w.Unsqueeze(y, w.ints(*(i for i, p in enumerate(kept) if p is None)))
+    return y
+
+
+@writes("ones_at")
+def _ones_at(w, index, *, num_classes):
+    return w.OneHot(index, w.ints(num_classes), w.constant(np.array([0, 1], np.float32)), axis=-1)
+
+
+@writes("ones_like")
+def _ones_like(w, x):
+    return w.Expand(w.constant(np.ones((), x.dtype)), w.Shape(x))
+
+
+@writes("zeros_like")
+def _zeros_like(w, x):
+    return w.Expand(w.constant(np.zeros((), x.dtype)), w.Shape(x))
