@@ -24,7 +24,7 @@ from .errors import ArgumentError, StateKeyError
 class Optimizer:
     """Groups of parameters, the state of each, and `step()`.  Subclasses write `_update`."""
 
-    def __init__(self, params: Iterable, defaults: dict[str, Any]):
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         params = list(params)
         if not params:
             raise ArgumentError(f"{type(self).__name__}: there are no parameters to optimize")
@@ -53,7 +53,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the first group."""
-        return self.groups[0]["lr"]
+        return float(self.groups[0]["lr"])
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -96,7 +96,7 @@ class Optimizer:
         """The names of what is kept for each parameter, in its shape; zeros before the first step."""
         return ()
 
-    def _update(self, p, g, *moments, step: int, group: dict[str, Any]) -> None:
+    def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         """Change p and its moments in place, in the given step (from 1); g must not change.
 
         Value by value: p may be a parameter, a block of one, or several side by side. Arrays or tensors.
@@ -147,18 +147,18 @@ class SGD(Optimizer):
     weight_decay adds weight_decay * p to g.  torch.optim.SGD.
     """
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
                  weight_decay: float = 0.0, nesterov: bool = False):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("SGD: nesterov=True needs momentum > 0 and dampening = 0")
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                                       nesterov=nesterov))
 
-    def _moments(self, group):
+    def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
     @Tiered
-    def _update(self, p, g, *moments, step, group):
+    def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p
         if moments:
@@ -177,15 +177,15 @@ class Adam(Optimizer):
 
     decoupled = False
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0):
         super().__init__(params, dict(lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay))
 
-    def _moments(self, group):
+    def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         return "exp_avg", "exp_avg_sq"
 
     @Tiered
-    def _update(self, p, g, *moments, step, group):
+    def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         (m, v), (beta1, beta2) = moments, group["betas"]
         if group["weight_decay"]:
             if self.decoupled:
@@ -207,7 +207,7 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 

@@ -141,7 +141,7 @@ def evaluate(model: Module, data: DataLoader | Dataset) -> Evaluation:
     return Evaluation(float((predictions == truth).mean()), predictions, truth, probabilities)
 
 
-def confusion_matrix(labels, predictions, num_classes: int | None = None) -> np.ndarray:
+def confusion_matrix(labels: Any, predictions: Any, num_classes: int | None = None) -> np.ndarray:
     """(classes, classes) counts: entry [i, j] says how many examples of class i were taken for class j."""
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 1:
@@ -194,7 +194,7 @@ def perplexity(model: Module, batches: Tensor, bptt: int = 32) -> float:
     return math.exp(total / count)
 
 
-def detached(state):
+def detached(state: Any) -> Any:
     """A recurrent state without its history: a tensor, or a tuple of them."""
     return tuple(map(detached, state)) if isinstance(state, tuple) else state.detach()
 

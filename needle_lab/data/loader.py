@@ -36,7 +36,7 @@ class DataLoader:
 
     def __init__(self, dataset: Dataset, batch_size: int = 32, shuffle: bool = False,
                  seed: int | Generator | None = None, drop_last: bool = False, workers: int = 0,
-                 transform: Callable | None = None, target_transform: Callable | None = None,
+                 transform: Callable[..., Any] | None = None, target_transform: Callable[..., Any] | None = None,
                  progress: bool | str = False, device: Device | str | None = None):
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if not isinstance(value, (int, np.integer)) or value < least:
@@ -110,7 +110,7 @@ class DataLoader:
         return tuple(apply(transform, array, rng) for transform, array in
                      zip(self.transforms, arrays[:2], strict=False)) + arrays[2:]
 
-    def _shown(self, batches: Iterator, first: int) -> Iterator:
+    def _shown(self, batches: Iterator[Any], first: int) -> Iterator[Any]:
         if not self.progress:
             return batches
         from tqdm.auto import tqdm

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .. import creation, ops
 from ..core.tensor import Tensor
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class ReLU(Module):

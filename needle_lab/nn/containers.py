@@ -149,7 +149,8 @@ class ModuleDict(Module):
     def __getitem__(self, name: str) -> Module:
         if name not in self.keys():
             raise KeyError(f"{name!r}; this ModuleDict has {', '.join(map(repr, self.keys())) or 'no modules'}")
-        return vars(self)[name]
+        module: Module = vars(self)[name]
+        return module
 
     def __setitem__(self, name: str, module: Module) -> None:
         self.update({name: module})

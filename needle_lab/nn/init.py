@@ -50,7 +50,7 @@ class skipped:
         self.before, _switch.off = _switch.off, True
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         _switch.off = self.before
 
 

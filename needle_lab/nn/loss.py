@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .. import ops
 from ..core.tensor import Tensor
-from .module import Buffer, Module
+from .module import Module
+from .parameter import Buffer
 
 
 class _Loss(Module):

@@ -50,7 +50,7 @@ class Module:
     """
 
     training = True
-    _hooks: dict[str, dict[int, Callable]] | None = None         # of this module, once one was registered
+    _hooks: dict[str, dict[int, Callable[..., Any]]] | None = None         # of this module, once one was registered
 
     def __init__(self) -> None:
         pass
@@ -217,15 +217,15 @@ class Module:
 
     # --- hooks ------------------------------------------------------------------------------------------------------
 
-    def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args)` before forward; what it returns (not None) replaces the arguments."""
         return hooks.register(self, "before", hook)
 
-    def register_forward_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args, output)` after forward; what it returns (not None) replaces the output."""
         return hooks.register(self, "after", hook)
 
-    def register_full_backward_hook(self, hook: Callable) -> HookHandle:
+    def register_full_backward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, grad_input, grad_output)` when backward has passed through the module.
 
         Both are tuples with one gradient (or None) for each tensor among the positional inputs and the outputs. A

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..core.tensor import Tensor
+from ..core.types import Padding, Sizes
 from .module import Module
 
 
@@ -12,7 +13,8 @@ class MaxPool1d(Module):
 
     dims = 1
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False):
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, dilation: Sizes = 1,
+                 ceil_mode: bool = False):
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
@@ -34,7 +36,8 @@ class AvgPool1d(Module):
 
     dims = 1
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode: bool = False, count_include_pad: bool = True):
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, ceil_mode: bool = False,
+                 count_include_pad: bool = True):
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
@@ -57,7 +60,7 @@ class AdaptiveAvgPool1d(Module):
 
     dims = 1
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: Sizes):
         super().__init__()
         self.output_size = output_size
 

@@ -208,7 +208,7 @@ def picture(pair: Pair) -> dict[str, Any]:
         error = np.nan_to_num(np.abs(x - y), nan=math.inf)
     at = np.unravel_index(int(error.argmax()), error.shape) if error.size else (0,) * error.ndim
     rest = 1 if x.ndim <= 2 else 2
-    index: tuple = tuple(int(i) for i in at[: max(0, x.ndim - rest)]) if error.size else ()
+    index: tuple[Any, ...] = tuple(int(i) for i in at[: max(0, x.ndim - rest)]) if error.size else ()
     where = f"[{', '.join([*map(str, index), *':' * (x.ndim - len(index))])}]" if index else ""
     a, b = (np.asarray(part[index] if part.size else [0.0]) for part in (x, y))
     if a.ndim < 2 and a.size <= BARS:

@@ -125,7 +125,7 @@ class _Builder:
             row.params += self.siblings(list(run), path, depth + 1, me)
         return me
 
-    def siblings(self, run: list[tuple[str, dict]], path: str, depth: int, parent: int) -> int:
+    def siblings(self, run: list[tuple[str, dict[str, Any]]], path: str, depth: int, parent: int) -> int:
         """Rows of neighbours with equal structure, folded where there are many; returns their parameters."""
         rows = self.result.rows
         if len(run) < FOLD_FROM:
