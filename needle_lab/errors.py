@@ -65,3 +65,7 @@ class MissingExtraError(NeedleError, ImportError):
 
 class DownloadError(NeedleError, OSError):
     """A dataset that could not be fetched, or whose checksum differs."""
+
+
+class CheckError(NeedleError, AssertionError):
+    """A check of `needle_lab.testing` that failed: the sample, what was expected, what came."""

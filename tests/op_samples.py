@@ -1,33 +1,27 @@
 """For each op of the registry: sample inputs, and PyTorch's function for the same mathematics.
 
-A sampler yields `case(*inputs, **attrs)`; floating inputs are float64 (tests cast them), everything else is passed as it
-is. An op without a sampler fails tests/test_ops.py.
+A sampler yields `case(*inputs, **attrs)`; floating inputs are float64 (the checks cast them), everything else is passed as
+it is. An op without a sampler fails tests/test_ops.py.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 from peers import torch
 
+from needle_lab.core.graph import OPS
+from needle_lab.testing import Sample, check_op
+
 F = torch.nn.functional if torch else None
 
-SAMPLES: dict[str, tuple[Callable[[np.random.Generator], Iterator[Case]], Callable | None]] = {}
+SAMPLES: dict[str, tuple[Callable[[np.random.Generator], Iterator[Sample]], Callable | None]] = {}
 
 
-@dataclass
-class Case:
-    inputs: tuple
-    attrs: dict = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return ", ".join(str(getattr(x, "shape", x)) for x in self.inputs) + (f" {self.attrs}" if self.attrs else "")
-
-
-def case(*inputs, **attrs) -> Case:
-    return Case(tuple(np.asarray(x) if isinstance(x, float) else x for x in inputs), attrs)   # numpy draws shape () as float
+def case(*inputs, **attrs) -> Sample:
+    return Sample(tuple(np.asarray(x) if isinstance(x, float) else x for x in inputs), attrs)   # numpy draws shape () as float
 
 
 def samples(name: str, oracle: Callable | None = None):
@@ -35,6 +29,22 @@ def samples(name: str, oracle: Callable | None = None):
         SAMPLES[name] = (sampler, oracle)
         return sampler
     return add
+
+
+def samples_of(name: str) -> list[Sample]:
+    sampler, _ = SAMPLES[name]
+    return list(sampler(np.random.default_rng(len(name))))
+
+
+def check(name: str) -> None:
+    """The check of one op, which the tests and the mutation run share; PyTorch is the oracle where it is installed."""
+    _, oracle = SAMPLES[name]
+
+    def by_torch(*inputs, **attrs):
+        return oracle(*[torch.tensor(np.array(x)) if isinstance(x, np.ndarray) else x for x in inputs], **attrs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")              # PyTorch's variance of nothing
+        check_op(OPS[name], samples_of(name), by_torch if torch and oracle else None)
 
 
 SHAPES = [(3, 4), (5,), (), (2, 3, 1), (0, 3)]
@@ -238,13 +248,27 @@ def _(rng):
     yield case(rng.normal(size=(4, 5)), index=rng.random((4, 5)) < 0.5)
 
 
-@samples("index_add", lambda x, shape, index: torch.zeros(shape, dtype=x.dtype).index_put((torch.tensor(index),), x, True))
+def _torch_index_add(x, shape, index):
+    if isinstance(index, slice):
+        return _torch_index_put(torch.zeros(shape, dtype=x.dtype), x, index)
+    return torch.zeros(shape, dtype=x.dtype).index_put((torch.tensor(index),), x, True)
+
+
+def _torch_index_put(x, value, index):
+    y = x.clone()
+    y[index] = value
+    return y
+
+
+@samples("index_add", _torch_index_add)
 def _(rng):
     yield case(rng.normal(size=(4, 5)), shape=(3, 5), index=np.array([2, 0, 2, 2]))
+    yield case(rng.normal(size=(2, 5)), shape=(4, 5), index=slice(None, None, 2))
 
 
-@samples("index_put", lambda x, value, index: x.index_put((torch.tensor(index),), value))
+@samples("index_put", _torch_index_put)
 def _(rng):
+    yield case(rng.normal(size=(5, 3)), rng.normal(size=(2, 3)), index=slice(1, 4, 2))
     yield case(rng.normal(size=(4, 5)), rng.normal(size=(2, 5)), index=np.array([2, 0]))
     yield case(rng.normal(size=(4, 5)), rng.normal(size=()), index=np.array([1, 3]))
 
@@ -327,20 +351,30 @@ def _conv_cases(rng):
             ((2, 3, 7), (4, 3, 3), (1,), (1,), (1,), 1), ((2, 4, 9), (6, 2, 2), (2,), (0,), (3,), 2),
             ((2, 3, 6, 5), (4, 3, 3, 2), (1, 2), (1, 0), (1, 1), 1), ((1, 4, 7, 7), (4, 1, 3, 3), (2, 2), (1, 1), (1, 1), 4),
             ((3, 2, 5, 4), (5, 2, 1, 1), (1, 1), (0, 0), (1, 1), 1), ((2, 2, 8, 6), (4, 1, 3, 3), (1, 1), (2, 2), (2, 1), 2),
-            ((1, 2, 4, 5, 3), (2, 2, 2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 1), 1), ((0, 3, 5, 5), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1)]:
-        yield x, w, dict(stride=stride, pads=tuple((p, p) for p in pad), dilation=dilation, groups=groups)
+            ((1, 2, 4, 5, 3), (2, 2, 2, 3, 2), (1, 2, 1), (1, 1, 0), (1, 1, 1), 1), ((0, 3, 5, 5), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1),
+            ((2, 2, 7, 6), (3, 2, 3, 2), (1, 2), ((2, 0), (-1, 2)), (1, 1), 1), ((1, 4, 8), (4, 2, 3), (1,), ((-1, -2),), (1,), 2),
+            ((1, 2, 4, 4, 4), (4, 1, 2, 2, 2), (1, 1, 1), ((0, 1), (1, 0), (-1, 1)), (1, 2, 1), 2)]:
+        pads = tuple(p if isinstance(p, tuple) else (p, p) for p in pad)
+        yield x, w, dict(stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
-def _torch_geometry(stride, pads, dilation, groups):
-    return dict(stride=stride, padding=tuple(b for b, _ in pads), dilation=dilation, groups=groups)
+def _padded(x, pads):
+    return F.pad(x, [n for pair in pads[::-1] for n in pair])             # negative ones crop
 
 
-def _torch_conv(x, w, bias=None, **geometry):
-    return getattr(F, f"conv{x.ndim - 2}d")(x, w, bias, **_torch_geometry(**geometry))
+def _torch_conv(x, w, bias=None, *, pads, **geometry):
+    return getattr(F, f"conv{x.ndim - 2}d")(_padded(x, pads), w, bias, **geometry)
+
+
+def _torch_conv_gradient(of, shape, other, g, **geometry):
+    """By PyTorch's own backward of the convolution: of input (0) or weight (1)."""
+    wanted = torch.zeros(shape, dtype=g.dtype, requires_grad=True)
+    y = _torch_conv(*((wanted, other) if of == 0 else (other, wanted)), **geometry)
+    return torch.autograd.grad(y, wanted, g)[0]
 
 
 def _out(x, w, stride, pads, dilation, groups):
-    from needle_lab.ops.convolutions import output_size
+    from needle_lab.ops.windows import output_size
     return output_size(x[2:], w[2:], stride, pads, dilation)
 
 
@@ -353,20 +387,18 @@ def _(rng):
                pads=((0, 0), (1, 1)), dilation=(1, 1), groups=1)
 
 
-@samples("convolution_input", lambda g, w, size, **geometry: getattr(torch.nn.grad, f"conv{g.ndim - 2}d_input")(
-    (g.shape[0], w.shape[1] * geometry["groups"], *size), w, g, **_torch_geometry(**geometry)))
+@samples("convolution_input", lambda g, w, size, **geometry: _torch_conv_gradient(
+    0, (g.shape[0], w.shape[1] * geometry["groups"], *size), w, g, **geometry))
 def _(rng):
     for x, w, geometry in _conv_cases(rng):
-        if x[0]:
-            yield case(rng.normal(size=(x[0], w[0], *_out(x, w, **geometry))), rng.normal(size=w) / 4, size=x[2:], **geometry)
+        yield case(rng.normal(size=(x[0], w[0], *_out(x, w, **geometry))), rng.normal(size=w) / 4, size=x[2:], **geometry)
 
 
-@samples("convolution_weight", lambda x, g, kernel, **geometry: getattr(torch.nn.grad, f"conv{g.ndim - 2}d_weight")(
-    x, (g.shape[1], x.shape[1] // geometry["groups"], *kernel), g, **_torch_geometry(**geometry)))
+@samples("convolution_weight", lambda x, g, kernel, **geometry: _torch_conv_gradient(
+    1, (g.shape[1], x.shape[1] // geometry["groups"], *kernel), x, g, **geometry))
 def _(rng):
     for x, w, geometry in _conv_cases(rng):
-        if x[0]:
-            yield case(rng.normal(size=x) / 4, rng.normal(size=(x[0], w[0], *_out(x, w, **geometry))), kernel=w[2:], **geometry)
+        yield case(rng.normal(size=x) / 4, rng.normal(size=(x[0], w[0], *_out(x, w, **geometry))), kernel=w[2:], **geometry)
 
 # --- pooling --------------------------------------------------------------------------------------------------------
 
@@ -397,7 +429,7 @@ def _(rng):
 
 @samples("spread_windows", None)
 def _(rng):
-    from needle_lab.ops.convolutions import output_size
+    from needle_lab.ops.windows import output_size
     for shape, window, dilation in _WINDOWS:
         out = output_size(shape[2:], window["kernel"], window["stride"], window["pads"], dilation)
         yield case(rng.normal(size=shape[:2] + out), size=shape[2:], **window, dilation=dilation)
@@ -411,7 +443,7 @@ for _name in ("to_winners", "from_winners"):
             # integers: finite differences do not move them, so the winners stay while the values change
             x = rng.permutation(int(np.prod(shape))).reshape(shape)
             y = max_windows.definition(x, **window, dilation=dilation)
-            yield case(rng.normal(size=y.shape if to else shape), x, y, **window, dilation=dilation)
+            yield case(rng.normal(size=y.shape if to else shape), x, **window, dilation=dilation)
 
 # --- normalisation, softmax, recurrent cells ------------------------------------------------------------------------
 
@@ -475,12 +507,12 @@ def _(rng):
 def _torch_sequence(kind, x_part, weight_hh, states, bias_hh, reverse):
     """PyTorch's own layer; x_part goes in through an input weight of ones and zeros."""
     gates = weight_hh.shape[0]
-    x_part, eye = x_part.flip(0) if reverse else x_part, torch.eye(gates)
-    bias = torch.zeros(gates) if bias_hh is None else bias_hh
+    x_part, eye = x_part.flip(0) if reverse else x_part, torch.eye(gates, dtype=x_part.dtype)
+    bias = torch.zeros(gates, dtype=x_part.dtype) if bias_hh is None else bias_hh
     batches = states if kind == "lstm" else states[0]
     layer = torch._VF.lstm if kind == "lstm" else torch._VF.gru
     y, *last = layer(x_part, tuple(s[None] for s in batches) if kind == "lstm" else batches[None],
-                     [eye, weight_hh, torch.zeros(gates), bias], True, 1, 0.0, False, False, False)
+                     [eye, weight_hh, torch.zeros_like(bias), bias], True, 1, 0.0, False, False, False)
     return (y.flip(0) if reverse else y), last[-1][0]
 
 

@@ -101,7 +101,7 @@ print(json.dumps(said))
 
 
 @pytest.mark.parametrize(("call", "extra"), [
-    ("ndl.onnx", "onnx"), ("ndl.use_fast(True)", "fast"),
+    ("ndl.onnx", "onnx"), ('ndl.use_kernels("fast")', "fast"),
     ("ndl.data.digits()", "lab"), ("ndl.plots.show_times({'a': 1.0})", "lab"), ("ndl.tensor(1.0, device='cuda')", "gpu"),
     ("ndl.tensor(1.0, device=ndl.triton_cpu())", "gpu"), ("ndl.widgets.onnx_graph(path)", "onnx"),
     ("ndl.widgets.show(path, x)", "onnx"), ("ndl.widgets.compare(path, path, x)", "onnx"),

@@ -27,7 +27,7 @@ def test_the_measure_is_the_oracle_s_own_scale_and_its_dtype(dtype, scale, rng):
 
 
 def test_small_values_do_not_pass_as_zeros():
-    with pytest.raises(AssertionError, match="scale 9.00e-07"):
+    with pytest.raises(AssertionError, match="scale of 9.00e-07"):
         assert_close(np.zeros(3, "float32"), np.full(3, 9e-7, "float32"))
 
 

@@ -416,3 +416,25 @@ def test_loading_draws_no_random_numbers():
     before = ndl.get_rng_state()
     ndl.onnx.load(proto)
     assert ndl.get_rng_state() == before
+
+# --- ops of the user's own ----------------------------------------------------------------------------------------------
+
+
+def test_a_users_own_op_is_written_by_the_rule_that_its_author_gives():
+    @ndl.op(gradient=lambda g, x: g * (ndl.sigmoid(x) + x * ndl.sigmoid(x) * (1.0 - ndl.sigmoid(x))))
+    def my_swish(x):
+        return x / (1 + np.exp(-x))
+    x = np.linspace(-3, 3, 7, dtype=np.float32)
+    try:
+        with pytest.raises(UnsupportedOnnxError, match="my_swish.*writes"):
+            ndl.onnx.export(my_swish, [x])
+
+        @ndl.onnx.writes(my_swish)
+        def written(w, x):
+            return w.Mul(x, w.Sigmoid(x))
+        proto = ndl.onnx.export(lambda x: my_swish(x) + 1.0, [x])
+        assert [node.op_type for node in proto.graph.node] == ["Sigmoid", "Mul", "Add"]
+        assert_close(runtime(proto, x)[0], x / (1 + np.exp(-x)) + 1, 1e-6)
+    finally:
+        del ndl.graph.OPS["my_swish"]
+        ndl.onnx.operators.table.WRITES.pop("my_swish", None)

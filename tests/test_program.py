@@ -338,7 +338,10 @@ def test_a_plan_tells_when_weights_have_changed(rng):
     model(ndl.tensor(x))                                             # running statistics move
     assert made.is_stale(model) and pickled.is_stale(model)
     assert made.is_stale(nn.Linear(3, 4))
-    assert_close(ndl.plan(model, x)(x), model.eval()(ndl.tensor(x)), 1e-5)
+    fresh = ndl.plan(model, x)
+    assert_close(fresh(x), model.eval()(ndl.tensor(x)), 1e-5)
+    model[0].weight.data[0, 0] += 1                                  # past every notice
+    assert fresh.is_stale(model)
     with pytest.raises(ArgumentError, match="made from a function"):
         ndl.plan(lambda x: model(x), x).is_stale(model)
 

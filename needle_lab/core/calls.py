@@ -44,7 +44,10 @@ def sorted_out(op: Op, inputs: tuple, attrs: dict) -> tuple[tuple, dict]:
     """x.sum(0): what follows the inputs are attributes."""
     if len(inputs) > op.most_inputs + len(op.attributes):
         raise ArgumentError(f"{signature(op)}: too many arguments, {described(inputs)}")
-    return inputs[:op.most_inputs], {**dict(zip(op.attributes, inputs[op.most_inputs:], strict=False)), **attrs}
+    given = dict(zip(op.attributes, inputs[op.most_inputs:], strict=False))
+    if twice := [name for name in given if name in attrs]:
+        raise ArgumentError(f"{signature(op)}: {twice[0]} is given twice: {given[twice[0]]!r} and {attrs[twice[0]]!r}")
+    return inputs[:op.most_inputs], {**given, **attrs}
 
 
 def one_device(op: Op, first: Device, other: Device) -> Device:

@@ -13,6 +13,7 @@ except ImportError as error:
 
 from . import operators
 from .limits import limits
+from .operators.table import writes, writes_layer
 from .read.model import OnnxModule
 from .read.report import inspect
 from .run.backend import Backend
@@ -30,4 +31,5 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
     return OnnxModule(path)
 
 
-__all__ = ["Backend", "OnnxModule", "Trainer", "export", "export_training", "inspect", "limits", "load", "operators"]
+__all__ = ["Backend", "OnnxModule", "Trainer", "export", "export_training", "inspect", "limits", "load", "operators",
+           "writes", "writes_layer"]

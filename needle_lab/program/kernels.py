@@ -15,7 +15,8 @@ import numpy as np
 from ..core.graph import OPS
 from ..core.tensor import Tensor
 from ..kernels.numpy.convolution.choose import Choice, choose
-from .program import Call, Value
+from .program import Call
+from .values import Value
 
 Kernel = Callable[..., object]
 

@@ -19,9 +19,10 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import GraphError, ShapeError
+from .values import Value
 
 if TYPE_CHECKING:
-    from .program import Program, Value
+    from .program import Program
 
 
 class Length(int):
@@ -308,7 +309,7 @@ class _Merge:
 
     def tree(self, trees: tuple) -> Any:
         first = trees[0]
-        if any(type(t).__name__ == "Value" for t in trees):
+        if any(isinstance(t, Value) for t in trees):
             fresh = all(t not in twins for t, twins in zip(trees[1:], self.twins, strict=True))
             alike = all(t.known == first.known and t.path == first.path for t in trees)
             if fresh and alike and first.known:
@@ -351,7 +352,7 @@ def _leaves(tree: Any) -> list[Any]:
         return _leaves(list(tree.values()))
     if isinstance(tree, (tuple, list)):
         return [n for part in tree for n in _leaves(part)]
-    return _leaves(tree.data) if type(tree).__name__ == "Value" and tree.known and not tree.path else []
+    return _leaves(tree.data) if isinstance(tree, Value) and tree.known and not tree.path else []
 
 
 def _merged(values: tuple) -> Any:

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..core.graph import OPS
 from .kernels import IN_PLACE, kernel_of
-from .program import Call, Program, Value
+from .program import Call, Program
+from .values import Value
 
 ALIGNMENT = 64                           # bytes: a cache line, and what AVX-512 loads best
 

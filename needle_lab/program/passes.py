@@ -14,7 +14,8 @@ import numpy as np
 
 from ..core.modes import no_grad
 from .kernels import HERE, IN_PLACE, is_direct
-from .program import Call, Program, Value, as_argument, known_value, leaves_of, mapped
+from .program import Call, Program, as_argument
+from .values import Value, known_value, leaves_of, mapped
 
 Done = Counter[str]          # what a pass did -> how often
 

@@ -30,8 +30,9 @@ from ..nn import Module
 from .kernels import bound
 from .memory import Layout, peak
 from .passes import optimise
-from .program import Call, Program, Value, as_argument, bind_names, called, mapped
+from .program import Call, Program, as_argument, bind_names, called
 from .record import modes, trace
+from .values import Value, mapped
 
 
 def plan(module: Module | Callable, *examples: Tensor | np.ndarray, **named: Any) -> InferencePlan:
@@ -65,7 +66,7 @@ def _without_hooks(modules: list[Module]) -> Iterator[None]:
 
 # --- which weights ------------------------------------------------------------------------------------------------------
 
-Origin = tuple[int, int, tuple, bytes]               # identity and last change of a tensor, its shape, a digest
+Origin = tuple[tuple[int, ...], bytes]                       # of a weight: its shape, and a digest of its values
 
 
 def _digest(x: Tensor) -> bytes:
@@ -73,7 +74,7 @@ def _digest(x: Tensor) -> bytes:
 
 
 def _origins(program: Program) -> dict[str, Origin]:
-    return {path: (id(x), x.storage.written, x.shape, _digest(x)) for path, x in program.parameters.items()}
+    return {path: (x.shape, _digest(x)) for path, x in program.parameters.items()}
 
 
 # --- the plan -----------------------------------------------------------------------------------------------------------
@@ -187,19 +188,17 @@ class InferencePlan:
     def is_stale(self, module: Module) -> bool:
         """Whether the module's weights are others than those that the plan holds: then make the plan again.
 
-        Cheap where nothing was written since; else the values are compared, by a digest. ArgumentError for a plan of a
-        function, whose weights have no paths.
+        The values are compared, by a digest of each: about 1 ms a MB. ArgumentError for a plan of a function, whose weights
+        have no paths.
         """
         if not self._origins and any(v.known for call in self._graph.calls for v in call.sources()):
             raise ArgumentError("is_stale: this plan knows no weights by their paths, as it was made from a function; make "
                                 "it from the module itself")
         tensors = dict((*module.named_parameters(), *module.named_buffers()))
 
-        def differs(path: str, identity: int, written: int, shape: tuple, digest: bytes) -> bool:
+        def differs(path: str, shape: tuple, digest: bytes) -> bool:
             x = tensors.get(path)
-            if x is None or x.shape != shape:
-                return True
-            return (id(x), x.storage.written) != (identity, written) and _digest(x) != digest
+            return x is None or x.shape != shape or _digest(x) != digest
         return any(differs(path, *origin) for path, origin in self._origins.items())
 
     def report(self) -> PlanReport:

@@ -27,7 +27,8 @@ from ..errors import ArgumentError, GraphError, NeedleError
 from ..nn import Module
 from ..random import get_rng_state, set_rng_state
 from .lengths import merged
-from .program import Body, Call, Program, Scope, Value, leaves_of, mapped
+from .program import Body, Call, Program, Scope
+from .values import Value, leaves_of, mapped
 
 MOST_OPS = 2000              # a part that unrolls into more (a recurrence over a long sequence) stays one call
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep

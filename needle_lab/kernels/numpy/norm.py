@@ -94,6 +94,8 @@ class Channels:
 
 @kernel(batch_norm_, "numpy")
 def batch_norm(x, weight=None, bias=None, *, eps):
+    if any(v is not None and v.size != x.shape[1] for v in (weight, bias)):
+        return NotImplemented
     channels = Channels(x)
     rows, count = channels.rows(x), x.dtype.type(x.shape[0] * channels.places)
     mean = channels.sum(rows) / count
@@ -140,6 +142,8 @@ def batch_norm_gradient(wants, g, y, x, weight, eps):
 @kernel(apply_batch_norm, "numpy")
 def quick_apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
     """Scale and shift in one: a multiplication and an addition for each value."""
+    if any(v is not None and v.size != x.shape[1] for v in (mean, var, weight, bias)):
+        return NotImplemented
     scale = 1 / np.sqrt(var + x.dtype.type(eps))
     scale = scale if weight is None else scale * weight
     channels = Channels(x)

@@ -144,6 +144,8 @@ def max_windows(x, *, kernel, stride, pads, dilation):
 def to_winners(slopes, x, *, kernel, stride, pads, dilation):
     """Each window's g at the place of its maximum: the gradient of `max_windows`."""
     window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    if slopes.shape != _pooled(x.shape, window):
+        return NotImplemented
 
     def part(at, dx):
         maps, d = _maxima(x[at], window), slopes[at]
@@ -159,6 +161,8 @@ def to_winners(slopes, x, *, kernel, stride, pads, dilation):
 def from_winners(values, x, *, kernel, stride, pads, dilation):
     """v at the place of each window's maximum: the adjoint of `to_winners`."""
     window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    if values.shape != x.shape:
+        return NotImplemented
 
     def part(at, picked):
         maps, value = _maxima(x[at], window), values[at]

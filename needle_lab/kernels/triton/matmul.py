@@ -95,6 +95,8 @@ def linear(x, weight, bias=None):
         return NotImplemented
     if not x.ndim or x.shape[-1] != weight.shape[-1]:
         raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        return NotImplemented
     lead = x.shape[:-1]
     y = product(x.reshape((math.prod(lead), x.shape[-1])), weight.view(lambda w: w.T), bias)
     return y.reshape((*lead, weight.shape[0]))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ... import Tensor, nn
+from ...core.graph import Op
 from ...errors import UnsupportedOnnxError
 from ..limits import limits
 
@@ -75,10 +76,14 @@ def layer_of(operator: Callable):
     return enter
 
 
-def writes(*names: str):
-    """Enter how our ops of these names are written."""
+def writes(*which: str | Op):
+    """Enter how these ops are written, by their names or as they are; a user's own op too: `@ndl.onnx.writes(swish)`.
+
+    The rule takes a `Writer`, then what the op takes, and returns the name of its result (or names):
+    `lambda w, x: w.Mul(x, w.Sigmoid(x))`. Each ONNX operator is a method of the writer, its attributes keyword arguments.
+    """
     def enter(rule: Callable) -> Callable:
-        WRITES.update(dict.fromkeys(names, rule))
+        WRITES.update(dict.fromkeys((op.name if isinstance(op, Op) else op for op in which), rule))
         return rule
     return enter
 

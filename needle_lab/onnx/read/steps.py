@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ...core.modes import enable_grad, is_tracing
 from ...errors import ArgumentError, NeedleError
 from ...nn import Module
-from ...program.program import Body, Call, Program, Value, known_value
+from ...program.program import Body, Call, Program
 from ...program.record import active, example_of
+from ...program.values import Value, known_value
 from .. import operators
 from .check import FAULTS
 

@@ -25,8 +25,9 @@ from ...core.tensor import Tensor
 from ...errors import ArgumentError, GraphError, NeedleError, UnsupportedOnnxError
 from ...nn import Module
 from ...program.lengths import Length
-from ...program.program import Program, Value
-from ...program.record import Axes, Recording, agree, named_axes, record
+from ...program.program import Program
+from ...program.record import Axes, NotRecorded, Recording, agree, named_axes, record
+from ...program.values import Value
 from ..read.model import OnnxModule
 from . import saving
 from .tidy import tidy
@@ -54,8 +55,8 @@ def export(model: Module | Callable, example_inputs: Tensor | np.ndarray | Seque
         default an import keeps its names; else "input" and "output", numbered where there are several.
     external_data: True puts the weights into `path`.data beside the model, False does not, None does from 2 GiB on.
 
-    Raises ArgumentError for arguments that do not fit one another, UnsupportedOnnxError for what ONNX (or the opset)
-    cannot say, StorageError for what the file system refuses.
+    Raises ArgumentError for arguments that do not fit one another, GraphError for a value that leaves the graph,
+    UnsupportedOnnxError for what ONNX (or the opset) cannot say, StorageError for what the file system refuses.
     """
     if not callable(model):
         raise ArgumentError(f"export: a module or a function of tensors is needed, got {type(model).__name__}")
@@ -103,11 +104,13 @@ def _declared(name: str, x: Value, symbols: dict[int, str], axes: Axes) -> onnx.
 
 def recorded(call: Callable, model: Module | Callable, names: list[str], inputs: list[Tensor], axes: Axes, **options: Any
              ) -> Recording:
-    """The program, in which a layer that ONNX knows as a whole is one call; what a trace cannot follow is refused."""
+    """The program, in which a layer that ONNX knows as a whole is one call."""
     of_inputs = {name: of for name, of in axes.items() if name in names}
     try:
         return record(call, model, names, inputs, of_inputs, whole=is_one_operator, **options)
-    except GraphError as error:
+    except NotRecorded:                                              # a value left, random numbers: no file can say that
+        raise
+    except GraphError as error:                                      # a length that cannot vary
         raise UnsupportedOnnxError(f"export: {str(error).removeprefix('trace: ')}") from error
 
 

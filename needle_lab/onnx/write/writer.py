@@ -21,7 +21,8 @@ from ...core.tensor import Tensor
 from ...errors import UnsupportedOnnxError
 from ...nn import Module
 from ...program.lengths import Length, Various
-from ...program.program import Program, Scope, Value, leaves_of
+from ...program.program import Program, Scope
+from ...program.values import Value, leaves_of
 from ..operators.table import TABLE, WRITES, WRITES_LAYER, kind_of
 
 Origin = tuple[tuple[Tensor, ...], Callable[..., np.ndarray]]      # parameters, and how their arrays were arranged
@@ -74,7 +75,7 @@ class Writer:
                 written = self.emit(call.op.onnx, self.operands(call.inputs, OPS[call.name].promote))
             elif call.op:
                 raise UnsupportedOnnxError(f"export: the op {call.name!r} has no ONNX form yet; "
-                                           "give it one under @needle_lab.onnx.operators.table.writes")
+                                           "give it one with @ndl.onnx.writes")
             else:
                 raise UnsupportedOnnxError(f"export: {call.name!r} of an imported graph depends on values of the inputs, "
                                            "which cannot be written back yet")

@@ -28,13 +28,18 @@ def chosen_convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
 def chosen_convolution_input(grad, weight, *, size, stride, pads, dilation, groups):
     shape = (grad.shape[0], weight.shape[1] * groups, *size)
     way = choose(shape, weight.shape, stride, pads, dilation, groups, grad.dtype, what="input")
+    if grad.shape != way.strategy.geometry.y:
+        return NotImplemented
     return way.run(grad, way.prepare(weight))
 
 
 @kernel(convolution_weight, "numpy")
 def chosen_convolution_weight(x, grad, *, kernel, stride, pads, dilation, groups):
     shape = (grad.shape[1], x.shape[1] // groups, *kernel)
-    return choose(x.shape, shape, stride, pads, dilation, groups, x.dtype, what="weight").run(x, grad)
+    way = choose(x.shape, shape, stride, pads, dilation, groups, x.dtype, what="weight")
+    if grad.shape != way.strategy.geometry.y:
+        return NotImplemented
+    return way.run(x, grad)
 
 
 @kernel(convolution.gradient, "numpy")
