@@ -213,7 +213,7 @@ class AdamW(Adam):
 
 
 def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients so that their common 2-norm is at most max_norm; -> the norm before."""
+    """Scale all gradients to a common 2-norm of at most max_norm; -> the norm before.  torch.nn.utils.clip_grad_norm_."""
     gradients = [p.grad for p in params if p.grad is not None]
     with no_grad():
         total = math.sqrt(sum(float(ops.sum(g * g).item()) for g in gradients))
@@ -225,7 +225,7 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
 
 
 def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
-    """Limit every gradient value to [-clip_value, clip_value]."""
+    """Limit every gradient value to [-clip_value, clip_value].  torch.nn.utils.clip_grad_value_."""
     with no_grad():
         for p in params:
             if p.grad is not None:
@@ -244,9 +244,11 @@ class Schedule:
         self._apply()
 
     def factor(self, step: int) -> float:
+        """The factor after `step` steps.  Subclasses write it."""
         raise NotImplementedError(f"{type(self).__name__} must define factor")
 
     def step(self) -> None:
+        """Count a step and set the learning rates."""
         self.steps += 1
         self._apply()
 
@@ -255,21 +257,24 @@ class Schedule:
             group["lr"] = base * self.factor(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on: JSON values."""
         return {"steps": self.steps, "base": list(self.base)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.steps, self.base = int(state["steps"]), [float(lr) for lr in state["base"]]
         self._apply()
 
 
 class StepLR(Schedule):
-    """Times gamma every step_size steps."""
+    """Times gamma every step_size steps.  torch.optim.lr_scheduler.StepLR."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
+        """gamma ** (step // step_size)."""
         return self.gamma ** (step // self.step_size)
 
 
@@ -284,6 +289,7 @@ class CosineAnnealingLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
+        """Linear while warming up, then along the cosine."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = min((step - self.warmup) / max(self.T_max - self.warmup, 1), 1.0)
@@ -298,4 +304,5 @@ class LinearWarmup(Schedule):
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
+        """(step + 1) / warmup, at most 1."""
         return min((step + 1) / self.warmup, 1.0) if self.warmup else 1.0

@@ -36,6 +36,7 @@ class History:
     seconds: list[float] = field(default_factory=list)           # of training, each epoch
 
     def to_dict(self) -> dict[str, list[float]]:
+        """The curves as lists, for a file or a plot."""
         return asdict(self)
 
     def __repr__(self) -> str:

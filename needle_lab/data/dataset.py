@@ -63,6 +63,7 @@ class ArrayDataset(Dataset):
         return tuple(array[index] for array in self.arrays)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """The examples at `indices`: one array for each of `arrays`."""
         return tuple(array[np.asarray(indices, np.int64)] for array in self.arrays)
 
     def __repr__(self) -> str:
@@ -91,6 +92,7 @@ class Subset(Dataset):
         return self.dataset[self.indices[index]]
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """The examples at `indices` of this subset, stacked."""
         return self.dataset.batch(self.indices[np.asarray(indices, np.int64)])
 
 

@@ -109,6 +109,7 @@ class Corpus:
                 f"{len(self.dictionary):,} different")
 
     def tokenize(self, text: str) -> list[str]:
+        """The text's characters, or its words and signs."""
         return list(text) if self.level == "char" else _WORDS.findall(text)
 
     def encode(self, text: str) -> np.ndarray:

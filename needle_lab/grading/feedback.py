@@ -35,10 +35,12 @@ class Trial:
 
     @property
     def passed(self) -> bool:
+        """Whether the case was tried and its answer accepted."""
         return self.outcome is not None and not self.complaint
 
     @property
     def verdict(self) -> str:
+        """PASS, FAIL or NOT_TRIED."""
         return NOT_TRIED if self.outcome is None else PASS if self.passed else FAIL
 
 
@@ -64,6 +66,7 @@ class Feedback:
 
     @property
     def passed(self) -> bool:
+        """Whether every case passed."""
         return all(t.passed for t in self.trials)
 
     @property

@@ -54,9 +54,11 @@ class Question:
         return list(self.ladder(np.random.default_rng(seed)))
 
     def expected(self, case: Case) -> Any:
+        """What the oracle answers to a case."""
         return self.oracles[case.function](*case.args)
 
     def parameters(self, function: str) -> list[str]:
+        """The names of the arguments of a function that is asked for."""
         return list(inspect.signature(self.oracles[function]).parameters)
 
 

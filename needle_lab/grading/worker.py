@@ -30,6 +30,7 @@ from needle_lab.grading.codec import decode, encode
 
 
 def main() -> None:
+    """Read the task from standard input, run the notebook, write one line of JSON for every event."""
     task = json.load(sys.stdin)
     pipe = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)

@@ -132,12 +132,15 @@ class ModuleDict(Module):
             setattr(self, name, module)
 
     def keys(self) -> list[str]:
+        """The names, in order."""
         return [name for name, value in vars(self).items() if isinstance(value, Module)]
 
     def values(self) -> list[Module]:
+        """The modules, in order."""
         return [value for value in vars(self).values() if isinstance(value, Module)]
 
     def items(self) -> list[tuple[str, Module]]:
+        """(name, module) pairs, in order."""
         return list(zip(self.keys(), self.values(), strict=True))
 
     def pop(self, name: str) -> Module:

@@ -145,8 +145,12 @@ class InstanceNorm1d(Module):
 
 
 class InstanceNorm2d(InstanceNorm1d):
+    """InstanceNorm1d for x (N, C, H, W).  torch.nn.InstanceNorm2d."""
+
     dims = 2
 
 
 class InstanceNorm3d(InstanceNorm1d):
+    """InstanceNorm1d for x (N, C, D, H, W).  torch.nn.InstanceNorm3d."""
+
     dims = 3

@@ -24,10 +24,14 @@ class MaxPool1d(Module):
 
 
 class MaxPool2d(MaxPool1d):
+    """MaxPool1d over windows of x (N, C, H, W).  torch.nn.MaxPool2d."""
+
     dims = 2
 
 
 class MaxPool3d(MaxPool1d):
+    """MaxPool1d over windows of x (N, C, D, H, W).  torch.nn.MaxPool3d."""
+
     dims = 3
 
 
@@ -48,10 +52,14 @@ class AvgPool1d(Module):
 
 
 class AvgPool2d(AvgPool1d):
+    """AvgPool1d over windows of x (N, C, H, W).  torch.nn.AvgPool2d."""
+
     dims = 2
 
 
 class AvgPool3d(AvgPool1d):
+    """AvgPool1d over windows of x (N, C, D, H, W).  torch.nn.AvgPool3d."""
+
     dims = 3
 
 
@@ -69,10 +77,14 @@ class AdaptiveAvgPool1d(Module):
 
 
 class AdaptiveAvgPool2d(AdaptiveAvgPool1d):
+    """AdaptiveAvgPool1d over windows of x (N, C, H, W).  torch.nn.AdaptiveAvgPool2d."""
+
     dims = 2
 
 
 class AdaptiveAvgPool3d(AdaptiveAvgPool1d):
+    """AdaptiveAvgPool1d over windows of x (N, C, D, H, W).  torch.nn.AdaptiveAvgPool3d."""
+
     dims = 3
 
 
@@ -84,8 +96,12 @@ class AdaptiveMaxPool1d(AdaptiveAvgPool1d):
 
 
 class AdaptiveMaxPool2d(AdaptiveMaxPool1d):
+    """AdaptiveMaxPool1d over windows of x (N, C, H, W).  torch.nn.AdaptiveMaxPool2d."""
+
     dims = 2
 
 
 class AdaptiveMaxPool3d(AdaptiveMaxPool1d):
+    """AdaptiveMaxPool1d over windows of x (N, C, D, H, W).  torch.nn.AdaptiveMaxPool3d."""
+
     dims = 3

@@ -21,7 +21,7 @@ def relu(x: Array) -> Array:
 
 @real(gradient=lambda g, y: g * y * (1.0 - y), onnx="Sigmoid")
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), by way of tanh, which does not overflow."""
+    """1 / (1 + exp(-x)), by way of tanh, which does not overflow.  torch.sigmoid."""
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
@@ -39,7 +39,7 @@ def softsign(x: Array) -> Array:
 
 @real(onnx="LeakyRelu")
 def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> Array:
-    """x where positive, negative_slope * x elsewhere.  ONNX's name for negative_slope is alpha."""
+    """x where positive, negative_slope * x elsewhere.  ONNX calls negative_slope alpha.  torch.nn.functional.leaky_relu."""
     return np.where(x > 0, x, negative_slope * x)
 
 
@@ -50,7 +50,7 @@ def leaky_relu_gradient(g: Tensor, x: Tensor, negative_slope: float) -> Tensor:
 
 @real(onnx="Elu")
 def elu(x: Array, *, alpha: float = 1.0) -> Array:
-    """x where positive, alpha * (exp(x) - 1) elsewhere (Clevert et al., 2015)."""
+    """x where positive, alpha * (exp(x) - 1) elsewhere (Clevert et al., 2015).  torch.nn.functional.elu."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
@@ -61,7 +61,7 @@ def elu_gradient(g: Tensor, x: Tensor, alpha: float) -> Tensor:
 
 @real(onnx="Selu")
 def selu(x: Array, *, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805) -> Array:
-    """gamma * elu(x, alpha), with the constants that keep mean 0 and variance 1 (Klambauer et al., 2017)."""
+    """gamma * elu(x, alpha), with constants that keep mean 0 and variance 1 (Klambauer et al., 2017).  torch.nn.functional.selu."""
     return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
@@ -72,7 +72,7 @@ def selu_gradient(g: Tensor, x: Tensor, alpha: float, gamma: float) -> Tensor:
 
 @real()
 def celu(x: Array, *, alpha: float = 1.0) -> Array:
-    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron, 2017).  ONNX Celu."""
+    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere (Barron, 2017).  ONNX Celu.  torch.nn.functional.celu."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))
 
 
@@ -83,7 +83,7 @@ def celu_gradient(g: Tensor, x: Tensor, alpha: float) -> Tensor:
 
 @real(gradient=lambda g, x: g * (normal_cdf(x) + x * exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))), onnx="Gelu")
 def gelu(x: Array) -> Array:
-    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016): the exact form."""
+    """x times the normal distribution function of x (Hendrycks and Gimpel, 2016): exact.  torch.nn.functional.gelu."""
     return 0.5 * x * (1.0 + _erf(x * 0.7071067811865476))
 
 
@@ -107,7 +107,7 @@ def gelu_tanh_gradient(g: Tensor, x: Tensor) -> Tensor:
 
 @real()
 def silu(x: Array) -> Array:
-    """x * sigmoid(x), also called swish."""
+    """x * sigmoid(x), also called swish.  torch.nn.functional.silu."""
     return x * (0.5 * np.tanh(0.5 * x) + 0.5)
 
 
@@ -124,22 +124,22 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def mish(x: Tensor) -> Tensor:
-    """x * tanh(softplus(x)) (Misra, 2019).  ONNX Mish."""
+    """x * tanh(softplus(x)) (Misra, 2019).  ONNX Mish.  torch.nn.functional.mish."""
     return x * tanh(softplus(x))
 
 
 def log_sigmoid(x: Tensor) -> Tensor:
-    """log(sigmoid(x)), without overflow."""
+    """log(sigmoid(x)), without overflow.  torch.nn.functional.logsigmoid."""
     return -softplus(-x)
 
 
 def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x clipped to [min_val, max_val]."""
+    """x clipped to [min_val, max_val].  torch.nn.functional.hardtanh."""
     return clip(x, min_val, max_val)
 
 
 def relu6(x: Tensor) -> Tensor:
-    """x clipped to [0, 6]."""
+    """x clipped to [0, 6].  torch.nn.functional.relu6."""
     return clip(x, 0.0, 6.0)
 
 
@@ -149,7 +149,7 @@ def hardsigmoid(x: Tensor, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
 
 
 def hardswish(x: Tensor) -> Tensor:
-    """x * hardsigmoid(x)."""
+    """x * hardsigmoid(x).  torch.nn.functional.hardswish."""
     return x * hardsigmoid(x)
 
 # --- over an axis ---------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def hardswish(x: Tensor) -> Tensor:
 
 @op(promote="float", onnx="Softmax")
 def softmax(x: Array, *, axis: int = -1) -> Array:
-    """exp(x) / sum(exp(x)) along axis, shifted by the maximum so that nothing overflows."""
+    """exp(x) / sum(exp(x)) along axis, shifted by the maximum so that nothing overflows.  torch.softmax."""
     e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     e /= np.sum(e, axis=axis, keepdims=True)
     return e
@@ -170,7 +170,7 @@ def softmax_gradient(g: Tensor, y: Tensor, axis: int) -> Tensor:
 
 @op(promote="float", onnx="LogSoftmax")
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """log(softmax(x)), computed without the detour through small numbers."""
+    """log(softmax(x)), computed without the detour through small numbers.  torch.log_softmax."""
     shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 

@@ -119,6 +119,7 @@ def check(x: Shape, weight: Shape, bias: Array | None, groups: int) -> None:
 
 
 def no_window(x: Shape, weight: Shape, pads: Pads, dilation: Shape) -> ShapeError:
+    """The error for a kernel that fits nowhere."""
     return ShapeError(f"convolution: a kernel of {weight[2:]} with dilation {dilation} does not fit into an input of "
                       f"{x[2:]} padded by {pads}")
 

@@ -65,7 +65,7 @@ def mul(a: Array, b: Array) -> Array:
 
 @real(gradient=(lambda g, b: g / b, lambda g, a, b: -g * a / (b * b)), onnx="Div")
 def div(a: Array, b: Array) -> Array:
-    """a / b; integers divide to float32."""
+    """a / b; integers divide to float32.  torch.div, ONNX Div."""
     return a / b
 
 
@@ -150,7 +150,7 @@ def ceil(x: Array) -> Array:
 
 @elementwise(onnx="Round", gradient=_flat)
 def round(x: Array) -> Array:
-    """To the nearest integer, halves to even."""
+    """To the nearest integer, halves to even.  torch.round, ONNX Round."""
     return np.rint(x)
 
 
@@ -171,7 +171,7 @@ def exp(x: Array) -> Array:
 
 @real(gradient=lambda g, y: g * (y + 1.0))
 def expm1(x: Array) -> Array:
-    """exp(x) - 1, accurate near 0."""
+    """exp(x) - 1, accurate near 0.  torch.expm1."""
     return np.expm1(x)
 
 
@@ -183,7 +183,7 @@ def log(x: Array) -> Array:
 
 @real(gradient=lambda g, x: g / (x + 1.0))
 def log1p(x: Array) -> Array:
-    """log(1 + x), accurate near 0."""
+    """log(1 + x), accurate near 0.  torch.log1p."""
     return np.log1p(x)
 
 
@@ -245,7 +245,7 @@ def atan(x: Array) -> Array:
 
 @real(gradient=(lambda g, a, b: g * b / (a * a + b * b), lambda g, a, b: -g * a / (a * a + b * b)))
 def atan2(a: Array, b: Array) -> Array:
-    """The angle of the point (b, a)."""
+    """The angle of the point (b, a).  torch.atan2."""
     return np.arctan2(a, b)
 
 
@@ -296,21 +296,21 @@ def erf(x: Array) -> Array:
 @elementwise(onnx="Max", gradient=(lambda g, a, b: g * ((a > b) + 0.5 * (a == b)),
                                     lambda g, a, b: g * ((b > a) + 0.5 * (a == b))))
 def maximum(a: Array, b: Array) -> Array:
-    """The larger value; at a tie each side gets half of the gradient, as in PyTorch."""
+    """The larger value; at a tie each side gets half of the gradient, as in PyTorch.  torch.maximum."""
     return np.maximum(a, b)
 
 
 @elementwise(onnx="Min", gradient=(lambda g, a, b: g * ((a < b) + 0.5 * (a == b)),
                                     lambda g, a, b: g * ((b < a) + 0.5 * (a == b))))
 def minimum(a: Array, b: Array) -> Array:
-    """The smaller value; at a tie each side gets half of the gradient, as in PyTorch."""
+    """The smaller value; at a tie each side gets half of the gradient, as in PyTorch.  torch.minimum."""
     return np.minimum(a, b)
 
 
 @elementwise(onnx="Where", index_inputs=(0,), gradient=(None, lambda g, condition: where(condition, g, 0.0),
                                                         lambda g, condition: where(condition, 0.0, g)))
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where condition holds, b elsewhere."""
+    """a where condition holds, b elsewhere.  torch.where, ONNX Where."""
     return np.where(condition, a, b)
 
 

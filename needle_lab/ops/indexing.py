@@ -201,7 +201,7 @@ def pad(x: Tensor, widths: Pads | Shape, mode: str = "constant", value: float = 
 
 
 def diagonal(x: Tensor, offset: int = 0) -> Tensor:
-    """The diagonal of the last two axes, as a last axis."""
+    """The diagonal of the last two axes, as a last axis.  torch.diagonal(x, offset, -2, -1)."""
     n, m = x.shape[-2:]
     i = np.arange(max(min(n + min(offset, 0), m - max(offset, 0)), 0))
     return x[..., i - min(offset, 0), i + max(offset, 0)]
@@ -222,6 +222,7 @@ def one_hot(index: Any, num_classes: int) -> Tensor:
 
 @op(promote=None, differentiable=False)
 def ones_at(index: Array, *, num_classes: int) -> Array:
+    """1.0 at the place of each index along a new last axis, 0.0 elsewhere: what `one_hot` is."""
     return (index[..., None] % num_classes == np.arange(num_classes)).astype(np.float32)
 
 

@@ -65,7 +65,7 @@ def linear_to_bias(g: Tensor) -> Tensor:
 
 
 def trace(x: Tensor) -> Tensor:
-    """The sum of the diagonal of the last two axes."""
+    """The sum of the diagonal of the last two axes.  torch.trace, of batches too."""
     return sum_(diagonal(x), axis=-1)
 
 
@@ -81,12 +81,12 @@ def cosine_similarity(a: Tensor, b: Tensor, axis: int = -1, eps: float = 1e-8) -
 
 
 def outer(a: Tensor, b: Tensor) -> Tensor:
-    """All products of two vectors: (n), (m) -> (n, m)."""
+    """All products of two vectors: (n), (m) -> (n, m).  torch.outer."""
     return unsqueeze(a, -1) * unsqueeze(b, -2)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of two vectors."""
+    """The inner product of two vectors.  torch.dot; ShapeError for anything else."""
     if a.ndim != 1 or b.ndim != 1:
         raise ShapeError(f"dot: two vectors are needed, got shapes {a.shape} and {b.shape}; use @ for matrices")
     return matmul(a, b)
@@ -103,6 +103,7 @@ def einsum(equation: str, *tensors: Tensor) -> Tensor:
 
 @op(onnx="Einsum")
 def einsum_(*tensors: Array, equation: str) -> Array:
+    """`einsum` with the equation spelled out: every axis a letter, the result's after "->"."""
     return np.einsum(equation, *tensors, optimize=len(tensors) > 1)
 
 

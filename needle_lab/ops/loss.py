@@ -32,26 +32,26 @@ def _same_shape(name: str, x: Tensor, target: Tensor) -> None:
 
 
 def mse_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """(x - target)^2."""
+    """(x - target)^2.  torch.nn.functional.mse_loss."""
     _same_shape("mse_loss", x, target)
     return _reduce((x - target) * (x - target), reduction)
 
 
 def l1_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """|x - target|."""
+    """|x - target|.  torch.nn.functional.l1_loss."""
     _same_shape("l1_loss", x, target)
     return _reduce(abs(x - target), reduction)
 
 
 def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond."""
+    """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond.  torch.nn.functional.huber_loss."""
     _same_shape("huber_loss", x, target)
     d = abs(x - target)
     return _reduce(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
 
 
 def smooth_l1_loss(x: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """huber_loss(delta=beta) / beta."""
+    """huber_loss(delta=beta) / beta.  torch.nn.functional.smooth_l1_loss."""
     return huber_loss(x, target, reduction, beta) / beta
 
 
@@ -64,7 +64,7 @@ def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None
 
 def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
                                      pos_weight: Tensor | None = None) -> Tensor:
-    """binary_cross_entropy(sigmoid(x), target), without overflow."""
+    """binary_cross_entropy(sigmoid(x), target), without overflow.  torch.nn.functional.binary_cross_entropy_with_logits."""
     _same_shape("binary_cross_entropy_with_logits", x, target)
     positive = softplus(-x) if pos_weight is None else softplus(-x) * pos_weight
     losses = target * positive + (1.0 - target) * softplus(x)
@@ -180,11 +180,11 @@ def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool 
 
 
 def hinge_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """max(0, 1 - target x), target being -1 or 1."""
+    """max(0, 1 - target x), target being -1 or 1.  Of support vector machines."""
     _same_shape("hinge_loss", x, target)
     return _reduce(relu(1.0 - target * x), reduction)
 
 
 def margin_ranking_loss(x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
-    """max(0, margin - target (x1 - x2)), target being -1 or 1."""
+    """max(0, margin - target (x1 - x2)), target being -1 or 1.  torch.nn.functional.margin_ranking_loss."""
     return _reduce(maximum(margin - target * (x1 - x2), 0.0), reduction)

@@ -10,7 +10,7 @@ from .elementwise import elementwise
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
-    """Each value is 0 with probability p, else divided by 1 - p, so that the mean stays.
+    """Each value is 0 with probability p, else divided by 1 - p, so that the mean stays.  torch.nn.functional.dropout.
 
     generator: an ndl.Generator; the default one, seeded by `ndl.manual_seed`, otherwise.
     """

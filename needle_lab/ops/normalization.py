@@ -210,7 +210,7 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: T
 
 
 def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size)."""
+    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size).  torch.nn.functional.instance_norm."""
     if x.ndim < 3:
         raise ShapeError(f"instance_norm: (N, C, *size) is needed, got {x.shape}")
     y = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)[0]

@@ -66,5 +66,5 @@ def gru_gates(x_part: Tensor, h_part: Tensor) -> tuple[Tensor, ...]:
 
 
 def rnn_cell(x_part: Tensor, h_part: Tensor, nonlinearity: str = "tanh") -> Tensor:
-    """-> new h = tanh(x + h parts), or relu (Elman, 1990)."""
+    """-> new h = tanh(x + h parts), or relu (Elman, 1990).  torch.nn.RNNCell."""
     return tanh(x_part + h_part) if nonlinearity == "tanh" else relu(x_part + h_part)

@@ -49,7 +49,7 @@ def sum_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 
 @op(promote="float", onnx="ReduceMean")
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Arithmetic mean; nan for an empty tensor."""
+    """Arithmetic mean; nan for an empty tensor.  torch.mean."""
     if not x.size:
         with np.errstate(all="ignore"):
             return np.divide(np.sum(x, axis=axis, keepdims=keepdims), 0, dtype=x.dtype)
@@ -63,7 +63,7 @@ def mean_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 
 @op(onnx="ReduceProd")
 def prod(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Product; integers multiply in int64."""
+    """Product; integers multiply in int64.  torch.prod."""
     return np.prod(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
 
 
@@ -97,7 +97,7 @@ def var_gradient(g: Tensor, x: Tensor, axis: Axis, correction: float, keepdims: 
 
 
 def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
-    """Standard deviation: the square root of `var`."""
+    """Standard deviation: the square root of `var`.  torch.std."""
     return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
@@ -135,19 +135,19 @@ amax, amin = max, min
 
 @op(onnx="ArgMax", differentiable=False)
 def argmax(x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
-    """Index of the first largest value, int64."""
+    """Index of the first largest value, int64.  torch.argmax, ONNX ArgMax."""
     return np.argmax(x, axis=axis, keepdims=keepdims)
 
 
 @op(onnx="ArgMin", differentiable=False)
 def argmin(x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
-    """Index of the first smallest value, int64."""
+    """Index of the first smallest value, int64.  torch.argmin, ONNX ArgMin."""
     return np.argmin(x, axis=axis, keepdims=keepdims)
 
 
 @op(promote="float", onnx="ReduceLogSumExp")
 def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """log(sum(exp(x))), shifted by the maximum so that nothing overflows."""
+    """log(sum(exp(x))), shifted by the maximum so that nothing overflows.  torch.logsumexp."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore"):
@@ -164,7 +164,7 @@ def logsumexp_gradient(g: Tensor, y: Tensor, x: Tensor, axis: Axis, keepdims: bo
 
 @op(onnx="CumSum")
 def cumsum(x: Array, *, axis: int) -> Array:
-    """Running sum along axis."""
+    """Running sum along axis.  torch.cumsum, ONNX CumSum."""
     return np.cumsum(x, axis=axis)
 
 
@@ -175,7 +175,7 @@ def cumsum_gradient(g: Tensor, axis: int) -> Tensor:
 
 @op()
 def cumprod(x: Array, *, axis: int) -> Array:
-    """Running product along axis."""
+    """Running product along axis.  torch.cumprod."""
     return np.cumprod(x, axis=axis)
 
 
@@ -214,7 +214,7 @@ def argsort(x: Array, *, axis: int = -1, descending: bool = False) -> Array:
 
 
 def sort(x: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, ...]:
-    """-> (sorted values, their indices)."""
+    """-> (sorted values, their indices).  torch.sort."""
     order = argsort(x, axis=axis, descending=descending)
     return indexing.take_along_axis(x, order, axis=axis), order
 

@@ -23,7 +23,7 @@ from .elementwise import where
 
 @op(promote=None, view=True, gradient=lambda g, x: g.reshape(x.shape), onnx="Reshape")
 def reshape(x: Array, *, shape: Shape) -> Array:
-    """Same values in another shape; one length may be -1."""
+    """Same values in another shape; one length may be -1.  torch.reshape."""
     return x.reshape(shape)
 
 
@@ -67,7 +67,7 @@ def expand(x: Array, *, shape: Shape) -> Array:
 
 
 def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
-    """Without the axes of length 1 (those named in axis, or all)."""
+    """Without the axes of length 1 (those named in axis, or all).  torch.squeeze."""
     axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else normalize_axes(axis, x.ndim)
     for a in axes:
         if x.shape[a] != 1:
@@ -91,7 +91,7 @@ def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 
 @op(promote=None, view=True, gradient=lambda g, axis: flip(g, axis=axis))
 def flip(x: Array, *, axis: int | tuple[int, ...]) -> Array:
-    """The values along axis (a number or a tuple) in reverse."""
+    """The values along axis (a number or a tuple) in reverse.  torch.flip."""
     return np.flip(x, axis)
 
 # --- copies ---------------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def flip(x: Array, *, axis: int | tuple[int, ...]) -> Array:
 
 @op(promote=None, gradient=lambda g: g, onnx="Identity")
 def clone(x: Array) -> Array:
-    """The same values in memory of their own."""
+    """The same values in memory of their own.  torch.clone."""
     return x.copy()
 
 
@@ -116,13 +116,14 @@ def transfer(x: Tensor, device: Device) -> Tensor:
 
 @op(promote=None, gradient=lambda g, device, source: transferred(g, device=source, source=device))
 def transferred(x: Array, *, device: Any, source: Any) -> Array:
+    """x copied from the device `source` to `device`: what `transfer` is."""
     return to_device(to_host(x), device)
 
 
 @op(promote=None, gradient=lambda g, shifts, axis: roll(
     g, shifts=tuple(-s for s in shifts) if isinstance(shifts, tuple) else -shifts, axis=axis))
 def roll(x: Array, *, shifts: Any, axis: Axis = None) -> Array:
-    """Values moved by `shifts` along axis, what falls off one end coming in at the other."""
+    """Values moved by `shifts` along axis, what falls off one end coming in at the other.  torch.roll."""
     return np.roll(x, shifts, axis)
 
 
@@ -157,6 +158,7 @@ def pad_constant_gradient(g: Tensor, widths: Pads, value: float) -> Tensor:
 
 @op(onnx="Concat")
 def concatenate_(*tensors: Array, axis: int = 0) -> Array:
+    """Arrays joined along an existing axis: what `concat` is."""
     return np.concatenate(tensors, axis)
 
 
@@ -176,7 +178,7 @@ cat = concatenate = concat
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new axis."""
+    """Tensors of one shape joined along a new axis.  torch.stack."""
     return concat([unsqueeze(x, axis) for x in tensors], axis=axis)
 
 
@@ -204,22 +206,22 @@ def unbind(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
 
 
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The lower triangle of the last two axes, zeros elsewhere."""
+    """The lower triangle of the last two axes, zeros elsewhere.  torch.tril."""
     return where(np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_), x, 0)
 
 
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The upper triangle of the last two axes, zeros elsewhere."""
+    """The upper triangle of the last two axes, zeros elsewhere.  torch.triu."""
     return where(~np.tri(x.shape[-2], x.shape[-1], diagonal - 1, dtype=np.bool_), x, 0)
 
 
 @op(promote=None, differentiable=False)
 def zeros_like(x: Array) -> Array:
-    """Zeros of x's shape, dtype and device."""
+    """Zeros of x's shape, dtype and device.  torch.zeros_like."""
     return np.zeros(x.shape, x.dtype)
 
 
 @op(promote=None, differentiable=False)
 def ones_like(x: Array) -> Array:
-    """Ones of x's shape, dtype and device."""
+    """Ones of x's shape, dtype and device.  torch.ones_like."""
     return np.ones(x.shape, x.dtype)

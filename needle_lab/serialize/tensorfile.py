@@ -146,6 +146,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file, open for reading, and its size; StorageError or MissingFileError otherwise."""
     try:
         info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):

@@ -38,6 +38,7 @@ class Row:
 
     @property
     def label(self) -> str:
+        """The name, and how many stand behind it."""
         return f"{self.name} x{self.count}" if self.count > 1 else self.name
 
 
@@ -49,6 +50,7 @@ class Outline:
 
     @property
     def total(self) -> int:
+        """How many parameters there are."""
         return self.rows[0].params
 
     def children(self) -> dict[int, list[int]]:

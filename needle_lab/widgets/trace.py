@@ -16,12 +16,14 @@ Source = Any      # Module | signature dict | path of a saved file or of an ONNX
 
 
 def is_module(source: Any) -> bool:
+    """Whether it is a Module, and no signature and no file."""
     from ..nn.module import Module
 
     return isinstance(source, Module)
 
 
 def is_onnx_path(source: Any) -> bool:
+    """Whether it is the name of an ONNX file."""
     return isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".onnx"
 
 

@@ -13,11 +13,13 @@ from needle_lab.grading.question import Case, Question
 
 
 def sigmoid_vjp(g, x):
+    """g times the slope of the sigmoid at x."""
     s = np.exp(-np.logaddexp(0, -x))
     return g * s * (1 - s)
 
 
 def mul_vjp(g, x, y):
+    """g times the slopes of x * y, for x and for y, in their shapes."""
     return _sum_to(g * y, np.shape(x)), _sum_to(g * x, np.shape(y))
 
 
@@ -55,6 +57,7 @@ def _vjp_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def topological_order(graph):
+    """The nodes of graph (node -> its inputs), each behind its inputs."""
     order, done = [], set()
     for start in graph:
         stack = [(start, False)]
@@ -106,6 +109,7 @@ def _graph_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def backward(graph, slopes, order):
+    """The gradient of the last node of order with respect to every node."""
     gradient = dict.fromkeys(order, 0.0)
     gradient[order[-1]] = 1.0
     for node in reversed(order):
