@@ -145,6 +145,13 @@ class SGD(Optimizer):
     """p <- p - lr * v, with v = g, or momentum: v <- momentum v + (1 - dampening) g (Polyak; Nesterov, 1983).
 
     weight_decay adds weight_decay * p to g.  torch.optim.SGD.
+
+    >>> p = ndl.nn.Parameter([1.0])
+    >>> optimizer = ndl.optim.SGD([p], lr=0.25)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> p.tolist()                      # 1 - 0.25 * 2
+    [0.5]
     """
 
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
@@ -173,6 +180,15 @@ class Adam(Optimizer):
     """Steps scaled by running moments of the gradient (Kingma and Ba, 2015).  weight_decay adds to the gradient.
 
     torch.optim.Adam.
+
+    >>> p = ndl.nn.Parameter([3.0])
+    >>> optimizer = ndl.optim.Adam([p], lr=0.5)
+    >>> for _ in range(40):
+    ...     optimizer.zero_grad()
+    ...     ((p - 1) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> abs(p.item() - 1) < 0.2
+    True
     """
 
     decoupled = False

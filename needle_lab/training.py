@@ -73,6 +73,14 @@ def fit(model: Module, loader: DataLoader, optimizer: Optimizer, loss: Callable[
     test: measure the accuracy on it after each epoch. schedule: stepped after every batch. max_norm: shorten longer
     gradients to it. after_epoch: called with the history, to draw or to save. history: one to continue. progress: show
     a bar. Raises ArgumentError when the loss is no longer finite: no later step could repair that.
+
+    >>> _ = ndl.manual_seed(0)
+    >>> x = ndl.randn(64, 2)
+    >>> loader = ndl.data.DataLoader(ndl.data.ArrayDataset(x, (x[:, 0] > x[:, 1]).astype("int64")), batch_size=16)
+    >>> model = ndl.nn.Linear(2, 2)
+    >>> history = ndl.training.fit(model, loader, ndl.optim.Adam(model.parameters(), lr=0.1), epochs=3, progress=False)
+    >>> history.loss[0] > history.loss[-1]
+    True
     """
     def losses() -> Iterator[Tensor]:
         for x, y in loader:

@@ -32,6 +32,13 @@ class DataLoader:
     help where batches are large or examples come from files; the order of batches stays the same.
     transform, target_transform: applied to the first and the second array of a batch (see `transforms`).
     progress: show a progress bar; a text becomes its label.
+
+    >>> dataset = ndl.data.ArrayDataset(np.arange(10), np.arange(10) % 2)
+    >>> for x, y in ndl.data.DataLoader(dataset, batch_size=4):
+    ...     print(x.tolist(), y.tolist())
+    [0, 1, 2, 3] [0, 1, 0, 1]
+    [4, 5, 6, 7] [0, 1, 0, 1]
+    [8, 9] [0, 1]
     """
 
     def __init__(self, dataset: Dataset, batch_size: int = 32, shuffle: bool = False,

@@ -84,6 +84,15 @@ class Sequential(_Layers):
     """Apply layers one after the other.  torch.nn.Sequential.
 
     Sequential(Linear(3, 4), ReLU()), or with names: Sequential({"fc": Linear(3, 4), "act": ReLU()}).
+
+    >>> model = ndl.nn.Sequential(ndl.nn.Linear(3, 4), ndl.nn.ReLU())
+    >>> model
+    Sequential(
+      (0): Linear(in_features=3, out_features=4)
+      (1): ReLU()
+    )
+    >>> model(ndl.ones(2, 3)).shape
+    (2, 4)
     """
 
     def __init__(self, *layers: Any):

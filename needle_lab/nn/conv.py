@@ -73,6 +73,10 @@ class Conv2d(Conv1d):
     """x (N, in_channels, H, W) -> (N, out_channels, H', W').  torch.nn.Conv2d, ONNX Conv.
 
     weight: (out_channels, in_channels / groups, kH, kW), bias: (out_channels,).
+
+    >>> layer = ndl.nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1)
+    >>> layer(ndl.zeros(1, 3, 32, 32)).shape
+    (1, 8, 16, 16)
     """
 
     dims = 2

@@ -24,6 +24,10 @@ class Linear(Module):
     """y = x W^T + b.  x: (..., in_features) -> (..., out_features).  torch.nn.Linear, ONNX Gemm.
 
     weight: (out_features, in_features), bias: (out_features,).
+
+    >>> layer = ndl.nn.Linear(3, 2)
+    >>> layer(ndl.ones(4, 3)).shape
+    (4, 2)
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: DTypeLike = "float32"):

@@ -157,7 +157,11 @@ def hardswish(x: Tensor) -> Tensor:
 
 @op(promote="float", onnx="Softmax")
 def softmax(x: Array, *, axis: int = -1) -> Array:
-    """exp(x) / sum(exp(x)) along axis, shifted by the maximum so that nothing overflows.  torch.softmax."""
+    """exp(x) / sum(exp(x)) along axis, shifted by the maximum so that nothing overflows.  torch.softmax.
+
+    >>> ndl.softmax(ndl.tensor([0.0, 0.0, 1000.0]))
+    tensor([0., 0., 1.])
+    """
     e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     e /= np.sum(e, axis=axis, keepdims=True)
     return e

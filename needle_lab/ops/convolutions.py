@@ -131,7 +131,12 @@ def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 
     """Convolution (cross-correlation, as everywhere in deep learning) in as many dimensions as weight has.
 
     x (N, C, *size) or (C, *size), weight (O, C / groups, *kernel), bias (O) -> (N, O, *out).
-    padding: see `pad_pairs`.  torch.nn.functional.conv1d/2d/3d, ONNX Conv.
+    padding: see `pad_pairs`.  torch.nn.functional.conv1d/2d/3d, ONNX Conv.  ShapeError where the shapes do not fit.
+
+    >>> corners = ndl.tensor([[[[1.0, -1.0], [-1.0, 1.0]]]])
+    >>> ndl.conv2d(ndl.eye(3).reshape(1, 1, 3, 3), corners)[0, 0]
+    tensor([[ 2., -1.],
+            [-1.,  2.]])
     """
     dims = weight.ndim - 2
     if x.ndim == dims + 1:

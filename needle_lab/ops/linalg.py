@@ -96,7 +96,11 @@ def einsum(equation: str, *tensors: Tensor) -> Tensor:
     """Sums of products named by letters: einsum("bij,bjk->bik", a, b).  numpy.einsum, ONNX Einsum.
 
     Supports "..." and a missing "->" (letters met once, in alphabetical order). A letter twice in one term means the
-    diagonal.
+    diagonal. Raises ArgumentError or ShapeError where equation and tensors do not fit.
+
+    >>> ndl.einsum("ij,kj->ik", ndl.ones(2, 3), ndl.eye(3))
+    tensor([[1., 1., 1.],
+            [1., 1., 1.]])
     """
     return einsum_(*tensors, equation=_spell_out(equation, tensors))
 

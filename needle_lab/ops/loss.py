@@ -112,6 +112,11 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
 
     target: (N, *size) of class numbers, or probabilities of x's shape. label_smoothing moves that much of the
     target's mass to all classes equally.  torch.nn.functional.cross_entropy, ONNX SoftmaxCrossEntropyLoss.
+    Raises ShapeError for targets that are no classes of x, DTypeError for class numbers that are no integers.
+
+    >>> loss = ndl.cross_entropy(ndl.zeros(2, 4), ndl.tensor([0, 3]))
+    >>> f"{loss:.4f}"                   # four equally likely classes: log 4
+    '1.3863'
     """
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)

@@ -43,6 +43,12 @@ def save_state_dict(module: Module, path: str | os.PathLike[str]) -> None:
 
     The file is replaced as a whole: interrupted at any moment, `path` holds the old content or the new.
     Raises ArgumentError (a dtype that cannot be saved) or StorageError (full disk, no permission, no such folder).
+
+    >>> model, other = ndl.nn.Linear(3, 2), ndl.nn.Linear(3, 2)
+    >>> ndl.save_state_dict(model, "linear.safetensors")
+    >>> _ = ndl.load_state_dict(other, "linear.safetensors")
+    >>> ndl.allclose(model.weight, other.weight)
+    True
     """
     _check_module(module, "save_state_dict")
     arrays, about = _describe_model(module)
@@ -99,6 +105,11 @@ def save_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None
 
     optimizer: anything with state_dict() and load_state_dict(). history, aux: plain values, arrays and tensors, nested.
     rng: further generators; the default generator is always saved. Atomic as `save_state_dict`; same errors.
+
+    >>> model = ndl.nn.Linear(3, 2)
+    >>> ndl.save_checkpoint("run.safetensors", model=model, epoch=7)
+    >>> ndl.load_checkpoint("run.safetensors", model=model)["epoch"]
+    7
     """
     arrays: dict[str, np.ndarray] = {}
     about: dict[str, Any] = {"device": None, "signature": None}
