@@ -53,8 +53,8 @@ add_module_names = False
 def as_rst(app, what, name, obj, options, lines: list[str]) -> None:
     """Our docstrings are plain text: keep their lines and letters, show their code as code.
 
-    An indented block is a literal block, an example (>>>) a block of Python; a line that begins with `name: ` or `name, name: ` is an entry of a list, and the
-    lines behind it belong to it.
+    An indented block is a literal block, and so is an example (>>>). A line that begins with `name: ` or `name, name: ` is
+    an entry of a list, and the lines behind it belong to it.
     """
     out: list[str] = []
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc("\n".join(lines))):

@@ -61,7 +61,7 @@ def elu_gradient(g: Tensor, x: Tensor, alpha: float) -> Tensor:
 
 @real(onnx="Selu")
 def selu(x: Array, *, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805) -> Array:
-    """gamma * elu(x, alpha), with constants that keep mean 0 and variance 1 (Klambauer et al., 2017).  torch.nn.functional.selu."""
+    """gamma * elu(x, alpha), which keeps mean 0 and variance 1 (Klambauer et al., 2017).  torch.nn.functional.selu."""
     return gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
