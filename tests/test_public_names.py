@@ -17,12 +17,8 @@ PLUMBING = set("""
 """.split())
 
 ROOMS = set("""
-<<<<<<< HEAD
     analysis data errors grading graph kernels models nn onnx ops optim plots program random serialize testing training
     widgets
-=======
-    analysis data errors grading graph kernels models nn onnx ops optim plots program random serialize testing training widgets
->>>>>>> main
 """.split())
 
 
