@@ -53,13 +53,14 @@ add_module_names = False
 def as_rst(app, what, name, obj, options, lines: list[str]) -> None:
     """Our docstrings are plain text: keep their lines and letters, show their code as code.
 
-    An indented block is a literal block; a line that begins with `name: ` or `name, name: ` is an entry of a list, and the
-    lines behind it belong to it.
+    An indented block is a literal block, and so is an example (>>>). A line that begins with `name: ` or `name, name: ` is
+    an entry of a list, and the lines behind it belong to it.
     """
     out: list[str] = []
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc("\n".join(lines))):
-        if paragraph.startswith(" "):
-            out += [".. code-block:: default", "", *("    " + line for line in paragraph.splitlines())]
+        if paragraph.startswith((" ", ">>> ")):
+            language = "pycon" if paragraph.startswith(">>> ") else "default"
+            out += [f".. code-block:: {language}", "", *("    " + line for line in paragraph.splitlines())]
         else:
             listed = False
             for line in paragraph.splitlines():

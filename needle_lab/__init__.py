@@ -1,6 +1,32 @@
 """needle_lab: deep learning that can be seen whole, from the gradient rule to the GPU kernel.
 
     import needle_lab as ndl
+
+A tensor is an array that remembers how it was computed, so that gradients can be asked for:
+
+>>> x = ndl.tensor([1.0, 2.0], requires_grad=True)
+>>> ndl.grad((x ** 3).sum(), x)
+(tensor([ 3., 12.]),)
+>>> with ndl.no_grad():
+...     (x * 2).requires_grad
+False
+
+An op is a formula in NumPy and its gradient rule, which is written in ops itself; a kernel is the same, quicker:
+
+>>> @ndl.op
+... def cube(x):
+...     return x * x * x
+>>> @cube.gradient
+... def cube_gradient(g, x):
+...     return g * 3.0 * x * x
+>>> @ndl.kernel(cube, "numpy")
+... def power(x):
+...     return np.power(x, 3)
+>>> with ndl.use_kernels("definition"):
+...     cube(x)
+tensor([1., 8.], node=cube)
+>>> ndl.grad(cube(x).sum(), x)
+(tensor([ 3., 12.]),)
 """
 
 from typing import TYPE_CHECKING, Any

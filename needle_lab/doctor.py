@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 
@@ -160,7 +161,7 @@ def table(findings: list[Finding]) -> str:
     return "\n".join(lines).encode("ascii", "replace").decode("ascii")
 
 
-def as_json(findings: list[Finding]) -> list[dict]:
+def as_json(findings: list[Finding]) -> list[dict[str, Any]]:
     """The findings as plain dictionaries."""
     return [asdict(f) for f in findings]
 

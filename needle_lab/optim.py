@@ -24,7 +24,7 @@ from .errors import ArgumentError, StateKeyError
 class Optimizer:
     """Groups of parameters, the state of each, and `step()`.  Subclasses write `_update`."""
 
-    def __init__(self, params: Iterable, defaults: dict[str, Any]):
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         params = list(params)
         if not params:
             raise ArgumentError(f"{type(self).__name__}: there are no parameters to optimize")
@@ -53,7 +53,7 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the first group."""
-        return self.groups[0]["lr"]
+        return float(self.groups[0]["lr"])
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -96,7 +96,7 @@ class Optimizer:
         """The names of what is kept for each parameter, in its shape; zeros before the first step."""
         return ()
 
-    def _update(self, p, g, *moments, step: int, group: dict[str, Any]) -> None:
+    def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         """Change p and its moments in place, in the given step (from 1); g must not change.
 
         Value by value: p may be a parameter, a block of one, or several side by side. Arrays or tensors.
@@ -145,20 +145,27 @@ class SGD(Optimizer):
     """p <- p - lr * v, with v = g, or momentum: v <- momentum v + (1 - dampening) g (Polyak; Nesterov, 1983).
 
     weight_decay adds weight_decay * p to g.  torch.optim.SGD.
+
+    >>> p = ndl.nn.Parameter([1.0])
+    >>> optimizer = ndl.optim.SGD([p], lr=0.25)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> p.tolist()                      # 1 - 0.25 * 2
+    [0.5]
     """
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
                  weight_decay: float = 0.0, nesterov: bool = False):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("SGD: nesterov=True needs momentum > 0 and dampening = 0")
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                                       nesterov=nesterov))
 
-    def _moments(self, group):
+    def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if group["momentum"] else ()
 
     @Tiered
-    def _update(self, p, g, *moments, step, group):
+    def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p
         if moments:
@@ -173,19 +180,28 @@ class Adam(Optimizer):
     """Steps scaled by running moments of the gradient (Kingma and Ba, 2015).  weight_decay adds to the gradient.
 
     torch.optim.Adam.
+
+    >>> p = ndl.nn.Parameter([3.0])
+    >>> optimizer = ndl.optim.Adam([p], lr=0.5)
+    >>> for _ in range(40):
+    ...     optimizer.zero_grad()
+    ...     ((p - 1) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> abs(p.item() - 1) < 0.2
+    True
     """
 
     decoupled = False
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 0.0):
         super().__init__(params, dict(lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay))
 
-    def _moments(self, group):
+    def _moments(self, group: dict[str, Any]) -> tuple[str, ...]:
         return "exp_avg", "exp_avg_sq"
 
     @Tiered
-    def _update(self, p, g, *moments, step, group):
+    def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         (m, v), (beta1, beta2) = moments, group["betas"]
         if group["weight_decay"]:
             if self.decoupled:
@@ -207,13 +223,13 @@ class AdamW(Adam):
 
     decoupled = True
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  weight_decay: float = 1e-2):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
 def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients so that their common 2-norm is at most max_norm; -> the norm before."""
+    """Scale all gradients to a common 2-norm of at most max_norm; -> the norm before.  torch.nn.utils.clip_grad_norm_."""
     gradients = [p.grad for p in params if p.grad is not None]
     with no_grad():
         total = math.sqrt(sum(float(ops.sum(g * g).item()) for g in gradients))
@@ -225,7 +241,7 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
 
 
 def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
-    """Limit every gradient value to [-clip_value, clip_value]."""
+    """Limit every gradient value to [-clip_value, clip_value].  torch.nn.utils.clip_grad_value_."""
     with no_grad():
         for p in params:
             if p.grad is not None:
@@ -244,9 +260,11 @@ class Schedule:
         self._apply()
 
     def factor(self, step: int) -> float:
+        """The factor after `step` steps.  Subclasses write it."""
         raise NotImplementedError(f"{type(self).__name__} must define factor")
 
     def step(self) -> None:
+        """Count a step and set the learning rates."""
         self.steps += 1
         self._apply()
 
@@ -255,21 +273,24 @@ class Schedule:
             group["lr"] = base * self.factor(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on: JSON values."""
         return {"steps": self.steps, "base": list(self.base)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.steps, self.base = int(state["steps"]), [float(lr) for lr in state["base"]]
         self._apply()
 
 
 class StepLR(Schedule):
-    """Times gamma every step_size steps."""
+    """Times gamma every step_size steps.  torch.optim.lr_scheduler.StepLR."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1):
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
+        """gamma ** (step // step_size)."""
         return self.gamma ** (step // self.step_size)
 
 
@@ -284,6 +305,7 @@ class CosineAnnealingLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
+        """Linear while warming up, then along the cosine."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = min((step - self.warmup) / max(self.T_max - self.warmup, 1), 1.0)
@@ -298,4 +320,5 @@ class LinearWarmup(Schedule):
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
+        """(step + 1) / warmup, at most 1."""
         return min((step + 1) / self.warmup, 1.0) if self.warmup else 1.0

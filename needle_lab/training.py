@@ -36,6 +36,7 @@ class History:
     seconds: list[float] = field(default_factory=list)           # of training, each epoch
 
     def to_dict(self) -> dict[str, list[float]]:
+        """The curves as lists, for a file or a plot."""
         return asdict(self)
 
     def __repr__(self) -> str:
@@ -72,6 +73,14 @@ def fit(model: Module, loader: DataLoader, optimizer: Optimizer, loss: Callable[
     test: measure the accuracy on it after each epoch. schedule: stepped after every batch. max_norm: shorten longer
     gradients to it. after_epoch: called with the history, to draw or to save. history: one to continue. progress: show
     a bar. Raises ArgumentError when the loss is no longer finite: no later step could repair that.
+
+    >>> _ = ndl.manual_seed(0)
+    >>> x = ndl.randn(64, 2)
+    >>> loader = ndl.data.DataLoader(ndl.data.ArrayDataset(x, (x[:, 0] > x[:, 1]).astype("int64")), batch_size=16)
+    >>> model = ndl.nn.Linear(2, 2)
+    >>> history = ndl.training.fit(model, loader, ndl.optim.Adam(model.parameters(), lr=0.1), epochs=3, progress=False)
+    >>> history.loss[0] > history.loss[-1]
+    True
     """
     def losses() -> Iterator[Tensor]:
         for x, y in loader:
@@ -141,7 +150,7 @@ def evaluate(model: Module, data: DataLoader | Dataset) -> Evaluation:
     return Evaluation(float((predictions == truth).mean()), predictions, truth, probabilities)
 
 
-def confusion_matrix(labels, predictions, num_classes: int | None = None) -> np.ndarray:
+def confusion_matrix(labels: Any, predictions: Any, num_classes: int | None = None) -> np.ndarray:
     """(classes, classes) counts: entry [i, j] says how many examples of class i were taken for class j."""
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.shape != predictions.shape or labels.ndim != 1:
@@ -194,7 +203,7 @@ def perplexity(model: Module, batches: Tensor, bptt: int = 32) -> float:
     return math.exp(total / count)
 
 
-def detached(state):
+def detached(state: Any) -> Any:
     """A recurrent state without its history: a tensor, or a tuple of them."""
     return tuple(map(detached, state)) if isinstance(state, tuple) else state.detach()
 

@@ -165,8 +165,8 @@ def layer_costs(model: Module, x: Tensor, seconds: float = 0.05) -> list[LayerCo
             module.training = mode
 
 
-def _keeper(found: dict, path: str) -> Callable:
-    def keep(module: Module, args: tuple, output: Tensor) -> None:
+def _keeper(found: dict[Any, Any], path: str) -> Callable[..., Any]:
+    def keep(module: Module, args: tuple[Any, ...], output: Tensor) -> None:
         settings = {name: value for name, value in vars(module).items() if name[0] != "_" and not isinstance(value, Tensor)}
         shapes = (args[0].shape, output.shape, *(p.shape for p in module.parameters()))
         found.setdefault((type(module), shapes, str(settings)), (path, module, args[0], output))

@@ -31,7 +31,9 @@ def parameters(function: Callable) -> tuple[tuple[str, ...], tuple[str, ...], di
 
 
 def signature(op: Op) -> str:
-    return f"{op.name}{inspect.signature(op.definition)}"
+    typed = inspect.signature(op.definition)
+    names = [p.replace(annotation=p.empty) for p in typed.parameters.values()]
+    return f"{op.name}{typed.replace(parameters=names, return_annotation=typed.empty)}"
 
 
 def described(inputs: Iterable) -> str:

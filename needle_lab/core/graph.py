@@ -15,7 +15,7 @@ import functools
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -57,16 +57,17 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {calls.signature(self)}>"
 
-    def runs_on(self, device) -> bool:
+    def runs_on(self, device: Any) -> bool:
         """Whether the device computes this op itself: on the CPU every op, elsewhere those with a kernel."""
         return device.backend == "numpy" or device.backend in self.compute.kernels
 
-    def __call__(self, *inputs, **attrs):
+    def __call__(self, *inputs: Any, **attrs: Any) -> Tensor:
         if len(inputs) > self.most_inputs:
             inputs, attrs = calls.sorted_out(self, inputs, attrs)          # x.sum(0): what follows the inputs are attributes
         while inputs and inputs[-1] is None:                               # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
-        device, dtype, arrays, wants = None, None, [], []
+        device: Any = None
+        dtype, arrays, wants = None, [], []
         alike = True                                                       # all float32 or all float64, as nearly always
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
@@ -114,7 +115,11 @@ class Op:
         return y
 
 
-def op(definition: Callable | None = None, **options) -> Any:
+@overload
+def op(definition: Callable[..., Any]) -> Op: ...
+@overload
+def op(**options: Any) -> Callable[[Callable[..., Any]], Op]: ...
+def op(definition: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Turn a function of arrays into an Op and enter it into the registry: `@op(onnx="Relu")`.
 
     gradient: a rule, or a tuple with one for each input; see `rules.py`. differentiable=False: results never require a

@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..errors import ArgumentError, GraphError
 from . import calls
@@ -33,6 +33,7 @@ from .tiers import Tiered
 if TYPE_CHECKING:
     from .graph import Node, Op
 
+F = TypeVar("F", bound=Callable[..., Any])
 WANTS, G, Y = 0, 1, 2            # where a rule's parameters stand in (wants, g, y, *inputs)
 
 
@@ -82,6 +83,10 @@ class Gradient:
     def __bool__(self) -> bool:
         return self.of_all is not None or bool(self.of_one)
 
+    @overload
+    def __call__(self, rule: str) -> Callable[[F], F]: ...
+    @overload
+    def __call__(self, rule: F) -> F: ...
     def __call__(self, rule: Any) -> Any:
         if isinstance(rule, str):
             if rule not in self.op.inputs:

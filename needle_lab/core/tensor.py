@@ -11,7 +11,7 @@ Everything that computes is an op of `needle_lab.ops`, which also gives tensors 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -243,7 +243,19 @@ class Tensor:
         return self._write(0)
 
     if TYPE_CHECKING:                  # the operators and methods that needle_lab.ops attaches, for the type checker
-        def __getattr__(self, name: str) -> Any: ...
+        T: Tensor
+        mT: Tensor
+        allclose: Callable[..., bool]
+        split: Callable[..., tuple[Tensor, ...]]
+        chunk: Callable[..., tuple[Tensor, ...]]
+        unbind: Callable[..., tuple[Tensor, ...]]
+        sort: Callable[..., tuple[Tensor, ...]]
+        topk: Callable[..., tuple[Tensor, ...]]
+
+        def __getattr__(self, name: str) -> Callable[..., Tensor]: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __eq__(self, other: Any) -> Tensor: ...                  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...                  # type: ignore[override]
         __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __matmul__ = _write
         __pow__ = __rpow__ = __mod__ = __floordiv__ = __and__ = __or__ = __xor__ = __lt__ = __le__ = __gt__ = __ge__ = _write
         __neg__ = __abs__ = __invert__ = detach
@@ -257,7 +269,7 @@ def flat(sizes: tuple) -> Any:
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
 
-def plain_index(index):
+def plain_index(index: Any) -> Any:
     """An index with its tensors turned into numpy arrays."""
     if isinstance(index, Tensor):
         return index.numpy()

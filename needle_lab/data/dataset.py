@@ -6,7 +6,8 @@ along a new first axis; a dataset that holds its examples in arrays answers that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Dataset:
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__")
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__")
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
@@ -58,10 +59,11 @@ class ArrayDataset(Dataset):
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return tuple(array[index] for array in self.arrays)
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """The examples at `indices`: one array for each of `arrays`."""
         return tuple(array[np.asarray(indices, np.int64)] for array in self.arrays)
 
     def __repr__(self) -> str:
@@ -86,10 +88,11 @@ class Subset(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self.dataset[self.indices[index]]
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, ...]:
+        """The examples at `indices` of this subset, stacked."""
         return self.dataset.batch(self.indices[np.asarray(indices, np.int64)])
 
 
@@ -120,5 +123,5 @@ def generator_of(seed: int | Generator | None) -> Generator:
     return default_generator if seed is None else Generator(seed)
 
 
-def _arrays(values) -> list[np.ndarray]:
+def _arrays(values: Iterable[Any]) -> list[np.ndarray]:
     return [value.numpy() if isinstance(value, Tensor) else np.asarray(value) for value in values]

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import DownloadError, StorageError
 
@@ -18,7 +19,7 @@ ATTEMPTS = 4          # a connection that breaks is taken up again so many times
 SECONDS = 30          # of silence, after which a connection counts as broken
 
 
-def cache_folder(root: str | os.PathLike | None = None) -> Path:
+def cache_folder(root: str | os.PathLike[str] | None = None) -> Path:
     """Where datasets are kept: `root`, else the environment variable NEEDLE_LAB_DATA, else ~/.cache/needle_lab."""
     return Path(root or os.environ.get("NEEDLE_LAB_DATA") or Path.home() / ".cache" / "needle_lab").expanduser()
 
@@ -96,7 +97,7 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _on_disk(path: Path, action: Callable):
+def _on_disk(path: Path, action: Callable[..., Any]) -> Any:
     """action(), its errors told apart from those of the network."""
     try:
         return action()

@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,7 +16,7 @@ DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: "
 MOST_BYTES = 1 << 32          # a header that asks for more is taken for a lie
 
 
-def read_idx(path: str | os.PathLike) -> np.ndarray:
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """The array in an IDX file, plain or compressed by gzip, in native byte order.
 
     Raises FileFormatError (wrong beginning, truncated, a header that lies), MissingFileError or StorageError.
@@ -35,7 +36,7 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
         raise StorageError(f"{where} could not be read: {error.strerror or error}") from error
 
 
-def _read(file, where: str) -> np.ndarray:
+def _read(file: BinaryIO | gzip.GzipFile, where: str) -> np.ndarray:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in DTYPES:
         raise FileFormatError(f"{where} is no IDX file: it begins with {head.hex(' ') or 'nothing'}, expected 00 00, a "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .dataset import ArrayDataset
 from .download import cache_folder, fetch
 from .idx import read_idx
 
-Place = str | os.PathLike | None
+Place = str | os.PathLike[str] | None
 
 
 class Source(NamedTuple):
@@ -82,7 +82,7 @@ def cifar10(split: str = "train", folder: Place = None, download: bool = True, r
     return ArrayDataset(images, labels, classes=CIFAR10.classes)
 
 
-def _of_split(function: str, table: dict, split: str):
+def _of_split(function: str, table: dict[str, Any], split: str) -> Any:
     if split not in table:
         raise ArgumentError(f"{function}: split is {' or '.join(map(repr, table))}, got {split!r}")
     return table[split]

@@ -32,11 +32,18 @@ class DataLoader:
     help where batches are large or examples come from files; the order of batches stays the same.
     transform, target_transform: applied to the first and the second array of a batch (see `transforms`).
     progress: show a progress bar; a text becomes its label.
+
+    >>> dataset = ndl.data.ArrayDataset(np.arange(10), np.arange(10) % 2)
+    >>> for x, y in ndl.data.DataLoader(dataset, batch_size=4):
+    ...     print(x.tolist(), y.tolist())
+    [0, 1, 2, 3] [0, 1, 0, 1]
+    [4, 5, 6, 7] [0, 1, 0, 1]
+    [8, 9] [0, 1]
     """
 
     def __init__(self, dataset: Dataset, batch_size: int = 32, shuffle: bool = False,
                  seed: int | Generator | None = None, drop_last: bool = False, workers: int = 0,
-                 transform: Callable | None = None, target_transform: Callable | None = None,
+                 transform: Callable[..., Any] | None = None, target_transform: Callable[..., Any] | None = None,
                  progress: bool | str = False, device: Device | str | None = None):
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
             if not isinstance(value, (int, np.integer)) or value < least:
@@ -110,7 +117,7 @@ class DataLoader:
         return tuple(apply(transform, array, rng) for transform, array in
                      zip(self.transforms, arrays[:2], strict=False)) + arrays[2:]
 
-    def _shown(self, batches: Iterator, first: int) -> Iterator:
+    def _shown(self, batches: Iterator[Any], first: int) -> Iterator[Any]:
         if not self.progress:
             return batches
         from tqdm.auto import tqdm

@@ -11,6 +11,7 @@ import importlib.resources
 import os
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Corpus:
         self.train, self.test = numbers[:cut], numbers[cut:]
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike, level: str = "char", **options) -> Corpus:
+    def from_file(cls, path: str | os.PathLike[str], level: str = "char", **options: Any) -> Corpus:
         """A corpus from a file of UTF-8 text."""
         try:
             with open(path, encoding="utf-8") as file:
@@ -108,6 +109,7 @@ class Corpus:
                 f"{len(self.dictionary):,} different")
 
     def tokenize(self, text: str) -> list[str]:
+        """The text's characters, or its words and signs."""
         return list(text) if self.level == "char" else _WORDS.findall(text)
 
     def encode(self, text: str) -> np.ndarray:
@@ -130,7 +132,7 @@ def _dictionary(tokens: list[str], min_count: int) -> Dictionary:
     return Dictionary(kept if len(kept) == len(counts) else [UNKNOWN, *kept])
 
 
-def alice(level: str = "char", **options) -> Corpus:
+def alice(level: str = "char", **options: Any) -> Corpus:
     """The first four chapters of Alice's Adventures in Wonderland (Lewis Carroll, 1865), 46,000 characters."""
     text = (importlib.resources.files(__package__) / "alice.txt").read_text(encoding="utf-8")
     return Corpus(text, level, **options)

@@ -8,6 +8,7 @@ generator to draw from: the loader passes one that depends on the seed, the epoc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Transform:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
 
-def apply(transform: Callable | None, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def apply(transform: Callable[..., Any] | None, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """transform(x), with rng for those that take one; x for None."""
     if transform is None:
         return x
@@ -35,9 +36,9 @@ def apply(transform: Callable | None, x: np.ndarray, rng: np.random.Generator) -
 class Compose(Transform):
     """One transform after the other.  Takes a list, or the transforms themselves."""
 
-    def __init__(self, *transforms):
+    def __init__(self, *transforms: Any):
         one_list = len(transforms) == 1 and isinstance(transforms[0], (list, tuple))
-        self.transforms = transforms[0] if one_list else transforms
+        self.transforms: Sequence[Callable[..., Any]] = transforms[0] if one_list else transforms
 
     def forward(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for transform in self.transforms:

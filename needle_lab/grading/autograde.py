@@ -45,6 +45,7 @@ class Exam:
 
     @classmethod
     def of(cls, questions: tuple[Question, ...], seed: int) -> Exam:
+        """The exam with the cases that this seed draws, and what the oracles answer to them."""
         cases = {q.name: q.cases(seed) for q in questions}
         return cls(questions, cases, {q.name: [q.expected(c) for c in cases[q.name]] for q in questions},
                    [{"name": q.name, "seconds": q.seconds,

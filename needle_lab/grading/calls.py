@@ -58,7 +58,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alarm(timer: int, number: int, seconds: float, said: str) -> Iterator[None]:
-    def ring(signum, frame):
+    def ring(signum: int, frame: object) -> None:
         raise TimeUp(f"still running after {said}")
 
     before = signal.signal(number, ring)
@@ -70,7 +70,7 @@ def _alarm(timer: int, number: int, seconds: float, said: str) -> Iterator[None]
         signal.signal(number, before)
 
 
-def call(function: Callable, args: tuple, seconds: float) -> Outcome:
+def call(function: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> Outcome:
     """Call function(*args) on a copy of args, for at most `seconds` of processor time. Whatever it does, short of ending
     the process, is an Outcome."""
     mine = copy.deepcopy(args)
@@ -85,7 +85,7 @@ def call(function: Callable, args: tuple, seconds: float) -> Outcome:
     return Outcome("returned", value, changed=changed)
 
 
-def describe(error: BaseException, function: Callable) -> str:
+def describe(error: BaseException, function: Callable[..., Any]) -> str:
     """The error in one line, with the last line of the learner's own function that was running."""
     if isinstance(error, NotImplementedError):
         return f"not written yet ({error})" if str(error) else "not written yet"

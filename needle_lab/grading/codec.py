@@ -69,7 +69,7 @@ def decode(data: Any) -> Any:
     raise ValueError("this is not an encoded value")
 
 
-def _pair(item: Any) -> tuple:
+def _pair(item: Any) -> tuple[Any, ...]:
     if not isinstance(item, list) or len(item) != 2:
         raise ValueError("an entry of a dict is a key and a value")
     key = decode(item[0])
@@ -80,7 +80,7 @@ def _pair(item: Any) -> tuple:
     return key, decode(item[1])
 
 
-def _array(text: str, dtype: str, shape: list) -> np.ndarray:
+def _array(text: str, dtype: str, shape: list[Any]) -> np.ndarray:
     if not re.fullmatch(r"[<>|][biufc]\d{1,2}", dtype):
         raise ValueError("an array holds numbers")
     if not all(type(n) is int and n >= 0 for n in shape):

@@ -6,7 +6,7 @@ An answer may come from anywhere, so nothing here trusts its methods: it is firs
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,19 +24,19 @@ class Foreign:
         return f"<{self.type_name}>"
 
 
-def close(args: tuple, yours: Any, expected: Any) -> str:
+def close(args: tuple[Any, ...], yours: Any, expected: Any) -> str:
     """Nested tuples, lists, dicts, arrays and numbers, equal up to rounding; a list may stand for a tuple."""
     return _differs(yours, expected, "the result")
 
 
-def valid_order(args: tuple, yours: Any, expected: Any) -> str:
+def valid_order(args: tuple[Any, ...], yours: Any, expected: Any) -> str:
     """A list of every node of the graph (args[0], node -> its inputs), once each, inputs before the nodes they feed."""
-    graph: Mapping = args[0]
+    graph: Mapping[str, Any] = args[0]
     if complaint := _wrong_kind(yours, "the result"):
         return complaint
     if not isinstance(yours, (list, tuple)):
         return f"the result is {_a(yours)}, expected a list of nodes"
-    place: dict = {}
+    place: dict[Any, int] = {}
     for i, node in enumerate(yours):
         if not isinstance(node, (str, int)) or node not in graph:
             return f"{node!r} is not a node of the graph"
@@ -115,7 +115,7 @@ def _wrong_kind(yours: Any, where: str) -> str:
     return ""
 
 
-def _first(complaints) -> str:
+def _first(complaints: Iterable[str]) -> str:
     return next((c for c in complaints if c), "")
 
 

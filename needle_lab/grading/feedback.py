@@ -35,10 +35,12 @@ class Trial:
 
     @property
     def passed(self) -> bool:
+        """Whether the case was tried and its answer accepted."""
         return self.outcome is not None and not self.complaint
 
     @property
     def verdict(self) -> str:
+        """PASS, FAIL or NOT_TRIED."""
         return NOT_TRIED if self.outcome is None else PASS if self.passed else FAIL
 
 
@@ -64,6 +66,7 @@ class Feedback:
 
     @property
     def passed(self) -> bool:
+        """Whether every case passed."""
         return all(t.passed for t in self.trials)
 
     @property
@@ -108,7 +111,7 @@ class Feedback:
             lines.append("  (calls cannot be stopped here: a loop without end must be interrupted by hand)")
         return "\n".join(lines).encode("ascii", "backslashreplace").decode("ascii")
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self.html()}
 
     def html(self) -> str:
@@ -149,14 +152,14 @@ def _line(label: str, text: str) -> str:
 class _Short(reprlib.Repr):
     """A short repr that a person can read: arrays with their values, long containers cut in the middle."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.maxlevel, self.maxdict, self.maxlist, self.maxtuple, self.maxother = 4, 6, 8, 8, 200
 
     def repr_ndarray(self, x: np.ndarray, level: int) -> str:
         return np.array2string(x, precision=4, threshold=24, edgeitems=2, separator=", ", floatmode="maxprec_equal")
 
-    def repr_dict(self, x: dict, level: int) -> str:
+    def repr_dict(self, x: dict[str, Any], level: int) -> str:
         """In the order in which it was written: reprlib sorts, and for a graph the order is part of the question."""
         if not x:
             return "{}"

@@ -19,7 +19,7 @@ class Case:
     """One call of the learner's function: which function, on what, and what to think of when it fails."""
 
     function: str
-    args: tuple
+    args: tuple[Any, ...]
     note: str                   # what is new about this input, in a few words
     hint: str = ""
 
@@ -46,7 +46,7 @@ class Question:
     cell: str
     oracles: dict[str, Callable[..., Any]]
     ladder: Callable[[np.random.Generator], Iterable[Case]]
-    compare: Callable[[tuple, Any, Any], str] = field(default=close)
+    compare: Callable[[tuple[Any, ...], Any, Any], str] = field(default=close)
     seconds: float = 5.0
 
     def cases(self, seed: int) -> list[Case]:
@@ -54,9 +54,11 @@ class Question:
         return list(self.ladder(np.random.default_rng(seed)))
 
     def expected(self, case: Case) -> Any:
+        """What the oracle answers to a case."""
         return self.oracles[case.function](*case.args)
 
     def parameters(self, function: str) -> list[str]:
+        """The names of the arguments of a function that is asked for."""
         return list(inspect.signature(self.oracles[function]).parameters)
 
 

@@ -33,6 +33,7 @@ class Graded:
 
     @property
     def total(self) -> float:
+        """The points of all questions."""
         return round(sum(self.points.values()), 2)
 
     @property
@@ -53,6 +54,7 @@ class GradeReport:
 
     @property
     def possible(self) -> float:
+        """The points of a perfect notebook."""
         return sum(q.points for q in self.questions)
 
     def __repr__(self) -> str:

@@ -123,7 +123,7 @@ def _wrap(words: list[str], scratch: Path, library: Path, environment: dict[str,
     return [*wrapped, *words]
 
 
-def _read(process: subprocess.Popen, limits: Limits) -> Ran:
+def _read(process: subprocess.Popen[bytes], limits: Limits) -> Ran:
     """Everything from the pipe until it closes and the process ends, the time is over or there is too much."""
     deadline = time.monotonic() + by_the_clock(limits.seconds)
     late = f"stopped after {by_the_clock(limits.seconds):g} seconds"
@@ -149,7 +149,7 @@ def _read(process: subprocess.Popen, limits: Limits) -> Ran:
     return Ran(bytes(output), f"stopped after {limits.seconds:g} seconds of processor time" if used_up else "")
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the process and its children; bubblewrap takes every descendant with it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -22,6 +22,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from needle_lab.grading.calls import TimeUp, by_the_clock, call, time_limit
@@ -29,6 +30,7 @@ from needle_lab.grading.codec import decode, encode
 
 
 def main() -> None:
+    """Read the task from standard input, run the notebook, write one line of JSON for every event."""
     task = json.load(sys.stdin)
     pipe = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -68,7 +70,7 @@ def _limit_processor_time(seconds: float) -> None:
                        (min(wanted[0], hard), min(wanted[1], hard)))
 
 
-def _run_cells(cells: list[str], seconds: float, say) -> dict[str, Any]:
+def _run_cells(cells: list[str], seconds: float, say: Callable[..., None]) -> dict[str, Any]:
     """Run every cell as a notebook would, magics included; a cell that raises or takes too long stops no other."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
@@ -89,7 +91,7 @@ def _run_cells(cells: list[str], seconds: float, say) -> dict[str, Any]:
     return shell.user_ns
 
 
-def _answer(question: dict[str, Any], namespace: dict[str, Any], say) -> None:
+def _answer(question: dict[str, Any], namespace: dict[str, Any], say: Callable[..., None]) -> None:
     for i, case in enumerate(question["cases"]):
         event = {"question": question["name"], "case": i}
         function = namespace.get(case["function"])
@@ -103,7 +105,7 @@ def _answer(question: dict[str, Any], namespace: dict[str, Any], say) -> None:
             return
 
 
-def _in_a_fork(work, seconds: float) -> None:
+def _in_a_fork(work: Callable[..., Any], seconds: float) -> None:
     """Run work() in a child process, for at most so many seconds of processor time (or long by the clock: it may wait)."""
     child = os.fork()
     if child == 0:

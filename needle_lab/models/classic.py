@@ -128,7 +128,7 @@ class GoogLeNet(Module):
         self.fc = Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        def pool(x, size=3):
+        def pool(x: Tensor, size: int = 3) -> Tensor:
             return ops.max_pool(x, size, 2, ceil_mode=True)
         x = pool(self.conv3(self.conv2(pool(self.conv1(x)))))
         x = pool(self.inception3b(self.inception3a(x)))

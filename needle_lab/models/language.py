@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import creation, ops
@@ -30,7 +32,7 @@ class LanguageModel(Module):
         self.recurrent = _KINDS[kind](embedding_size, hidden_size, num_layers)
         self.linear = Linear(hidden_size, vocabulary_size)
 
-    def forward(self, tokens: Tensor, state=None):
+    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         outputs, state = self.recurrent(self.embedding(tokens), state)
         return self.linear(outputs.reshape(-1, outputs.shape[-1])), state
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import ops
 from ..core.tensor import Tensor
 from ..nn import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, Module, Sequential, init
@@ -69,7 +71,7 @@ class ResNet(Module):
                 init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @staticmethod
-    def _stage(block, in_planes: int, planes: int, count: int, stride: int) -> Sequential:
+    def _stage(block: Any, in_planes: int, planes: int, count: int, stride: int) -> Sequential:
         out = planes * block.expansion
         shortcut = None
         if stride != 1 or in_planes != out:

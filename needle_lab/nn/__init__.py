@@ -39,7 +39,7 @@ from .loss import (
     NLLLoss,
     SmoothL1Loss,
 )
-from .module import Buffer, Module, Parameter
+from .module import Module
 from .norm import (
     BatchNorm1d,
     BatchNorm2d,
@@ -51,6 +51,7 @@ from .norm import (
     LayerNorm,
     RMSNorm,
 )
+from .parameter import Buffer, Parameter
 from .pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from .. import creation, ops
 from ..core.tensor import Tensor
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).  torch.nn.ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
 
 
 class ReLU6(Module):
-    """x clipped to [0, 6]."""
+    """x clipped to [0, 6].  torch.nn.ReLU6."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu6(x)
 
 
 class LeakyReLU(Module):
-    """x where positive, negative_slope * x elsewhere."""
+    """x where positive, negative_slope * x elsewhere.  torch.nn.LeakyReLU."""
 
     def __init__(self, negative_slope: float = 0.01):
         super().__init__()
@@ -33,7 +34,10 @@ class LeakyReLU(Module):
 
 
 class PReLU(Module):
-    """x where positive, weight * x elsewhere, the weight being learned (He et al., 2015).  weight: (num_parameters,)."""
+    """x where positive, weight * x elsewhere, the weight being learned (He et al., 2015).  torch.nn.PReLU.
+
+    weight: (num_parameters,).
+    """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25):
         super().__init__()
@@ -45,7 +49,7 @@ class PReLU(Module):
 
 
 class ELU(Module):
-    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+    """x where positive, alpha * (exp(x) - 1) elsewhere.  torch.nn.ELU."""
 
     def __init__(self, alpha: float = 1.0):
         super().__init__()
@@ -56,21 +60,21 @@ class ELU(Module):
 
 
 class CELU(ELU):
-    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere."""
+    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere.  torch.nn.CELU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.celu(x, alpha=self.alpha)
 
 
 class SELU(Module):
-    """ELU scaled so that mean 0 and variance 1 stay (Klambauer et al., 2017)."""
+    """ELU scaled so that mean 0 and variance 1 stay (Klambauer et al., 2017).  torch.nn.SELU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.selu(x)
 
 
 class GELU(Module):
-    """x times the normal distribution function of x; approximate="tanh" for the approximation of GPT-2."""
+    """x times the normal distribution function of x; approximate="tanh" for the approximation of GPT-2.  torch.nn.GELU."""
 
     def __init__(self, approximate: str = "none"):
         super().__init__()
@@ -81,56 +85,56 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x * sigmoid(x)."""
+    """x * sigmoid(x).  torch.nn.SiLU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.silu(x)
 
 
 class Mish(Module):
-    """x * tanh(softplus(x))."""
+    """x * tanh(softplus(x)).  torch.nn.Mish."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.mish(x)
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)).  torch.nn.Sigmoid."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.sigmoid(x)
 
 
 class LogSigmoid(Module):
-    """log(sigmoid(x))."""
+    """log(sigmoid(x)).  torch.nn.LogSigmoid."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.log_sigmoid(x)
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.  torch.nn.Tanh."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.tanh(x)
 
 
 class Softplus(Module):
-    """log(1 + exp(x))."""
+    """log(1 + exp(x)).  torch.nn.Softplus."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softplus(x)
 
 
 class Softsign(Module):
-    """x / (1 + |x|)."""
+    """x / (1 + |x|).  torch.nn.Softsign."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.softsign(x)
 
 
 class Hardtanh(Module):
-    """x clipped to [min_val, max_val]."""
+    """x clipped to [min_val, max_val].  torch.nn.Hardtanh."""
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0):
         super().__init__()
@@ -141,21 +145,21 @@ class Hardtanh(Module):
 
 
 class Hardsigmoid(Module):
-    """x / 6 + 1 / 2 clipped to [0, 1]."""
+    """x / 6 + 1 / 2 clipped to [0, 1].  torch.nn.Hardsigmoid."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.hardsigmoid(x)
 
 
 class Hardswish(Module):
-    """x * hardsigmoid(x)."""
+    """x * hardsigmoid(x).  torch.nn.Hardswish."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.hardswish(x)
 
 
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along dim."""
+    """exp(x) / sum(exp(x)) along dim.  torch.nn.Softmax."""
 
     def __init__(self, dim: int = -1):
         super().__init__()
@@ -166,14 +170,17 @@ class Softmax(Module):
 
 
 class LogSoftmax(Softmax):
-    """log(softmax(x)) along dim."""
+    """log(softmax(x)) along dim.  torch.nn.LogSoftmax."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.log_softmax(x, axis=self.dim)
 
 
 class Dropout(Module):
-    """In training, each value is 0 with probability p, else divided by 1 - p (Srivastava et al., 2014)."""
+    """In training, each value is 0 with probability p, else divided by 1 - p (Srivastava et al., 2014).
+
+    torch.nn.Dropout.
+    """
 
     def __init__(self, p: float = 0.5):
         super().__init__()
@@ -184,7 +191,7 @@ class Dropout(Module):
 
 
 class Dropout2d(Dropout):
-    """In training, whole channels of (N, C, *size) are dropped."""
+    """In training, whole channels of (N, C, *size) are dropped.  torch.nn.Dropout2d."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.feature_dropout(x, self.p, self.training)

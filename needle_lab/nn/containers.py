@@ -84,6 +84,15 @@ class Sequential(_Layers):
     """Apply layers one after the other.  torch.nn.Sequential.
 
     Sequential(Linear(3, 4), ReLU()), or with names: Sequential({"fc": Linear(3, 4), "act": ReLU()}).
+
+    >>> model = ndl.nn.Sequential(ndl.nn.Linear(3, 4), ndl.nn.ReLU())
+    >>> model
+    Sequential(
+      (0): Linear(in_features=3, out_features=4)
+      (1): ReLU()
+    )
+    >>> model(ndl.ones(2, 3)).shape
+    (2, 4)
     """
 
     def __init__(self, *layers: Any):
@@ -132,12 +141,15 @@ class ModuleDict(Module):
             setattr(self, name, module)
 
     def keys(self) -> list[str]:
+        """The names, in order."""
         return [name for name, value in vars(self).items() if isinstance(value, Module)]
 
     def values(self) -> list[Module]:
+        """The modules, in order."""
         return [value for value in vars(self).values() if isinstance(value, Module)]
 
     def items(self) -> list[tuple[str, Module]]:
+        """(name, module) pairs, in order."""
         return list(zip(self.keys(), self.values(), strict=True))
 
     def pop(self, name: str) -> Module:
@@ -149,7 +161,8 @@ class ModuleDict(Module):
     def __getitem__(self, name: str) -> Module:
         if name not in self.keys():
             raise KeyError(f"{name!r}; this ModuleDict has {', '.join(map(repr, self.keys())) or 'no modules'}")
-        return vars(self)[name]
+        module: Module = vars(self)[name]
+        return module
 
     def __setitem__(self, name: str, module: Module) -> None:
         self.update({name: module})

@@ -6,10 +6,12 @@ import math
 
 from .. import creation, ops
 from ..core.tensor import Tensor
+from ..core.types import DTypeLike, Padding, Sizes
 from ..errors import ArgumentError
-from ..ops.convolutions import pad_pairs, spread
+from ..ops.windows import pad_pairs, spread
 from . import init
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
@@ -20,8 +22,8 @@ class _Conv(Module):
     dims: int
     transposed = False
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size, stride, padding, dilation, groups: int,
-                 bias: bool, padding_mode: str, dtype):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes, padding: Padding,
+                 dilation: Sizes, groups: int, bias: bool, padding_mode: str, dtype: DTypeLike):
         super().__init__()
         if in_channels % groups or out_channels % groups:
             raise ArgumentError(f"{type(self).__name__}: groups={groups} must divide in_channels={in_channels} and "
@@ -31,7 +33,7 @@ class _Conv(Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = spread(kernel_size, self.dims, "kernel_size")
         self.stride = spread(stride, self.dims, "stride")
-        self.padding: str | tuple = padding if isinstance(padding, str) else spread(padding, self.dims, "padding")
+        self.padding: Padding = padding if isinstance(padding, str) else spread(padding, self.dims, "padding")
         self.dilation = spread(dilation, self.dims, "dilation")
         self.groups, self.padding_mode = groups, padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
@@ -43,7 +45,7 @@ class _Conv(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        padding: str | int | tuple = self.padding
+        padding = self.padding
         if self.padding_mode != "zeros":
             size = x.shape[-self.dims:]
             pairs = pad_pairs(padding, self.dims, self.kernel_size, self.dilation, size, self.stride)
@@ -60,8 +62,9 @@ class Conv1d(_Conv):
 
     dims = 1
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0, dilation=1,
-                 groups: int = 1, bias: bool = True, padding_mode: str = "zeros", dtype="float32"):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes = 1, padding: Padding = 0,
+                 dilation: Sizes = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros",
+                 dtype: DTypeLike = "float32"):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode,
                          dtype)
 
@@ -70,6 +73,10 @@ class Conv2d(Conv1d):
     """x (N, in_channels, H, W) -> (N, out_channels, H', W').  torch.nn.Conv2d, ONNX Conv.
 
     weight: (out_channels, in_channels / groups, kH, kW), bias: (out_channels,).
+
+    >>> layer = ndl.nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1)
+    >>> layer(ndl.zeros(1, 3, 32, 32)).shape
+    (1, 8, 16, 16)
     """
 
     dims = 2
@@ -89,8 +96,9 @@ class ConvTranspose1d(_Conv):
 
     dims, transposed = 1, True
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size, stride=1, padding=0, output_padding=0,
-                 groups: int = 1, bias: bool = True, dilation=1, dtype="float32"):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes = 1, padding: Padding = 0,
+                 output_padding: Sizes = 0, groups: int = 1, bias: bool = True, dilation: Sizes = 1,
+                 dtype: DTypeLike = "float32"):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, "zeros",
                          dtype)
         self.output_padding = spread(output_padding, self.dims, "output_padding")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _serial = itertools.count()
 
 
-def register(module: Module, moment: str, hook: Callable) -> HookHandle:
+def register(module: Module, moment: str, hook: Callable[..., Any]) -> HookHandle:
     """Add a hook at "before", "after" or "backward"; the handle removes it."""
     if not callable(hook):
         raise ArgumentError(f"a hook is a function, got {type(hook).__name__}")
@@ -32,7 +32,8 @@ def register(module: Module, moment: str, hook: Callable) -> HookHandle:
     return HookHandle(table[moment], key)
 
 
-def call(module: Module, registered: dict[str, dict[int, Callable]], args: tuple, kwargs: dict) -> Any:
+def call(module: Module, registered: dict[str, dict[int, Callable[..., Any]]], args: tuple[Any, ...],
+         kwargs: dict[str, Any]) -> Any:
     """Run forward with its hooks, in the order in which they were registered."""
     for hook in list(registered["before"].values()):
         changed = hook(module, args)
@@ -52,12 +53,12 @@ def call(module: Module, registered: dict[str, dict[int, Callable]], args: tuple
 class _Seam:
     """The two boundaries of one call, and the gradients that crossed them."""
 
-    def __init__(self, module: Module, hooks: list[Callable]):
+    def __init__(self, module: Module, hooks: list[Callable[..., Any]]):
         self.module, self.hooks = module, hooks
         self.needed: list[bool] = []                   # which of the input tensors require a gradient
-        self.grad_output: tuple = ()
+        self.grad_output: tuple[Any, ...] = ()
 
-    def enter(self, args: tuple) -> tuple:
+    def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         tensors = [x for x in args if isinstance(x, Tensor)]
         self.needed = [x.requires_grad for x in tensors]
         passed = iter(_pass(tensors, self.at_inputs))
@@ -74,16 +75,16 @@ class _Seam:
         passed = iter(_pass(found, self.at_outputs))
         return _replace(output, lambda _: next(passed))
 
-    def at_outputs(self, gradients: tuple) -> tuple:
+    def at_outputs(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
         self.grad_output = gradients
         if not any(self.needed):                       # nothing will cross the inputs: this is the moment
             self.run((None,) * len(self.needed))
         return gradients
 
-    def at_inputs(self, gradients: tuple) -> tuple:
+    def at_inputs(self, gradients: tuple[Any, ...]) -> tuple[Any, ...]:
         return self.run(gradients)
 
-    def run(self, grad_input: tuple) -> tuple:
+    def run(self, grad_input: tuple[Any, ...]) -> tuple[Any, ...]:
         for hook in self.hooks:
             changed = hook(self.module, grad_input, self.grad_output)
             if changed is None:
@@ -96,7 +97,7 @@ class _Seam:
         return grad_input
 
 
-def _boundary(*xs, crossed):
+def _boundary(*xs: Any, crossed: Callable[..., Any]) -> Any:
     return xs
 
 
@@ -106,13 +107,13 @@ boundary.gradient(lambda g, *xs, crossed: crossed(g if isinstance(g, tuple) else
 boundary.attach(_boundary, "triton")
 
 
-def _pass(tensors: list[Tensor], crossed: Callable[[tuple], tuple]) -> list[Tensor]:
+def _pass(tensors: list[Tensor], crossed: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> list[Tensor]:
     """The tensors, those that require a gradient behind a boundary; `crossed` sees a gradient or None for each."""
     places = [i for i, x in enumerate(tensors) if x.requires_grad]
     if not places or not is_grad_enabled():
         return tensors
 
-    def at_all(gradients: tuple) -> tuple:
+    def at_all(gradients: tuple[Any, ...]) -> tuple[Any, ...]:
         at = dict(zip(places, gradients, strict=True))
         answer = crossed(tuple(at.get(i) for i in range(len(tensors))))
         return tuple(answer[i] for i in places)

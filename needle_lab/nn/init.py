@@ -50,7 +50,7 @@ class skipped:
         self.before, _switch.off = _switch.off, True
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         _switch.off = self.before
 
 
@@ -84,15 +84,18 @@ def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.
 
 
 def constant_(x: Tensor, value: float) -> Tensor:
+    """Every value is `value`."""
     with no_grad():
         return x.fill_(value)
 
 
 def zeros_(x: Tensor) -> Tensor:
+    """Every value is 0."""
     return constant_(x, 0.0)
 
 
 def ones_(x: Tensor) -> Tensor:
+    """Every value is 1."""
     return constant_(x, 1.0)
 
 

@@ -6,9 +6,11 @@ import math
 
 from .. import creation, ops
 from ..core.tensor import Tensor
+from ..core.types import DTypeLike
 from ..errors import ShapeError
 from . import init
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class Identity(Module):
@@ -22,9 +24,13 @@ class Linear(Module):
     """y = x W^T + b.  x: (..., in_features) -> (..., out_features).  torch.nn.Linear, ONNX Gemm.
 
     weight: (out_features, in_features), bias: (out_features,).
+
+    >>> layer = ndl.nn.Linear(3, 2)
+    >>> layer(ndl.ones(4, 3)).shape
+    (4, 2)
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype="float32"):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: DTypeLike = "float32"):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(creation.empty(out_features, in_features, dtype=dtype))
@@ -69,7 +75,8 @@ class Embedding(Module):
     weight: (num_embeddings, embedding_dim); the row padding_idx is 0 and stays so.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype="float32"):
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
+                 dtype: DTypeLike = "float32"):
         super().__init__()
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
         self.weight = Parameter(creation.empty(num_embeddings, embedding_dim, dtype=dtype))

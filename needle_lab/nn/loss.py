@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .. import ops
 from ..core.tensor import Tensor
-from .module import Buffer, Module
+from .module import Module
+from .parameter import Buffer
 
 
 class _Loss(Module):
@@ -14,21 +15,21 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """(x - target)^2."""
+    """(x - target)^2.  torch.nn.MSELoss."""
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.mse_loss(x, target, self.reduction)
 
 
 class L1Loss(_Loss):
-    """|x - target|."""
+    """|x - target|.  torch.nn.L1Loss."""
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.l1_loss(x, target, self.reduction)
 
 
 class SmoothL1Loss(_Loss):
-    """Quadratic within beta, linear beyond."""
+    """Quadratic within beta, linear beyond.  torch.nn.SmoothL1Loss."""
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0):
         super().__init__(reduction)
@@ -39,7 +40,7 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """Quadratic within delta, linear beyond, not divided by delta."""
+    """Quadratic within delta, linear beyond, not divided by delta.  torch.nn.HuberLoss."""
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0):
         super().__init__(reduction)
@@ -50,21 +51,21 @@ class HuberLoss(_Loss):
 
 
 class BCELoss(_Loss):
-    """Binary cross entropy of probabilities."""
+    """Binary cross entropy of probabilities.  torch.nn.BCELoss."""
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.binary_cross_entropy(x, target, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Binary cross entropy of logits."""
+    """Binary cross entropy of logits.  torch.nn.BCEWithLogitsLoss."""
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
         return ops.binary_cross_entropy_with_logits(x, target, reduction=self.reduction)
 
 
 class NLLLoss(_Loss):
-    """Minus the log-probability of the target class.  weight: (C,) or None."""
+    """Minus the log-probability of the target class.  weight: (C,) or None.  torch.nn.NLLLoss."""
 
     def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(reduction)
@@ -76,7 +77,7 @@ class NLLLoss(_Loss):
 
 
 class CrossEntropyLoss(NLLLoss):
-    """Minus the log of the softmax at the target class.  weight: (C,) or None."""
+    """Minus the log of the softmax at the target class.  weight: (C,) or None.  torch.nn.CrossEntropyLoss."""
 
     def __init__(self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
                  label_smoothing: float = 0.0):
@@ -88,7 +89,7 @@ class CrossEntropyLoss(NLLLoss):
 
 
 class KLDivLoss(_Loss):
-    """target (log target - x)."""
+    """target (log target - x).  torch.nn.KLDivLoss."""
 
     def __init__(self, reduction: str = "mean", log_target: bool = False):
         super().__init__(reduction)

@@ -47,10 +47,22 @@ class Module:
     Calling `super().__init__()` is good style; forgetting it does no harm, because a module keeps no register.
     Public attributes with plain values (stride=2, eps=1e-5) are its configuration, part of its signature; a plain
     value that is no configuration (a step counter) belongs in an attribute that starts with an underscore.
+
+    >>> class Scale(ndl.nn.Module):
+    ...     def __init__(self, factor):
+    ...         super().__init__()
+    ...         self.weight = ndl.nn.Parameter([factor])
+    ...     def forward(self, x):
+    ...         return x * self.weight
+    >>> scale = Scale(3.0)
+    >>> scale(ndl.ones(2))
+    tensor([3., 3.], node=mul)
+    >>> scale.state_dict()
+    {'weight': tensor([3.])}
     """
 
     training = True
-    _hooks: dict[str, dict[int, Callable]] | None = None         # of this module, once one was registered
+    _hooks: dict[str, dict[int, Callable[..., Any]]] | None = None         # of this module, once one was registered
 
     def __init__(self) -> None:
         pass
@@ -136,7 +148,11 @@ class Module:
         return (value for _, value in self.named_children())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """path -> parameter or buffer, detached, sharing memory; a shared parameter stands at its first path."""
+        """path -> parameter or buffer, detached, sharing memory; a shared parameter stands at its first path.
+
+        >>> list(ndl.nn.Sequential(ndl.nn.Linear(2, 3), ndl.nn.ReLU()).state_dict())
+        ['0.weight', '0.bias']
+        """
         return {path: value.detach() for path, value in self._distinct((Parameter, Buffer))}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> LoadReport:
@@ -156,7 +172,17 @@ class Module:
         return signature(self, signature_names)
 
     def summary(self, x: Any = None) -> dict[str, Any]:
-        """Print the tree with parameter counts (and output shapes, if an input x is given); return it as JSON."""
+        """Print the tree with parameter counts (and output shapes, if an input x is given); return it as JSON.
+
+        >>> _ = ndl.nn.Sequential(ndl.nn.Linear(3, 4), ndl.nn.ReLU()).summary((1, 3))
+        module        output shape   parameters   share (%)
+        ---------------------------------------------------
+        Sequential    (1, 4)                 16       100.0
+          0: Linear   (1, 4)                 16       100.0
+          1: ReLU     (1, 4)                  0         0.0
+        ---------------------------------------------------
+        16 parameters, 16 trainable; 0 values in buffers; 0.00 MiB
+        """
         result = summary(self, x)
         print(result)
         return result.to_json()
@@ -217,15 +243,15 @@ class Module:
 
     # --- hooks ------------------------------------------------------------------------------------------------------
 
-    def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args)` before forward; what it returns (not None) replaces the arguments."""
         return hooks.register(self, "before", hook)
 
-    def register_forward_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args, output)` after forward; what it returns (not None) replaces the output."""
         return hooks.register(self, "after", hook)
 
-    def register_full_backward_hook(self, hook: Callable) -> HookHandle:
+    def register_full_backward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, grad_input, grad_output)` when backward has passed through the module.
 
         Both are tuples with one gradient (or None) for each tensor among the positional inputs and the outputs. A

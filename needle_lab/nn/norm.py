@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import creation, ops
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
+from ..core.types import DTypeLike, Sizes
 from ..errors import ArgumentError, ShapeError
-from .module import Buffer, Module, Parameter
+from .module import Module
+from .parameter import Buffer, Parameter
 
 
 class _BatchNorm(Module):
@@ -19,7 +23,7 @@ class _BatchNorm(Module):
     axes: tuple[int, ...]          # how many axes an input may have
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, dtype="float32"):
+                 track_running_stats: bool = True, dtype: DTypeLike = "float32"):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -64,8 +68,8 @@ class BatchNorm3d(_BatchNorm):
 class LayerNorm(Module):
     """Normalise over the last axes (Ba et al., 2016).  weight, bias: normalized_shape.  ONNX LayerNormalization."""
 
-    def __init__(self, normalized_shape, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
-                 dtype="float32"):
+    def __init__(self, normalized_shape: Sizes, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True,
+                 dtype: DTypeLike = "float32"):
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
@@ -82,7 +86,8 @@ class RMSNorm(Module):
     eps: the machine epsilon of x's dtype by default, as in torch.nn.RMSNorm.
     """
 
-    def __init__(self, normalized_shape, eps: float | None = None, elementwise_affine: bool = True, dtype="float32"):
+    def __init__(self, normalized_shape: Sizes, eps: float | None = None, elementwise_affine: bool = True,
+                 dtype: DTypeLike = "float32"):
         super().__init__()
         shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.normalized_shape, self.eps, self.elementwise_affine = shape, eps, elementwise_affine
@@ -93,10 +98,11 @@ class RMSNorm(Module):
         return ops.rms_norm(x, self.normalized_shape, self.weight, eps)
 
 
-def machine_epsilon(dtype) -> float:
+def machine_epsilon(dtype: DTypeLike) -> float:
     """The distance from 1 to the next number of a floating dtype, bfloat16 included."""
     import ml_dtypes
-    return float(ml_dtypes.finfo(dtype).eps)
+    finfo: Any = ml_dtypes.finfo                        # which comes without types
+    return float(finfo(dtype).eps)
 
 
 class GroupNorm(Module):
@@ -105,7 +111,8 @@ class GroupNorm(Module):
     x: (N, C, *size) -> same shape.  num_groups divides C.  weight, bias: (C,), present when affine.
     """
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype="float32"):
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
+                 dtype: DTypeLike = "float32"):
         super().__init__()
         if num_channels % num_groups:
             raise ArgumentError(f"GroupNorm: num_channels={num_channels} is not divisible by num_groups={num_groups}")
@@ -124,7 +131,7 @@ class InstanceNorm1d(Module):
 
     dims = 1
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype="float32"):
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: DTypeLike = "float32"):
         super().__init__()
         self.num_features, self.eps, self.affine = num_features, eps, affine
         self.weight = Parameter(creation.ones(num_features, dtype=dtype)) if affine else None
@@ -138,8 +145,12 @@ class InstanceNorm1d(Module):
 
 
 class InstanceNorm2d(InstanceNorm1d):
+    """InstanceNorm1d for x (N, C, H, W).  torch.nn.InstanceNorm2d."""
+
     dims = 2
 
 
 class InstanceNorm3d(InstanceNorm1d):
+    """InstanceNorm1d for x (N, C, D, H, W).  torch.nn.InstanceNorm3d."""
+
     dims = 3

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..core.device import Device
+from typing import Any
+
 from ..core.tensor import Tensor
+from ..core.types import DeviceLike, DTypeLike
 
 
 class Parameter(Tensor):
@@ -14,7 +16,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data, requires_grad: bool = True, device: Device | str | None = None, dtype=None):
+    def __init__(self, data: Any, requires_grad: bool = True, device: DeviceLike = None, dtype: DTypeLike | None = None):
         super().__init__(data, requires_grad, device, dtype)
 
     def __repr__(self) -> str:
@@ -26,5 +28,5 @@ class Buffer(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data, device: Device | str | None = None, dtype=None):
+    def __init__(self, data: Any, device: DeviceLike = None, dtype: DTypeLike | None = None):
         super().__init__(data, False, device, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import ops
 from ..core.tensor import Tensor
+from ..core.types import Padding, Sizes
 from .module import Module
 
 
@@ -12,7 +13,8 @@ class MaxPool1d(Module):
 
     dims = 1
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode: bool = False):
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, dilation: Sizes = 1,
+                 ceil_mode: bool = False):
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
@@ -22,10 +24,14 @@ class MaxPool1d(Module):
 
 
 class MaxPool2d(MaxPool1d):
+    """MaxPool1d over windows of x (N, C, H, W).  torch.nn.MaxPool2d."""
+
     dims = 2
 
 
 class MaxPool3d(MaxPool1d):
+    """MaxPool1d over windows of x (N, C, D, H, W).  torch.nn.MaxPool3d."""
+
     dims = 3
 
 
@@ -34,7 +40,8 @@ class AvgPool1d(Module):
 
     dims = 1
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode: bool = False, count_include_pad: bool = True):
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, ceil_mode: bool = False,
+                 count_include_pad: bool = True):
         super().__init__()
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
@@ -45,10 +52,14 @@ class AvgPool1d(Module):
 
 
 class AvgPool2d(AvgPool1d):
+    """AvgPool1d over windows of x (N, C, H, W).  torch.nn.AvgPool2d."""
+
     dims = 2
 
 
 class AvgPool3d(AvgPool1d):
+    """AvgPool1d over windows of x (N, C, D, H, W).  torch.nn.AvgPool3d."""
+
     dims = 3
 
 
@@ -57,7 +68,7 @@ class AdaptiveAvgPool1d(Module):
 
     dims = 1
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: Sizes):
         super().__init__()
         self.output_size = output_size
 
@@ -66,10 +77,14 @@ class AdaptiveAvgPool1d(Module):
 
 
 class AdaptiveAvgPool2d(AdaptiveAvgPool1d):
+    """AdaptiveAvgPool1d over windows of x (N, C, H, W).  torch.nn.AdaptiveAvgPool2d."""
+
     dims = 2
 
 
 class AdaptiveAvgPool3d(AdaptiveAvgPool1d):
+    """AdaptiveAvgPool1d over windows of x (N, C, D, H, W).  torch.nn.AdaptiveAvgPool3d."""
+
     dims = 3
 
 
@@ -81,8 +96,12 @@ class AdaptiveMaxPool1d(AdaptiveAvgPool1d):
 
 
 class AdaptiveMaxPool2d(AdaptiveMaxPool1d):
+    """AdaptiveMaxPool1d over windows of x (N, C, H, W).  torch.nn.AdaptiveMaxPool2d."""
+
     dims = 2
 
 
 class AdaptiveMaxPool3d(AdaptiveMaxPool1d):
+    """AdaptiveMaxPool1d over windows of x (N, C, D, H, W).  torch.nn.AdaptiveMaxPool3d."""
+
     dims = 3

@@ -9,14 +9,19 @@ weight_ih_l0 (gates * H, input), weight_hh_l0 (gates * H, H), bias_ih_l0, bias_h
 from __future__ import annotations
 
 import math
+from typing import Any, TypeAlias
 
 from .. import creation, ops
 from ..core.tensor import Tensor
+from ..core.types import DTypeLike
 from ..errors import ArgumentError, ShapeError
 from ..ops.recurrent import gru_cell, lstm_cell, rnn_cell
 from ..ops.sequence import gru_sequence, lstm_sequence
 from . import init
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
+
+State: TypeAlias = tuple[Tensor, ...]                 # h (N, H); for LSTM h and c
 
 
 class _Recurrent(Module):
@@ -26,7 +31,7 @@ class _Recurrent(Module):
     states: int = 1
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, dtype="float32"):
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, dtype: DTypeLike = "float32"):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.use_bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
@@ -49,18 +54,18 @@ class _Recurrent(Module):
     def _suffixes(self, layer: int) -> list[str]:
         return [f"_l{layer}", f"_l{layer}_reverse"][:self.directions]
 
-    def _weights(self, suffix: str):
+    def _weights(self, suffix: str) -> tuple[Any, ...]:
         return tuple(getattr(self, name + suffix) if self.use_bias or "weight" in name else None
                      for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
-    def _input_part(self, x: Tensor, weight_ih, bias_ih, bias_hh) -> Tensor:
+    def _input_part(self, x: Tensor, weight_ih: Tensor, bias_ih: Any, bias_hh: Any) -> Tensor:
         """The input's share of all gates at all steps."""
         return ops.linear(x, weight_ih, None if bias_ih is None else bias_ih + bias_hh)
 
-    def _step(self, x_part: Tensor, state: tuple, weight_hh: Tensor, bias_hh: Tensor | None) -> tuple:
+    def _step(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> State:
         raise NotImplementedError
 
-    def forward(self, x: Tensor, state=None):
+    def forward(self, x: Tensor, state: Tensor | tuple[Tensor, ...] | None = None) -> tuple[Tensor, Any]:
         """x (T, N, input_size), or (N, T, input_size) with batch_first, or (T, input_size) without a batch.
 
         state: h (layers * directions, N, H), for LSTM (h, c); zeros when absent.
@@ -72,7 +77,7 @@ class _Recurrent(Module):
         x = x if batched else ops.unsqueeze(x, 1)
         x = x.transpose(0, 1) if batched and self.batch_first else x
         start = self._initial(x, state, batched)
-        final: list[tuple] = []
+        final: list[State] = []
         for layer in range(self.num_layers):
             passes = []
             for direction, suffix in enumerate(self._suffixes(layer)):
@@ -89,7 +94,7 @@ class _Recurrent(Module):
         x = x.transpose(0, 1) if batched and self.batch_first else x
         return x, states if self.states > 1 else states[0]
 
-    def _initial(self, x: Tensor, state, batched: bool) -> tuple:
+    def _initial(self, x: Tensor, state: Any, batched: bool) -> State:
         """The given state, checked, or zeros: a tuple of (layers * directions, N, H)."""
         shape = (self.num_layers * self.directions, x.shape[1], self.hidden_size)
         if state is None:
@@ -101,7 +106,7 @@ class _Recurrent(Module):
                 raise ShapeError(f"{type(self).__name__}: the initial state needs shape {shape}, got {s.shape}")
         return given
 
-    def _run(self, x: Tensor, state: tuple, weights: tuple, reverse: bool) -> tuple[Tensor, tuple]:
+    def _run(self, x: Tensor, state: State, weights: tuple[Any, ...], reverse: bool) -> tuple[Tensor, State]:
         """One layer in one direction: outputs (T, N, H), and the state after the last step."""
         weight_ih, weight_hh, bias_ih, bias_hh = weights
         x_part = self._input_part(x, weight_ih, bias_ih, bias_hh)
@@ -109,7 +114,8 @@ class _Recurrent(Module):
             return self._sequence(x_part, state, weight_hh, bias_hh, reverse)
         return self._unrolled(x_part, state, weight_hh, bias_hh, reverse)
 
-    def _unrolled(self, x_part: Tensor, state: tuple, weight_hh, bias_hh, reverse: bool) -> tuple[Tensor, tuple]:
+    def _unrolled(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None,
+                  reverse: bool) -> tuple[Tensor, State]:
         parts, outputs = ops.unbind(x_part, 0), []
         for part in reversed(parts) if reverse else parts:
             state = self._step(part, state, weight_hh, bias_hh)
@@ -126,13 +132,13 @@ class RNN(_Recurrent):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh",
                  bias: bool = True, batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
-                 dtype="float32"):
+                 dtype: DTypeLike = "float32"):
         if nonlinearity not in ("tanh", "relu"):
             raise ArgumentError(f"RNN: nonlinearity {nonlinearity!r} is none of 'tanh', 'relu'")
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
         self.nonlinearity = nonlinearity
 
-    def _step(self, x_part, state, weight_hh, bias_hh):
+    def _step(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> State:
         return (rnn_cell(x_part, ops.linear(state[0], weight_hh), self.nonlinearity),)
 
 
@@ -141,11 +147,13 @@ class LSTM(_Recurrent):
 
     gates, states = 4, 2
 
-    def _step(self, x_part, state, weight_hh, bias_hh):
+    def _step(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> State:
         h, c = state
-        return lstm_cell(x_part + ops.linear(h, weight_hh), c)[:2]
+        h, c, _ = lstm_cell(x_part + ops.linear(h, weight_hh), c)
+        return h, c
 
-    def _sequence(self, x_part, state, weight_hh, bias_hh, reverse):
+    def _sequence(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None,
+                  reverse: bool) -> tuple[Tensor, State]:
         outputs, c = lstm_sequence(x_part, weight_hh, *state, reverse=reverse)[:2]
         return outputs, (outputs[0 if reverse else -1], c)
 
@@ -155,12 +163,13 @@ class GRU(_Recurrent):
 
     gates = 3
 
-    def _input_part(self, x, weight_ih, bias_ih, bias_hh):
+    def _input_part(self, x: Tensor, weight_ih: Tensor, bias_ih: Any, bias_hh: Any) -> Tensor:
         return ops.linear(x, weight_ih, bias_ih)           # b_hh stays with W_hh h, which the reset gate multiplies
 
-    def _step(self, x_part, state, weight_hh, bias_hh):
+    def _step(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None) -> State:
         return (gru_cell(x_part, ops.linear(state[0], weight_hh, bias_hh), state[0]),)
 
-    def _sequence(self, x_part, state, weight_hh, bias_hh, reverse):
+    def _sequence(self, x_part: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None,
+                  reverse: bool) -> tuple[Tensor, State]:
         outputs = gru_sequence(x_part, weight_hh, state[0], bias_hh, reverse=reverse)[0]
         return outputs, (outputs[0 if reverse else -1],)

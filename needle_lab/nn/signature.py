@@ -121,7 +121,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def check_signature(node: Any, where: str) -> dict[str, Any]:
+def check_signature(node: Any, where: str) -> Any:
     """Raise ArgumentError unless `node` has the form of a signature; a file or a caller may hand in anything."""
     stack = [("", node)]
     while stack:

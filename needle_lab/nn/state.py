@@ -31,6 +31,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
+        """Whether file and module have the same entries, all of which were loaded."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:

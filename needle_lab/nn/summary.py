@@ -111,13 +111,13 @@ def _output_shapes(module: Module, x: Any) -> dict[int, Any]:
     return shapes
 
 
-def _recorder(shapes: dict[int, Any]) -> Callable:
-    def record(m: Module, _args: tuple, output: Any) -> None:
+def _recorder(shapes: dict[int, Any]) -> Callable[..., Any]:
+    def record(m: Module, _args: tuple[Any, ...], output: Any) -> None:
         shapes.setdefault(id(m), _shape(output))
     return record
 
 
-def _inputs(module: Module, x: Any) -> tuple:
+def _inputs(module: Module, x: Any) -> tuple[Any, ...]:
     if isinstance(x, Tensor):
         return (x,)
     if isinstance(x, np.ndarray):

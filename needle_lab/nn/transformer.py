@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from .. import creation, ops
 from ..core.tensor import Tensor
+from ..core.types import DTypeLike
 from ..errors import ArgumentError, ShapeError
 from . import init
 from .activation import Dropout
 from .linear import Linear
-from .module import Module, Parameter
+from .module import Module
 from .norm import LayerNorm
+from .parameter import Parameter
 
 ACTIVATIONS = {"relu": ops.relu, "gelu": ops.gelu}
 
@@ -24,7 +28,7 @@ class MultiheadAttention(Module):
     """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
-                 batch_first: bool = False, dtype="float32"):
+                 batch_first: bool = False, dtype: DTypeLike = "float32"):
         super().__init__()
         if embed_dim % num_heads:
             raise ArgumentError(f"MultiheadAttention: embed_dim={embed_dim} is not divisible by num_heads={num_heads}")
@@ -38,7 +42,7 @@ class MultiheadAttention(Module):
 
     def forward(self, query: Tensor, key: Tensor | None = None, value: Tensor | None = None,
                 key_padding_mask: Tensor | None = None, need_weights: bool = True, attn_mask: Tensor | None = None,
-                is_causal: bool = False):
+                is_causal: bool = False) -> tuple[Tensor, Tensor | None]:
         """attn_mask: (L, S) or (N * heads, L, S), bool (True is left out) or float (added); key_padding_mask (N, S)."""
         key = query if key is None else key
         value = key if value is None else value
@@ -68,7 +72,7 @@ class MultiheadAttention(Module):
         out = self.out_proj(heads.transpose(1, 2).reshape(query.shape))
         return (out if self.batch_first else out.transpose(0, 1)), averaged
 
-    def _project(self, query, key, value):
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> Iterator[Tensor]:
         """-> q, k, v of shape (N, heads, length, E / heads); one matrix product when all three are the same tensor."""
         e = self.embed_dim
         if query is key and key is value:
@@ -79,7 +83,7 @@ class MultiheadAttention(Module):
                           for i, t in enumerate((query, key, value)))
         return (p.reshape(*p.shape[:2], self.num_heads, -1).transpose(1, 2) for p in parts)
 
-    def _mask(self, attn_mask, key_padding_mask, q, k):
+    def _mask(self, attn_mask: Tensor | None, key_padding_mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
         """Both masks as one float tensor to add to the scores, or None."""
         total = None
         if attn_mask is not None:
@@ -92,7 +96,7 @@ class MultiheadAttention(Module):
         return total
 
 
-def _additive(mask: Tensor, dtype) -> Tensor:
+def _additive(mask: Tensor, dtype: DTypeLike) -> Tensor:
     """A mask in which True means "left out" as numbers to add: 0 and -inf."""
     zero = creation.zeros(dtype=dtype, device=mask.device)
     return ops.where(mask, float("-inf"), zero) if mask.dtype == bool else mask
@@ -110,7 +114,7 @@ class _Layer(Module):
     norm_first: bool
 
     def _feed_forward_block(self, d_model: int, dim_feedforward: int, dropout: float, activation: str, bias: bool,
-                            dtype):
+                            dtype: DTypeLike) -> None:
         if activation not in ACTIVATIONS:
             raise ArgumentError(f"activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
         self.activation = activation
@@ -119,11 +123,13 @@ class _Layer(Module):
         self.linear2 = Linear(dim_feedforward, d_model, bias, dtype)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(ACTIVATIONS[self.activation](self.linear1(x))))
+        y: Tensor = self.linear2(self.dropout(ACTIVATIONS[self.activation](self.linear1(x))))
+        return y
 
-    def _residual(self, x: Tensor, block, norm: Module, dropout: Module) -> Tensor:
+    def _residual(self, x: Tensor, block: Callable[[Any], Tensor], norm: Module, dropout: Module) -> Tensor:
         """x + block(norm(x)) when norm_first, norm(x + block(x)) otherwise."""
-        return x + dropout(block(norm(x))) if self.norm_first else norm(x + dropout(block(x)))
+        y: Tensor = x + dropout(block(norm(x))) if self.norm_first else norm(x + dropout(block(x)))
+        return y
 
 
 class TransformerEncoderLayer(_Layer):
@@ -134,7 +140,7 @@ class TransformerEncoderLayer(_Layer):
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
                  activation: str = "relu", layer_norm_eps: float = 1e-5, batch_first: bool = False,
-                 norm_first: bool = False, bias: bool = True, dtype="float32"):
+                 norm_first: bool = False, bias: bool = True, dtype: DTypeLike = "float32"):
         super().__init__()
         self.norm_first = norm_first
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
@@ -145,7 +151,7 @@ class TransformerEncoderLayer(_Layer):
 
     def forward(self, src: Tensor, src_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:
-        def attend(x):
+        def attend(x: Tensor) -> Any:
             return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal)[0]
         x = self._residual(src, attend, self.norm1, self.dropout1)
         return self._residual(x, self._feed_forward, self.norm2, self.dropout2)
@@ -159,7 +165,7 @@ class TransformerDecoderLayer(_Layer):
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int = 2048, dropout: float = 0.1,
                  activation: str = "relu", layer_norm_eps: float = 1e-5, batch_first: bool = False,
-                 norm_first: bool = False, bias: bool = True, dtype="float32"):
+                 norm_first: bool = False, bias: bool = True, dtype: DTypeLike = "float32"):
         super().__init__()
         self.norm_first = norm_first
         self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first, dtype)
@@ -172,10 +178,10 @@ class TransformerDecoderLayer(_Layer):
     def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
                 tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
                 tgt_is_causal: bool = False) -> Tensor:
-        def attend(x):
+        def attend(x: Tensor) -> Any:
             return self.self_attn(x, x, x, tgt_key_padding_mask, False, tgt_mask, tgt_is_causal)[0]
 
-        def look_up(x):
+        def look_up(x: Tensor) -> Any:
             return self.multihead_attn(x, memory, memory, memory_key_padding_mask, False, memory_mask)[0]
         x = self._residual(tgt, attend, self.norm1, self.dropout1)
         x = self._residual(x, look_up, self.norm2, self.dropout2)
@@ -190,7 +196,7 @@ class _Stack(Module):
         self.layers = [copy.deepcopy(layer) for _ in range(num_layers)]
         self.norm = norm
 
-    def _through(self, x: Tensor, *args) -> Tensor:
+    def _through(self, x: Tensor, *args: Any) -> Tensor:
         for layer in self.layers:
             x = layer(x, *args)
         return x if self.norm is None else self.norm(x)

@@ -27,6 +27,12 @@ def load(path: str | os.PathLike | bytes) -> OnnxModule:
 
     Raises MissingFileError, FileFormatError (no ONNX model, damaged, cyclic), UnsupportedOnnxError (all unknown
     operators at once).
+
+    >>> model = ndl.nn.Sequential(ndl.nn.Linear(3, 4), ndl.nn.ReLU())
+    >>> _ = ndl.onnx.export(model, ndl.ones(2, 3), "model.onnx")
+    >>> again = ndl.onnx.load("model.onnx")
+    >>> ndl.allclose(again(ndl.ones(2, 3)), model(ndl.ones(2, 3)), atol=1e-6)
+    True
     """
     return OnnxModule(path)
 

@@ -1,9 +1,11 @@
 """How axes are named: None for all, a number, or a tuple; negative ones count from the end, as in NumPy."""
 
+from collections.abc import Sequence
+
 from ..errors import ShapeError
 
 
-def normalize_axes(axis, ndim: int) -> tuple[int, ...]:
+def normalize_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """None, a number or a tuple of numbers -> sorted axes in 0..ndim-1."""
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     for a in axes:

@@ -9,10 +9,13 @@ and second derivatives need nothing new. Layouts are PyTorch's: x (N, C, *size),
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Padding, Pads, Shape, Sizes
 from ..errors import ShapeError
 from .reduce import sum as sum_
 from .windows import add_windows, pad_pairs, spread, windows
@@ -21,7 +24,8 @@ from .windows import add_windows, pad_pairs, spread, windows
 
 
 @op(onnx="Conv")
-def convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
+def convolution(x: Array, weight: Array, bias: Array | None = None, *, stride: Shape, pads: Pads, dilation: Shape,
+                groups: int) -> Array:
     """y[n, o, p] = sum over c, k of x[n, c, stride * p + dilation * k - padding] * weight[o, c, k]  (+ bias[o]).
 
     x (N, C, *size), weight (O, C / groups, *kernel), bias (O) -> (N, O, *out). p and k run over places.
@@ -39,7 +43,8 @@ def convolution(x, weight, bias=None, *, stride, pads, dilation, groups):
 
 
 @op()
-def convolution_input(grad, weight, *, size, stride, pads, dilation, groups):
+def convolution_input(grad: Array, weight: Array, *, size: Shape, stride: Shape, pads: Pads, dilation: Shape,
+                      groups: int) -> Array:
     """The map of `size` whose convolution has gradient `grad`: each output value spread over its window.
 
     grad (N, O, *out), weight (O, C / groups, *kernel) -> (N, C, *size).
@@ -52,7 +57,8 @@ def convolution_input(grad, weight, *, size, stride, pads, dilation, groups):
 
 
 @op()
-def convolution_weight(x, grad, *, kernel, stride, pads, dilation, groups):
+def convolution_weight(x: Array, grad: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape,
+                       groups: int) -> Array:
     """The gradient of the weight: x's windows times `grad`, summed over samples and places.
 
     x (N, C, *size), grad (N, O, *out) -> (O, C / groups, *kernel).
@@ -64,41 +70,43 @@ def convolution_weight(x, grad, *, kernel, stride, pads, dilation, groups):
 
 
 @convolution.gradient("x")
-def convolution_to_x(g, x, weight, **geometry):
+def convolution_to_x(g: Tensor, x: Tensor, weight: Tensor, **geometry: Any) -> Tensor:
     return convolution_input(g, weight, size=x.shape[2:], **geometry)
 
 
 @convolution.gradient("weight")
-def convolution_to_weight(g, x, weight, **geometry):
+def convolution_to_weight(g: Tensor, x: Tensor, weight: Tensor, **geometry: Any) -> Tensor:
     return convolution_weight(x, g, kernel=weight.shape[2:], **geometry)
 
 
 @convolution.gradient("bias")
-def convolution_to_bias(g):
+def convolution_to_bias(g: Tensor) -> Tensor:
     return sum_(g, axis=(0, *range(2, g.ndim)))
 
 
 @convolution_input.gradient("grad")
-def convolution_input_to_grad(g, weight, stride, pads, dilation, groups):
+def convolution_input_to_grad(g: Tensor, weight: Tensor, stride: Shape, pads: Pads, dilation: Shape, groups: int) -> Tensor:
     return convolution(g, weight, stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
 @convolution_input.gradient("weight")
-def convolution_input_to_weight(g, grad, weight, stride, pads, dilation, groups):
+def convolution_input_to_weight(g: Tensor, grad: Tensor, weight: Tensor, stride: Shape, pads: Pads, dilation: Shape,
+                                groups: int) -> Tensor:
     return convolution_weight(g, grad, kernel=weight.shape[2:], stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
 @convolution_weight.gradient("x")
-def convolution_weight_to_x(g, x, grad, stride, pads, dilation, groups):
+def convolution_weight_to_x(g: Tensor, x: Tensor, grad: Tensor, stride: Shape, pads: Pads, dilation: Shape,
+                            groups: int) -> Tensor:
     return convolution_input(grad, g, size=x.shape[2:], stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
 @convolution_weight.gradient("grad")
-def convolution_weight_to_grad(g, x, stride, pads, dilation, groups):
+def convolution_weight_to_grad(g: Tensor, x: Tensor, stride: Shape, pads: Pads, dilation: Shape, groups: int) -> Tensor:
     return convolution(x, g, stride=stride, pads=pads, dilation=dilation, groups=groups)
 
 
-def check(x, weight, bias, groups) -> None:
+def check(x: Shape, weight: Shape, bias: Array | None, groups: int) -> None:
     """ShapeError where input, weight and bias do not fit together."""
     if len(x) != len(weight):
         raise ShapeError(f"convolution: input {x} and weight {weight} need the same number of axes: "
@@ -110,18 +118,25 @@ def check(x, weight, bias, groups) -> None:
         raise ShapeError(f"convolution: bias has shape {bias.shape}, expected ({weight[0]},)")
 
 
-def no_window(x, weight, pads, dilation) -> ShapeError:
+def no_window(x: Shape, weight: Shape, pads: Pads, dilation: Shape) -> ShapeError:
+    """The error for a kernel that fits nowhere."""
     return ShapeError(f"convolution: a kernel of {weight[2:]} with dilation {dilation} does not fit into an input of "
                       f"{x[2:]} padded by {pads}")
 
 # --- the functions that people call ---------------------------------------------------------------------------------
 
 
-def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Padding = 0, dilation: Sizes = 1,
+         groups: int = 1) -> Tensor:
     """Convolution (cross-correlation, as everywhere in deep learning) in as many dimensions as weight has.
 
     x (N, C, *size) or (C, *size), weight (O, C / groups, *kernel), bias (O) -> (N, O, *out).
-    padding: see `pad_pairs`.  torch.nn.functional.conv1d/2d/3d, ONNX Conv.
+    padding: see `pad_pairs`.  torch.nn.functional.conv1d/2d/3d, ONNX Conv.  ShapeError where the shapes do not fit.
+
+    >>> corners = ndl.tensor([[[[1.0, -1.0], [-1.0, 1.0]]]])
+    >>> ndl.conv2d(ndl.eye(3).reshape(1, 1, 3, 3), corners)[0, 0]
+    tensor([[ 2., -1.],
+            [-1.,  2.]])
     """
     dims = weight.ndim - 2
     if x.ndim == dims + 1:
@@ -137,7 +152,8 @@ def conv(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 conv1d = conv2d = conv3d = conv
 
 
-def conv_transpose(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Padding = 0,
+                   output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1) -> Tensor:
     """Transposed convolution: the input gradient of a convolution, used forward.
 
     x (N, C, *size), weight (C, O / groups, *kernel), bias (O) -> (N, O, *out), out = (size - 1) stride + reach + 1 -

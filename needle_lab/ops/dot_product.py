@@ -7,7 +7,10 @@ import numpy as np
 from ..core.derivatives import by_parts
 from ..core.graph import op
 from ..core.modes import is_tracing
+from ..core.tensor import Tensor
+from ..core.types import Array, Gradients, Outputs
 from ..errors import ShapeError
+from ..random import Generator
 from .activations import softmax
 from .elementwise import where
 from .noise import dropout
@@ -15,7 +18,7 @@ from .reduce import logsumexp
 
 
 @op(promote="float")
-def attention(query, key, value, *, scale, causal):
+def attention(query: Array, key: Array, value: Array, *, scale: float, causal: bool) -> tuple[Array, ...]:
     """-> (softmax(Q K^T * scale) V, logarithm of each query's sum of exponentials).
 
     query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V) and (..., L). causal: query i sees keys 0..i.
@@ -23,14 +26,14 @@ def attention(query, key, value, *, scale, causal):
     check(query, key, value)
     scores = (query * scale) @ key.mT
     if causal:
-        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf).astype(scores.dtype)
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=np.bool_), scores, -np.inf).astype(scores.dtype)
     top = scores.max(-1, keepdims=True, initial=-np.inf)
     weights = np.exp(scores - top)
     sums = weights.sum(-1, keepdims=True)
     return (weights / sums) @ value, (np.log(sums) + top)[..., 0]
 
 
-def check(query, key, value) -> None:
+def check(query: Array, key: Array, value: Array) -> None:
     """ShapeError where query, key and value do not fit together."""
     if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2] or key.shape[-2] != value.shape[-2]:
         raise ShapeError(f"attention: query {query.shape}, key {key.shape} and value {value.shape} need the same leading "
@@ -38,19 +41,21 @@ def check(query, key, value) -> None:
 
 
 @attention.gradient
-def attention_gradient(g, query, key, value, scale, causal):
-    def parts(query, key, value):
+def attention_gradient(g: Outputs, query: Tensor, key: Tensor, value: Tensor, scale: float,
+                       causal: bool) -> Gradients:
+    def parts(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         scores = _hidden((query * scale) @ key.mT, causal)
         return softmax(scores, axis=-1) @ value, logsumexp(scores, axis=-1)
     return by_parts(parts, (query, key, value), g)
 
 
-def _hidden(scores, causal: bool):
+def _hidden(scores: Tensor, causal: bool) -> Tensor:
     return where(np.tri(scores.shape[-2], scores.shape[-1], dtype=bool), scores, -math.inf) if causal else scores
 
 
-def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
-                                 generator=None):
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+                                 dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+                                 generator: Generator | None = None) -> Tensor:
     """softmax(Q K^T * scale + mask) V (Vaswani et al., 2017).
 
     query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V). scale: 1 / sqrt(E) by default.

@@ -6,24 +6,39 @@ The engine sums gradients over broadcast axes, so no rule here mentions shapes.
 
 # ruff: noqa: A001    abs, pow, round, max, min are the names that NumPy and PyTorch use
 
-import functools
 import math
+from typing import Any
 
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Decorator
 
-elementwise = functools.partial(op, elementwise=True)                              # +, *: integers stay integers
-real = functools.partial(op, elementwise=True, promote="float")                    # exp, /: integers become float32
-decision = functools.partial(op, elementwise=True, differentiable=False)           # ==, <: bools, without a gradient
+# --- three kinds ------------------------------------------------------------------------------------------------------
 
 
-def _erf(x):
+def elementwise(**options: Any) -> Decorator:
+    """For +, *: integers stay integers."""
+    return op(elementwise=True, **options)
+
+
+def real(**options: Any) -> Decorator:
+    """For exp, /: integers become float32."""
+    return op(elementwise=True, promote="float", **options)
+
+
+def decision(**options: Any) -> Decorator:
+    """For ==, <: bools, without a gradient."""
+    return op(elementwise=True, differentiable=False, **options)
+
+
+def _erf(x: Array) -> Array:
     """2 / sqrt(pi) times the integral of exp(-t^2) from 0 to x, one value at a time: NumPy has no error function."""
     return np.vectorize(math.erf, otypes=[np.result_type(x)])(x)
 
 
-def _flat(g):
+def _flat(g: Tensor) -> Tensor:
     """The gradient of a step function: 0 everywhere."""
     return g * 0.0
 
@@ -31,116 +46,116 @@ def _flat(g):
 
 
 @elementwise(gradient=(lambda g: g, lambda g: g), onnx="Add")
-def add(a, b):
+def add(a: Array, b: Array) -> Array:
     """a + b.  torch.add, ONNX Add."""
     return a + b
 
 
 @elementwise(gradient=(lambda g: g, lambda g: -g), onnx="Sub")
-def sub(a, b):
+def sub(a: Array, b: Array) -> Array:
     """a - b.  torch.sub, ONNX Sub."""
     return a - b
 
 
 @elementwise(gradient=(lambda g, b: g * b, lambda g, a: g * a), onnx="Mul")
-def mul(a, b):
+def mul(a: Array, b: Array) -> Array:
     """a * b, value by value.  torch.mul, ONNX Mul."""
     return a * b
 
 
 @real(gradient=(lambda g, b: g / b, lambda g, a, b: -g * a / (b * b)), onnx="Div")
-def div(a, b):
-    """a / b; integers divide to float32."""
+def div(a: Array, b: Array) -> Array:
+    """a / b; integers divide to float32.  torch.div, ONNX Div."""
     return a / b
 
 
 @elementwise(onnx="Pow")
-def pow(a, b):
+def pow(a: Array, b: Array) -> Array:
     """a ** b; torch.pow."""
     return a ** b
 
 
 @pow.gradient("a")
-def pow_to_base(g, a, b):
+def pow_to_base(g: Tensor, a: Tensor, b: Tensor | float) -> Tensor:
     if isinstance(b, (int, float)):
         return g * b * pow(a, b - 1) if b != 0 else g * 0.0
     return g * b * pow(a, where(b == 0, 1.0, b - 1))
 
 
 @pow.gradient("b")
-def pow_to_exponent(g, y, a):
+def pow_to_exponent(g: Tensor, y: Tensor, a: Tensor | float) -> Tensor:
     """a**b log(a), which is 0 at a = 0 for b >= 0."""
     return g * y * log(where(a == 0, 1.0, a) if not isinstance(a, (int, float)) else float(a or 1))
 
 
 @elementwise(differentiable=False)
-def floor_divide(a, b):
+def floor_divide(a: Array, b: Array) -> Array:
     """The largest integer below a / b, in the inputs' dtype; torch.floor_divide."""
     return np.floor_divide(a, b)
 
 
 @elementwise(gradient=(lambda g: g, lambda g, a, b: -g * floor(a / b)), onnx="Mod")
-def remainder(a, b):
+def remainder(a: Array, b: Array) -> Array:
     """a - floor(a / b) * b, with the sign of b; torch.remainder, ONNX Mod (fmod=0)."""
     return np.mod(a, b)
 
 
 @elementwise(gradient=(lambda g: g, lambda g, a, b: -g * trunc(a / b)))
-def fmod(a, b):
+def fmod(a: Array, b: Array) -> Array:
     """a - trunc(a / b) * b, with the sign of a; torch.fmod, ONNX Mod (fmod=1)."""
     return np.fmod(a, b)
 
 
 @elementwise(gradient=lambda g: -g, onnx="Neg")
-def neg(x):
+def neg(x: Array) -> Array:
     """-x.  torch.neg, ONNX Neg."""
     return -x
 
 
 @elementwise(gradient=lambda g, x: g * sign(x), onnx="Abs")
-def abs(x):
+def abs(x: Array) -> Array:
     """|x|; the gradient at 0 is 0.  torch.abs, ONNX Abs."""
     return np.abs(x)
 
 
 @elementwise(gradient=lambda g, x: 2.0 * g * x)
-def square(x):
+def square(x: Array) -> Array:
     """x * x.  torch.square."""
     return x * x
 
 
 @real(gradient=lambda g, y: -g * y * y, onnx="Reciprocal")
-def reciprocal(x):
+def reciprocal(x: Array) -> Array:
     """1 / x.  torch.reciprocal, ONNX Reciprocal."""
     return 1.0 / x
 
 
 @elementwise(onnx="Sign", gradient=_flat)
-def sign(x):
+def sign(x: Array) -> Array:
     """-1, 0 or 1; no gradient passes.  torch.sign, ONNX Sign."""
     return np.sign(x)
 
 
 @elementwise(onnx="Floor", gradient=_flat)
-def floor(x):
+def floor(x: Array) -> Array:
     """The largest integer that is at most x; no gradient passes.  torch.floor, ONNX Floor."""
     return np.floor(x)
 
 
 @elementwise(onnx="Ceil", gradient=_flat)
-def ceil(x):
+def ceil(x: Array) -> Array:
     """The smallest integer that is at least x; no gradient passes.  torch.ceil, ONNX Ceil."""
     return np.ceil(x)
 
 
 @elementwise(onnx="Round", gradient=_flat)
-def round(x):
-    """To the nearest integer, halves to even."""
+def round(x: Array) -> Array:
+    """To the nearest integer, halves to even.  torch.round, ONNX Round."""
     return np.rint(x)
 
 
 @elementwise(gradient=_flat)
-def trunc(x):
+def trunc(x: Array) -> Array:
     """The integer part of x, towards 0; no gradient passes.  torch.trunc."""
     return np.trunc(x)
 
@@ -149,43 +164,43 @@ def trunc(x):
 
 
 @real(gradient=lambda g, y: g * y, onnx="Exp")
-def exp(x):
+def exp(x: Array) -> Array:
     """e to the power of x.  torch.exp, ONNX Exp."""
     return np.exp(x)
 
 
 @real(gradient=lambda g, y: g * (y + 1.0))
-def expm1(x):
-    """exp(x) - 1, accurate near 0."""
+def expm1(x: Array) -> Array:
+    """exp(x) - 1, accurate near 0.  torch.expm1."""
     return np.expm1(x)
 
 
 @real(gradient=lambda g, x: g / x, onnx="Log")
-def log(x):
+def log(x: Array) -> Array:
     """The natural logarithm; -inf at 0, nan below.  torch.log, ONNX Log."""
     return np.log(x)
 
 
 @real(gradient=lambda g, x: g / (x + 1.0))
-def log1p(x):
-    """log(1 + x), accurate near 0."""
+def log1p(x: Array) -> Array:
+    """log(1 + x), accurate near 0.  torch.log1p."""
     return np.log1p(x)
 
 
 @real(gradient=lambda g, x: g / (x * math.log(2)))
-def log2(x):
+def log2(x: Array) -> Array:
     """The logarithm to base 2.  torch.log2."""
     return np.log2(x)
 
 
 @real(gradient=lambda g, y: 0.5 * g / y, onnx="Sqrt")
-def sqrt(x):
+def sqrt(x: Array) -> Array:
     """The square root; nan below 0.  torch.sqrt, ONNX Sqrt."""
     return np.sqrt(x)
 
 
 @real(gradient=lambda g, y: -0.5 * g * y * y * y)
-def rsqrt(x):
+def rsqrt(x: Array) -> Array:
     """1 / sqrt(x).  torch.rsqrt."""
     return 1.0 / np.sqrt(x)
 
@@ -193,85 +208,85 @@ def rsqrt(x):
 
 
 @real(gradient=lambda g, x: g * cos(x), onnx="Sin")
-def sin(x):
+def sin(x: Array) -> Array:
     """The sine of x in radians.  torch.sin, ONNX Sin."""
     return np.sin(x)
 
 
 @real(gradient=lambda g, x: -g * sin(x), onnx="Cos")
-def cos(x):
+def cos(x: Array) -> Array:
     """The cosine of x in radians.  torch.cos, ONNX Cos."""
     return np.cos(x)
 
 
 @real(gradient=lambda g, y: g * (1.0 + y * y), onnx="Tan")
-def tan(x):
+def tan(x: Array) -> Array:
     """The tangent of x in radians.  torch.tan, ONNX Tan."""
     return np.tan(x)
 
 
 @real(gradient=lambda g, x: g * rsqrt(1.0 - x * x), onnx="Asin")
-def asin(x):
+def asin(x: Array) -> Array:
     """The angle in radians, -pi/2 to pi/2, whose sine is x.  torch.asin, ONNX Asin."""
     return np.arcsin(x)
 
 
 @real(gradient=lambda g, x: -g * rsqrt(1.0 - x * x), onnx="Acos")
-def acos(x):
+def acos(x: Array) -> Array:
     """The angle in radians, 0 to pi, whose cosine is x.  torch.acos, ONNX Acos."""
     return np.arccos(x)
 
 
 @real(gradient=lambda g, x: g / (1.0 + x * x), onnx="Atan")
-def atan(x):
+def atan(x: Array) -> Array:
     """The angle in radians, -pi/2 to pi/2, whose tangent is x.  torch.atan, ONNX Atan."""
     return np.arctan(x)
 
 
 @real(gradient=(lambda g, a, b: g * b / (a * a + b * b), lambda g, a, b: -g * a / (a * a + b * b)))
-def atan2(a, b):
-    """The angle of the point (b, a)."""
+def atan2(a: Array, b: Array) -> Array:
+    """The angle of the point (b, a).  torch.atan2."""
     return np.arctan2(a, b)
 
 
 @real(gradient=lambda g, x: g * cosh(x), onnx="Sinh")
-def sinh(x):
+def sinh(x: Array) -> Array:
     """(exp(x) - exp(-x)) / 2.  torch.sinh, ONNX Sinh."""
     return np.sinh(x)
 
 
 @real(gradient=lambda g, x: g * sinh(x), onnx="Cosh")
-def cosh(x):
+def cosh(x: Array) -> Array:
     """(exp(x) + exp(-x)) / 2.  torch.cosh, ONNX Cosh."""
     return np.cosh(x)
 
 
 @real(gradient=lambda g, y: g * (1.0 - y * y), onnx="Tanh")
-def tanh(x):
+def tanh(x: Array) -> Array:
     """sinh(x) / cosh(x), between -1 and 1.  torch.tanh, ONNX Tanh."""
     return np.tanh(x)
 
 
 @real(gradient=lambda g, x: g * rsqrt(x * x + 1.0), onnx="Asinh")
-def asinh(x):
+def asinh(x: Array) -> Array:
     """The inverse of sinh.  torch.asinh, ONNX Asinh."""
     return np.arcsinh(x)
 
 
 @real(gradient=lambda g, x: g * rsqrt(x * x - 1.0), onnx="Acosh")
-def acosh(x):
+def acosh(x: Array) -> Array:
     """The inverse of cosh, for x >= 1.  torch.acosh, ONNX Acosh."""
     return np.arccosh(x)
 
 
 @real(gradient=lambda g, x: g / (1.0 - x * x), onnx="Atanh")
-def atanh(x):
+def atanh(x: Array) -> Array:
     """The inverse of tanh, for |x| < 1.  torch.atanh, ONNX Atanh."""
     return np.arctanh(x)
 
 
 @real(gradient=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x), onnx="Erf")
-def erf(x):
+def erf(x: Array) -> Array:
     """The error function; torch.erf."""
     return _erf(x)
 
@@ -280,26 +295,26 @@ def erf(x):
 
 @elementwise(onnx="Max", gradient=(lambda g, a, b: g * ((a > b) + 0.5 * (a == b)),
                                     lambda g, a, b: g * ((b > a) + 0.5 * (a == b))))
-def maximum(a, b):
-    """The larger value; at a tie each side gets half of the gradient, as in PyTorch."""
+def maximum(a: Array, b: Array) -> Array:
+    """The larger value; at a tie each side gets half of the gradient, as in PyTorch.  torch.maximum."""
     return np.maximum(a, b)
 
 
 @elementwise(onnx="Min", gradient=(lambda g, a, b: g * ((a < b) + 0.5 * (a == b)),
                                     lambda g, a, b: g * ((b < a) + 0.5 * (a == b))))
-def minimum(a, b):
-    """The smaller value; at a tie each side gets half of the gradient, as in PyTorch."""
+def minimum(a: Array, b: Array) -> Array:
+    """The smaller value; at a tie each side gets half of the gradient, as in PyTorch.  torch.minimum."""
     return np.minimum(a, b)
 
 
 @elementwise(onnx="Where", index_inputs=(0,), gradient=(None, lambda g, condition: where(condition, g, 0.0),
                                                         lambda g, condition: where(condition, 0.0, g)))
-def where(condition, a, b):
-    """a where condition holds, b elsewhere."""
+def where(condition: Array, a: Array, b: Array) -> Array:
+    """a where condition holds, b elsewhere.  torch.where, ONNX Where."""
     return np.where(condition, a, b)
 
 
-def clip(x, min=None, max=None):
+def clip(x: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
     """x limited to [min, max]; either may be None, a number or a tensor.  ONNX Clip, torch.clamp."""
     x = x if min is None else clip_low(x, min)
     return x if max is None else clip_high(x, max)
@@ -309,22 +324,22 @@ clamp = clip
 
 
 @elementwise(gradient=(lambda g, x, low: g * (x >= low), lambda g, x, low: g * (x < low)))
-def clip_low(x, low):
+def clip_low(x: Array, low: Array) -> Array:
     """max(x, low); at x == low the whole gradient goes to x, as in torch.clamp."""
     return np.maximum(x, low)
 
 
 @elementwise(gradient=(lambda g, x, high: g * (x <= high), lambda g, x, high: g * (x > high)))
-def clip_high(x, high):
+def clip_high(x: Array, high: Array) -> Array:
     """min(x, high); at x == high the whole gradient goes to x, as in torch.clamp."""
     return np.minimum(x, high)
 
 
-def masked_fill(x, mask, value):
+def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
     """x with `value` where mask holds.  torch.masked_fill."""
     return where(mask, value, x)
 
-def allclose(a, b, rtol=1e-5, atol=1e-8) -> bool:
+def allclose(a: Tensor, b: Tensor, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
     """Whether |a - b| <= atol + rtol |b| everywhere.  numpy.allclose, torch.allclose."""
     return bool(np.allclose(np.asarray(a), np.asarray(b), rtol, atol))
 
@@ -332,102 +347,102 @@ def allclose(a, b, rtol=1e-5, atol=1e-8) -> bool:
 
 
 @decision(onnx="Equal")
-def eq(a, b):
+def eq(a: Array, b: Array) -> Array:
     """a == b, as bools.  torch.eq, ONNX Equal."""
     return a == b
 
 
 @decision()
-def ne(a, b):
+def ne(a: Array, b: Array) -> Array:
     """a != b, as bools.  torch.ne."""
     return a != b
 
 
 @decision(onnx="Less")
-def lt(a, b):
+def lt(a: Array, b: Array) -> Array:
     """a < b, as bools.  torch.lt, ONNX Less."""
     return a < b
 
 
 @decision(onnx="LessOrEqual")
-def le(a, b):
+def le(a: Array, b: Array) -> Array:
     """a <= b, as bools.  torch.le, ONNX LessOrEqual."""
     return a <= b
 
 
 @decision(onnx="Greater")
-def gt(a, b):
+def gt(a: Array, b: Array) -> Array:
     """a > b, as bools.  torch.gt, ONNX Greater."""
     return a > b
 
 
 @decision(onnx="GreaterOrEqual")
-def ge(a, b):
+def ge(a: Array, b: Array) -> Array:
     """a >= b, as bools.  torch.ge, ONNX GreaterOrEqual."""
     return a >= b
 
 
 @decision(onnx="IsNaN")
-def isnan(x):
+def isnan(x: Array) -> Array:
     """Where x is not a number, as bools.  torch.isnan, ONNX IsNaN."""
     return np.isnan(x)
 
 
 @decision(onnx="IsInf")
-def isinf(x):
+def isinf(x: Array) -> Array:
     """Where x is inf or -inf, as bools.  torch.isinf, ONNX IsInf."""
     return np.isinf(x)
 
 
 @decision()
-def isfinite(x):
+def isfinite(x: Array) -> Array:
     """Where x is neither nan nor infinite, as bools.  torch.isfinite."""
     return np.isfinite(x)
 
 
 @decision(onnx="And")
-def logical_and(a, b):
+def logical_and(a: Array, b: Array) -> Array:
     """Whether both are true (not 0).  torch.logical_and, ONNX And."""
     return np.logical_and(a, b)
 
 
 @decision(onnx="Or")
-def logical_or(a, b):
+def logical_or(a: Array, b: Array) -> Array:
     """Whether one is true (not 0), or both.  torch.logical_or, ONNX Or."""
     return np.logical_or(a, b)
 
 
 @decision(onnx="Xor")
-def logical_xor(a, b):
+def logical_xor(a: Array, b: Array) -> Array:
     """Whether exactly one is true (not 0).  torch.logical_xor, ONNX Xor."""
     return np.logical_xor(a, b)
 
 
 @decision(onnx="Not")
-def logical_not(x):
+def logical_not(x: Array) -> Array:
     """Whether x is false (0).  torch.logical_not, ONNX Not."""
     return np.logical_not(x)
 
 
 @decision(onnx="BitwiseAnd")
-def bitwise_and(a, b):
+def bitwise_and(a: Array, b: Array) -> Array:
     """a & b, of integers or bools.  torch.bitwise_and, ONNX BitwiseAnd."""
     return a & b
 
 
 @decision(onnx="BitwiseOr")
-def bitwise_or(a, b):
+def bitwise_or(a: Array, b: Array) -> Array:
     """a | b, of integers or bools.  torch.bitwise_or, ONNX BitwiseOr."""
     return a | b
 
 
 @decision(onnx="BitwiseXor")
-def bitwise_xor(a, b):
+def bitwise_xor(a: Array, b: Array) -> Array:
     """a ^ b, of integers or bools.  torch.bitwise_xor, ONNX BitwiseXor."""
     return a ^ b
 
 
 @decision(onnx="BitwiseNot")
-def bitwise_not(x):
+def bitwise_not(x: Array) -> Array:
     """All bits turned, of integers or bools.  torch.bitwise_not, ONNX BitwiseNot."""
     return ~x

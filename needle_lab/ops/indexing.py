@@ -1,33 +1,37 @@
 """Picking values by index, and putting values at an index: the gradient of the one is the other."""
 
+from typing import Any
+
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Pads, Shape
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .axes import normalize_axes
 from .elementwise import where
 from .shape import pad_constant, unsqueeze, zeros_like
 
 
-def _repeats_nothing(index) -> bool:
+def _repeats_nothing(index: Any) -> bool:
     """Whether an index can meet no element twice: slices, numbers, ... and masks."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(not isinstance(p, np.ndarray) or p.dtype == np.bool_ for p in parts)
 
 
 @op(promote=None, view=True)
-def getitem(x, *, index):
+def getitem(x: Array, *, index: Any) -> Array:
     """x[index] with NumPy's rules: slices are views, arrays of integers and masks are copies."""
     return x[index]
 
 
 @getitem.gradient
-def getitem_gradient(g, x, index):
+def getitem_gradient(g: Tensor, x: Tensor, index: Any) -> Tensor:
     return index_add(g, shape=x.shape, index=index)
 
 
 @op(gradient=lambda g, index: g[index])
-def index_add(x, *, shape, index):
+def index_add(x: Array, *, shape: Shape, index: Any) -> Array:
     """Zeros of `shape` with x added at index: the gradient of x[index]."""
     y = np.zeros(shape, x.dtype)
     if _repeats_nothing(index):
@@ -38,7 +42,7 @@ def index_add(x, *, shape, index):
 
 
 @op()
-def index_put(x, value, *, index):
+def index_put(x: Array, value: Array, *, index: Any) -> Array:
     """A copy of x with x[index] = value; differentiable, unlike the in-place write."""
     y = x.copy()
     y[index] = value
@@ -46,35 +50,35 @@ def index_put(x, value, *, index):
 
 
 @index_put.gradient("x")
-def index_put_to_x(g, index):
+def index_put_to_x(g: Tensor, index: Any) -> Tensor:
     return index_put(g, 0.0, index=index)
 
 
 @index_put.gradient("value")
-def index_put_to_value(g, value, index):
+def index_put_to_value(g: Tensor, value: Tensor, index: Any) -> Tensor:
     return g[index] if value.ndim else g[index].sum()
 
 
 @op(promote=None, onnx="GatherElements")
-def take_along_axis(x, index, *, axis):
+def take_along_axis(x: Array, index: Array, *, axis: int) -> Array:
     """y[.., i, ..] = x[.., index[.., i, ..], ..]: one pick for each place of index.  numpy.take_along_axis."""
     _check_index(index, x.shape[axis], "take_along_axis")
     return np.take_along_axis(x, index, axis)
 
 
 @take_along_axis.gradient("x")
-def take_along_axis_to_x(g, x, index, axis):
+def take_along_axis_to_x(g: Tensor, x: Tensor, index: Tensor, axis: int) -> Tensor:
     return scatter_add(zeros_like(x), index, g, axis=axis)
 
 
-def gather(x, axis, index):
+def gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
     """torch.gather: `take_along_axis` in which index may be smaller than x along the other axes."""
     (axis,) = normalize_axes(axis, x.ndim)
     corner = tuple(slice(None) if a == axis else slice(0, n) for a, n in enumerate(index.shape))
     return take_along_axis(x[corner], index, axis=axis)
 
 
-def _grid(index, axis):
+def _grid(index: Array, axis: int) -> Any:
     """The index arrays that address every place of `index`, with index itself along axis."""
     grid = list(np.ogrid[tuple(slice(0, n) for n in index.shape)])
     grid[axis] = index
@@ -82,7 +86,7 @@ def _grid(index, axis):
 
 
 @op(index_inputs=(1,), onnx="ScatterElements")
-def scatter(x, index, source, *, axis):
+def scatter(x: Array, index: Array, source: Array, *, axis: int) -> Array:
     """A copy of x with source written at the places of index along axis.  numpy.put_along_axis, torch.scatter."""
     _check_index(index, x.shape[axis], "scatter")
     y = x.copy()
@@ -91,17 +95,17 @@ def scatter(x, index, source, *, axis):
 
 
 @scatter.gradient("x")
-def scatter_to_x(g, index, axis):
+def scatter_to_x(g: Tensor, index: Tensor, axis: int) -> Tensor:
     return scatter(g, index, 0.0, axis=axis)
 
 
 @scatter.gradient("source")
-def scatter_to_source(g, index, source, axis):
+def scatter_to_source(g: Tensor, index: Tensor, source: Tensor, axis: int) -> Tensor:
     return _into_corner(gather(g, axis, index), source.shape)
 
 
 @op(index_inputs=(1,))
-def scatter_add(x, index, source, *, axis):
+def scatter_add(x: Array, index: Array, source: Array, *, axis: int) -> Array:
     """A copy of x with source added at the places of index along axis, repeats adding up.  torch.scatter_add."""
     _check_index(index, x.shape[axis], "scatter_add")
     y = x.copy()
@@ -110,20 +114,20 @@ def scatter_add(x, index, source, *, axis):
 
 
 @scatter_add.gradient("x")
-def scatter_add_to_x(g):
+def scatter_add_to_x(g: Tensor) -> Tensor:
     return g
 
 
 scatter_add.gradient("source")(scatter_to_source)
 
 
-def _into_corner(g, shape):
+def _into_corner(g: Tensor, shape: Shape) -> Tensor:
     """Zeros of shape with g in the corner at the origin (index may be smaller than source)."""
     return pad_constant(g, widths=tuple((0, n - m) for n, m in zip(shape, g.shape, strict=True)))
 
 
 @op(promote=None, onnx="Gather")
-def index_select(x, index, *, axis=0):
+def index_select(x: Array, index: Array, *, axis: int = 0) -> Array:
     """Whole slices of x picked by integers: result has index's shape in place of the axis.  numpy.take, ONNX Gather.
 
     An embedding table is `index_select(weight, tokens)`.
@@ -133,25 +137,25 @@ def index_select(x, index, *, axis=0):
 
 
 @index_select.gradient("x")
-def index_select_to_x(g, x, index, axis):
+def index_select_to_x(g: Tensor, x: Tensor, index: Tensor, axis: int) -> Tensor:
     return index_select_grad(g, index, shape=x.shape, axis=axis % x.ndim)
 
 
 @op(index_inputs=(1,))
-def index_select_grad(slices, index, *, shape, axis):
+def index_select_grad(slices: Array, index: Array, *, shape: Shape, axis: int) -> Array:
     """Zeros of `shape` with slices added at the picked places: what `index_select` read, its gradient reaches."""
     y = np.zeros(shape, slices.dtype)
-    at = (slice(None),) * axis
-    np.add.at(y, (*at, index), slices)
+    at: Any = (slice(None),) * axis + (index,)
+    np.add.at(y, at, slices)
     return y
 
 
 @index_select_grad.gradient("slices")
-def index_select_grad_to_slices(g, index, axis):
+def index_select_grad_to_slices(g: Tensor, index: Tensor, axis: int) -> Tensor:
     return index_select(g, index, axis=axis)
 
 
-def _check_index(index, n: int, name: str) -> None:
+def _check_index(index: Any, n: int, name: str) -> None:
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{name}: the index must be integers, got {index.dtype}")
@@ -160,35 +164,35 @@ def _check_index(index, n: int, name: str) -> None:
                          f"for an axis of length {n}")
 
 
-def repeat_interleave(x, repeats: int, axis: int):
+def repeat_interleave(x: Tensor, repeats: int, axis: int) -> Tensor:
     """Each value repeated `repeats` times in place.  numpy.repeat."""
     (axis,) = normalize_axes(axis, x.ndim)
     index = np.repeat(np.arange(x.shape[axis]), repeats)
     return index_select(x, index, axis=axis)
 
 
-_PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "edge": "edge", "circular": "wrap",
-              "wrap": "wrap"}
+_PAD_MODES: dict[str, Any] = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "edge": "edge",
+                              "circular": "wrap", "wrap": "wrap"}
 
 
-def pad(x, widths, mode="constant", value=0.0):
+def pad(x: Tensor, widths: Pads | Shape, mode: str = "constant", value: float = 0.0) -> Tensor:
     """x with a border.  numpy.pad, ONNX Pad.
 
     widths: ((before, after), ...) for each axis; or, like torch.nn.functional.pad, a flat sequence
     (last axis before, after, second last before, after, ...). Negative widths crop.
     mode: "constant", "reflect", "replicate" (or "edge"), "circular" (or "wrap").
     """
-    widths = [tuple(w) if isinstance(w, (tuple, list)) else w for w in widths]
-    if widths and not isinstance(widths[0], tuple):
-        pairs = list(zip(widths[::2], widths[1::2], strict=True))
-        widths = [(0, 0)] * (x.ndim - len(pairs)) + pairs[::-1]
-    if len(widths) != x.ndim:
-        raise ShapeError(f"pad: {len(widths)} pairs of widths for a tensor with {x.ndim} axes {x.shape}")
+    pairs: list[Any] = [tuple(w) if isinstance(w, (tuple, list)) else w for w in widths]
+    if pairs and not isinstance(pairs[0], tuple):
+        flat = list(zip(pairs[::2], pairs[1::2], strict=True))
+        pairs = [(0, 0)] * (x.ndim - len(flat)) + flat[::-1]
+    if len(pairs) != x.ndim:
+        raise ShapeError(f"pad: {len(pairs)} pairs of widths for a tensor with {x.ndim} axes {x.shape}")
     if mode not in _PAD_MODES:
         raise ArgumentError(f"pad: mode {mode!r} is none of {', '.join(_PAD_MODES)}")
     if mode == "constant":
-        return pad_constant(x, widths=tuple(widths), value=value)
-    for axis, (before, after) in enumerate(widths):        # the other modes copy values of x: a selection along each axis
+        return pad_constant(x, widths=tuple(pairs), value=value)
+    for axis, (before, after) in enumerate(pairs):         # the other modes copy values of x: a selection along each axis
         if before or after:
             index = np.pad(np.arange(x.shape[axis]), (max(before, 0), max(after, 0)), mode=_PAD_MODES[mode])
             index = index[max(-before, 0):len(index) - max(-after, 0)]
@@ -196,20 +200,20 @@ def pad(x, widths, mode="constant", value=0.0):
     return x
 
 
-def diagonal(x, offset=0):
-    """The diagonal of the last two axes, as a last axis."""
+def diagonal(x: Tensor, offset: int = 0) -> Tensor:
+    """The diagonal of the last two axes, as a last axis.  torch.diagonal(x, offset, -2, -1)."""
     n, m = x.shape[-2:]
     i = np.arange(max(min(n + min(offset, 0), m - max(offset, 0)), 0))
     return x[..., i - min(offset, 0), i + max(offset, 0)]
 
 
 @op(promote=None, differentiable=False)
-def nonzero(x):
+def nonzero(x: Array) -> Array:
     """Where x is not 0: int64 (n, x.ndim), one row a place.  torch.nonzero."""
     return np.argwhere(x)
 
 
-def one_hot(index, num_classes: int):
+def one_hot(index: Any, num_classes: int) -> Tensor:
     """1.0 at the place of each index, along a new last axis; float32.  torch.nn.functional.one_hot, as floats."""
     values = np.asarray(index)
     _check_index(values, num_classes, "one_hot")
@@ -217,11 +221,12 @@ def one_hot(index, num_classes: int):
 
 
 @op(promote=None, differentiable=False)
-def ones_at(index, *, num_classes):
+def ones_at(index: Array, *, num_classes: int) -> Array:
+    """1.0 at the place of each index along a new last axis, 0.0 elsewhere: what `one_hot` is."""
     return (index[..., None] % num_classes == np.arange(num_classes)).astype(np.float32)
 
 
-def embedding(index, weight, padding_idx=None):
+def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """weight[index]: index of any shape, weight (num_embeddings, dim) -> (*index.shape, dim).
 
     padding_idx: this row gets no gradient.  torch.nn.functional.embedding, ONNX Gather.

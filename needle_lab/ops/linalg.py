@@ -1,10 +1,13 @@
 """Matrix products: matmul, einsum, outer, dot."""
 
 import string
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Gradients
 from ..errors import ArgumentError, ShapeError
 from .elementwise import clip
 from .indexing import diagonal
@@ -14,20 +17,20 @@ from .shape import permute, unsqueeze
 
 
 @op(onnx="MatMul")
-def matmul(a, b):
+def matmul(a: Array, b: Array) -> Array:
     """Matrix product over the last two axes, leading axes broadcast; vectors as in NumPy.  numpy.matmul."""
     return np.matmul(a, b)
 
 
 @matmul.gradient("a")
-def matmul_to_a(g, a, b):
+def matmul_to_a(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if b.ndim == 1:                                   # (..., m, k) @ (k) -> (..., m), or two vectors
         return unsqueeze(g, -1) * b if a.ndim > 1 else g * b
     return g @ b.mT if a.ndim > 1 else (b @ unsqueeze(g, -1))[..., 0]
 
 
 @matmul.gradient("b")
-def matmul_to_b(g, a, b):
+def matmul_to_b(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if a.ndim == 1:                                   # (k) @ (..., k, n) -> (..., n), or two vectors
         return unsqueeze(a, -1) * unsqueeze(g, -2) if b.ndim > 1 else g * a
     if b.ndim == 1:
@@ -38,7 +41,7 @@ def matmul_to_b(g, a, b):
 
 
 @op(onnx="Gemm")
-def linear(x, weight, bias=None):
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x W^T + b.  x (..., in), weight (out, in), bias (out) -> (..., out).  torch.nn.functional.linear, ONNX Gemm."""
     if x.shape[-1:] != weight.shape[-1:]:
         raise ShapeError(f"linear: input {x.shape} needs {weight.shape[-1]} as its last length for weight {weight.shape}")
@@ -47,68 +50,73 @@ def linear(x, weight, bias=None):
 
 
 @linear.gradient("x")
-def linear_to_x(g, weight):
+def linear_to_x(g: Tensor, weight: Tensor) -> Tensor:
     return g @ weight
 
 
 @linear.gradient("weight")
-def linear_to_weight(g, x):
+def linear_to_weight(g: Tensor, x: Tensor) -> Tensor:
     return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
 
 
 @linear.gradient("bias")
-def linear_to_bias(g):
+def linear_to_bias(g: Tensor) -> Tensor:
     return g                                          # the engine sums over all other axes
 
 
-def trace(x):
-    """The sum of the diagonal of the last two axes."""
+def trace(x: Tensor) -> Tensor:
+    """The sum of the diagonal of the last two axes.  torch.trace, of batches too."""
     return sum_(diagonal(x), axis=-1)
 
 
-def normalize(x, p=2, axis=-1, eps=1e-12):
+def normalize(x: Tensor, p: float = 2, axis: int = -1, eps: float = 1e-12) -> Tensor:
     """x divided by its p-norm along axis (at least eps).  torch.nn.functional.normalize."""
     return x / clip(norm(x, p, axis, True), min=eps)
 
 
-def cosine_similarity(a, b, axis=-1, eps=1e-8):
+def cosine_similarity(a: Tensor, b: Tensor, axis: int = -1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between vectors along axis.  torch.nn.functional.cosine_similarity."""
     lengths = clip(norm(a, 2, axis, True), min=eps) * clip(norm(b, 2, axis, True), min=eps)
     return sum_(a * b / lengths, axis=axis)
 
 
-def outer(a, b):
-    """All products of two vectors: (n), (m) -> (n, m)."""
+def outer(a: Tensor, b: Tensor) -> Tensor:
+    """All products of two vectors: (n), (m) -> (n, m).  torch.outer."""
     return unsqueeze(a, -1) * unsqueeze(b, -2)
 
 
-def dot(a, b):
-    """The inner product of two vectors."""
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of two vectors.  torch.dot; ShapeError for anything else."""
     if a.ndim != 1 or b.ndim != 1:
         raise ShapeError(f"dot: two vectors are needed, got shapes {a.shape} and {b.shape}; use @ for matrices")
     return matmul(a, b)
 
 
-def einsum(equation: str, *tensors):
+def einsum(equation: str, *tensors: Tensor) -> Tensor:
     """Sums of products named by letters: einsum("bij,bjk->bik", a, b).  numpy.einsum, ONNX Einsum.
 
     Supports "..." and a missing "->" (letters met once, in alphabetical order). A letter twice in one term means the
-    diagonal.
+    diagonal. Raises ArgumentError or ShapeError where equation and tensors do not fit.
+
+    >>> ndl.einsum("ij,kj->ik", ndl.ones(2, 3), ndl.eye(3))
+    tensor([[1., 1., 1.],
+            [1., 1., 1.]])
     """
     return einsum_(*tensors, equation=_spell_out(equation, tensors))
 
 
 @op(onnx="Einsum")
-def einsum_(*tensors, equation):
+def einsum_(*tensors: Array, equation: str) -> Array:
+    """`einsum` with the equation spelled out: every axis a letter, the result's after "->"."""
     return np.einsum(equation, *tensors, optimize=len(tensors) > 1)
 
 
 @einsum_.gradient
-def einsum_gradient(wants, g, *tensors, equation):
-    terms, _, result = equation.partition("->")
-    terms = terms.split(",")
+def einsum_gradient(wants: Sequence[bool], g: Tensor, *tensors: Tensor, equation: str) -> Gradients:
+    joined, _, result = equation.partition("->")
+    terms = joined.split(",")
 
-    def gradient(i):
+    def gradient(i: int) -> Tensor:
         term, x = terms[i], tensors[i]
         once = "".join(dict.fromkeys(term))            # a repeated letter: first the gradient of the diagonal
         others = [t for j, t in enumerate(terms) if j != i]
@@ -124,7 +132,7 @@ def einsum_gradient(wants, g, *tensors, equation):
     return tuple(gradient(i) if asks else None for i, asks in enumerate(wants))
 
 
-def _onto_diagonal(g, once: str, term: str, sizes: dict):
+def _onto_diagonal(g: Tensor, once: str, term: str, sizes: dict[str, int]) -> Tensor:
     """Values of letters `once` placed where the repeated letters of `term` agree, zeros elsewhere."""
     for position, letter in enumerate(term):
         if letter in term[:position]:
@@ -138,7 +146,7 @@ def _onto_diagonal(g, once: str, term: str, sizes: dict):
     return permute(g, axes=tuple(once.index(c) for c in term))
 
 
-def _spell_out(equation: str, tensors) -> str:
+def _spell_out(equation: str, tensors: Sequence[Tensor]) -> str:
     """The equation with explicit letters for "..." and an explicit result; checked against the shapes."""
     left, arrow, result = equation.replace(" ", "").partition("->")
     terms = left.split(",")

@@ -1,8 +1,12 @@
 """Losses.  reduction: "mean", "sum" or "none", as in torch.nn.functional."""
 
+from typing import Any
+
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Gradients, Outputs
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .activations import log_softmax, relu, softplus
 from .elementwise import abs, clip, exp, log, maximum, where
@@ -12,7 +16,7 @@ from .reduce import sum as sum_
 from .shape import squeeze, unsqueeze
 
 
-def _reduce(losses, reduction: str):
+def _reduce(losses: Tensor, reduction: str) -> Tensor:
     _check_reduction(reduction)
     return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum_(losses)
 
@@ -22,51 +26,53 @@ def _check_reduction(reduction: str) -> None:
         raise ArgumentError(f"reduction {reduction!r} is none of 'mean', 'sum', 'none'")
 
 
-def _same_shape(name: str, x, target) -> None:
+def _same_shape(name: str, x: Tensor, target: Tensor) -> None:
     if x.shape != target.shape:
         raise ShapeError(f"{name}: input {x.shape} and target {target.shape} need the same shape")
 
 
-def mse_loss(x, target, reduction="mean"):
-    """(x - target)^2."""
+def mse_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """(x - target)^2.  torch.nn.functional.mse_loss."""
     _same_shape("mse_loss", x, target)
     return _reduce((x - target) * (x - target), reduction)
 
 
-def l1_loss(x, target, reduction="mean"):
-    """|x - target|."""
+def l1_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """|x - target|.  torch.nn.functional.l1_loss."""
     _same_shape("l1_loss", x, target)
     return _reduce(abs(x - target), reduction)
 
 
-def huber_loss(x, target, reduction="mean", delta=1.0):
-    """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond."""
+def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond.  torch.nn.functional.huber_loss."""
     _same_shape("huber_loss", x, target)
     d = abs(x - target)
     return _reduce(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
 
 
-def smooth_l1_loss(x, target, reduction="mean", beta=1.0):
-    """huber_loss(delta=beta) / beta."""
+def smooth_l1_loss(x: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """huber_loss(delta=beta) / beta.  torch.nn.functional.smooth_l1_loss."""
     return huber_loss(x, target, reduction, beta) / beta
 
 
-def binary_cross_entropy(x, target, weight=None, reduction="mean"):
+def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """-(t log x + (1 - t) log(1 - x)) of probabilities x; logarithms are at least -100, as in PyTorch."""
     _same_shape("binary_cross_entropy", x, target)
     losses = -(target * clip(log(x), min=-100.0) + (1.0 - target) * clip(log(1.0 - x), min=-100.0))
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
-def binary_cross_entropy_with_logits(x, target, weight=None, reduction="mean", pos_weight=None):
-    """binary_cross_entropy(sigmoid(x), target), without overflow."""
+def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
+                                     pos_weight: Tensor | None = None) -> Tensor:
+    """binary_cross_entropy(sigmoid(x), target), without overflow.  torch.nn.functional.binary_cross_entropy_with_logits."""
     _same_shape("binary_cross_entropy_with_logits", x, target)
     positive = softplus(-x) if pos_weight is None else softplus(-x) * pos_weight
     losses = target * positive + (1.0 - target) * softplus(x)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
-def nll_loss(log_probs, target, weight=None, ignore_index=-100, reduction="mean"):
+def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100,
+             reduction: str = "mean") -> Tensor:
     """-log_probs at the target class.  log_probs (N, C, *size), target (N, *size) of integers, weight (C).
 
     "mean" divides by the sum of the weights of the targets; targets equal to ignore_index count nowhere.
@@ -75,7 +81,7 @@ def nll_loss(log_probs, target, weight=None, ignore_index=-100, reduction="mean"
 
 
 @op(promote="float", index_inputs=(1,), onnx="SoftmaxCrossEntropyLoss")
-def class_losses(x, target, *, reduction):
+def class_losses(x: Array, target: Array, *, reduction: str) -> tuple[Array, ...]:
     """-> (-log softmax(x) at the target class, reduced; log of the sum of exp(x), one for every target).
 
     x (N, C, *size) of logits, target (N, *size) of classes 0..C-1.
@@ -87,10 +93,10 @@ def class_losses(x, target, *, reduction):
 
 
 @class_losses.gradient
-def class_losses_gradient(g, y, x, target, reduction):
+def class_losses_gradient(g: Outputs, y: Outputs, x: Tensor, target: Tensor, reduction: str) -> Gradients:
     (g, gtotal), (_, total) = g, y
     probabilities = exp(x - unsqueeze(total, 1))
-    dx = 0.0
+    dx: Any = 0.0
     if g is not None:
         g = g / target.size if reduction == "mean" else g
         hit = unsqueeze(target, 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
@@ -100,11 +106,17 @@ def class_losses_gradient(g, y, x, target, reduction):
     return dx, None
 
 
-def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean",
+                  label_smoothing: float = 0.0) -> Tensor:
     """-log softmax(x) at the target class.  x (N, C, *size) of logits.
 
     target: (N, *size) of class numbers, or probabilities of x's shape. label_smoothing moves that much of the
     target's mass to all classes equally.  torch.nn.functional.cross_entropy, ONNX SoftmaxCrossEntropyLoss.
+    Raises ShapeError for targets that are no classes of x, DTypeError for class numbers that are no integers.
+
+    >>> loss = ndl.cross_entropy(ndl.zeros(2, 4), ndl.tensor([0, 3]))
+    >>> f"{loss:.4f}"                   # four equally likely classes: log 4
+    '1.3863'
     """
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)
@@ -131,7 +143,7 @@ def cross_entropy(x, target, weight=None, ignore_index=-100, reduction="mean", l
     return (1.0 - label_smoothing) * loss + (label_smoothing / x.shape[1]) * spread
 
 
-def _all_count(x, target, ignore_index) -> bool:
+def _all_count(x: Tensor, target: Tensor, ignore_index: int) -> bool:
     """Whether every target is a class of x: none is to be ignored, and none is wrong."""
     values = target.numpy()
     return (values.size > 0 and values.shape == x.shape[:1] + x.shape[2:]
@@ -139,13 +151,13 @@ def _all_count(x, target, ignore_index) -> bool:
             and (ignore_index < 0 or ignore_index not in values))
 
 
-def _weights(log_probs, target, weight, ignore_index):
+def _weights(log_probs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
     """The weight of each target: 1 or its class's, and 0 where it is ignored."""
     valid = (target != ignore_index).astype(log_probs.dtype)
     return valid if weight is None else index_select(weight, where(valid > 0, target, 0)) * valid
 
 
-def _pick(log_probs, target, weight, ignore_index, reduction):
+def _pick(log_probs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:
     if target.dtype.kind not in "iu":
         raise DTypeError(f"class targets must be integers, got {target.dtype}")
     if log_probs.ndim < 2 or target.shape != log_probs.shape[:1] + log_probs.shape[2:]:
@@ -164,7 +176,7 @@ def _pick(log_probs, target, weight, ignore_index, reduction):
     return sum_(losses) / sum_(weights) if reduction == "mean" else _reduce(losses, reduction)
 
 
-def kl_div(x, target, reduction="mean", log_target=False):
+def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target (log target - x), for log-probabilities x.  reduction="batchmean" divides by the batch size."""
     _same_shape("kl_div", x, target)
     log_of = target if log_target else log(where(target > 0, target, 1.0))
@@ -172,12 +184,12 @@ def kl_div(x, target, reduction="mean", log_target=False):
     return sum_(losses) / x.shape[0] if reduction == "batchmean" else _reduce(losses, reduction)
 
 
-def hinge_loss(x, target, reduction="mean"):
-    """max(0, 1 - target x), target being -1 or 1."""
+def hinge_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """max(0, 1 - target x), target being -1 or 1.  Of support vector machines."""
     _same_shape("hinge_loss", x, target)
     return _reduce(relu(1.0 - target * x), reduction)
 
 
-def margin_ranking_loss(x1, x2, target, margin=0.0, reduction="mean"):
-    """max(0, margin - target (x1 - x2)), target being -1 or 1."""
+def margin_ranking_loss(x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
+    """max(0, margin - target (x1 - x2)), target being -1 or 1.  torch.nn.functional.margin_ranking_loss."""
     return _reduce(maximum(margin - target * (x1 - x2), 0.0), reduction)

@@ -30,13 +30,13 @@ METHODS = ("abs exp log log1p expm1 sqrt rsqrt square reciprocal sin cos tan tan
            "matmul dot outer softmax log_softmax clamp movedim unbind nonzero trace allclose").split()
 
 
-def _function(name: str) -> Callable:
+def _function(name: str) -> Any:
     """The op, or function of ops, with this name."""
     rooms = elementwise, activations, shapes, indexing, reduce, linalg
     return next(getattr(room, name) for room in rooms if hasattr(room, name))
 
 
-def _method(name: str, function: Callable, doc: str) -> None:
+def _method(name: str, function: Callable[..., Any], doc: str) -> None:
     function.__name__, function.__qualname__, function.__doc__ = name, f"Tensor.{name}", doc
     setattr(Tensor, name, function)
 
@@ -50,7 +50,7 @@ def _attach_operator(sign: str, name: str) -> None:
         _method(f"__i{sign}__", lambda self, other: _in_place(self, function, other), f"In place: ndl.{name}(self, other)")
 
 
-def _in_place(x: Tensor, function: Callable, other: Any) -> Tensor:
+def _in_place(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
     """x += y: in place where nothing is recorded, else a new result bound to the same name."""
     if is_grad_enabled():
         if x.node is None and x.requires_grad:

@@ -2,25 +2,27 @@
 
 import numpy as np
 
+from ..core.tensor import Tensor
+from ..core.types import Array, Gradients, Shape
 from ..errors import ArgumentError
-from ..random import default_generator
+from ..random import Generator, default_generator
 from .elementwise import elementwise
 
 
-def dropout(x, p=0.5, training=True, generator=None):
-    """Each value is 0 with probability p, else divided by 1 - p, so that the mean stays.
+def dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """Each value is 0 with probability p, else divided by 1 - p, so that the mean stays.  torch.nn.functional.dropout.
 
     generator: an ndl.Generator; the default one, seeded by `ndl.manual_seed`, otherwise.
     """
     return _drop(x, x.shape, p, training, generator)
 
 
-def feature_dropout(x, p=0.5, training=True, generator=None):
+def feature_dropout(x: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
     """Whole channels of x (N, C, *size) are dropped together.  torch.nn.functional.dropout2d."""
     return _drop(x, x.shape[:2] + (1,) * (x.ndim - 2), p, training, generator)
 
 
-def _drop(x, shape, p, training, generator):
+def _drop(x: Tensor, shape: Shape, p: float, training: bool, generator: Generator | None) -> Tensor:
     if not 0 <= p <= 1:
         raise ArgumentError(f"dropout: p={p} is not a probability")
     if not training or p == 0:
@@ -34,11 +36,11 @@ LEVELS = 1 << 16               # p is met to 1 / 65,536; such small random numbe
 
 
 @elementwise(index_inputs=(1,))
-def keep_some(x, keep, *, scale):
+def keep_some(x: Array, keep: Array, *, scale: float) -> Array:
     """x * scale where keep (bool, broadcast), else 0.  The mask takes one byte a value until backward."""
     return x * keep * scale
 
 
 @keep_some.gradient
-def keep_some_gradient(g, keep, scale):
+def keep_some_gradient(g: Tensor, keep: Tensor, scale: float) -> Gradients:
     return keep_some(g, keep, scale=scale), None

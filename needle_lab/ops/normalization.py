@@ -8,11 +8,14 @@
 """
 
 import math
+from typing import Any, cast
 
 import numpy as np
 
 from ..core.graph import op
 from ..core.modes import no_grad
+from ..core.tensor import Tensor
+from ..core.types import Array, Gradients, Outputs, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
 from .elementwise import rsqrt
 from .reduce import mean
@@ -20,7 +23,7 @@ from .reduce import sum as sum_
 
 
 @op(promote="float")
-def standardize(x, *, axes, eps):
+def standardize(x: Array, *, axes: Shape, eps: float) -> tuple[Array, ...]:
     """-> ((x - mean) / sqrt(var + eps), mean, var), over axes, which stay with length 1; var divides by n."""
     mu = x.mean(axes, keepdims=True)
     var = np.square(x - mu).mean(axes, keepdims=True)
@@ -28,30 +31,30 @@ def standardize(x, *, axes, eps):
 
 
 @standardize.gradient
-def standardize_gradient(g, y, x, axes, eps):
+def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: Shape, eps: float) -> Gradients:
     gy, gmu, gvar = g
     y, _, var = y
     inverse = rsqrt(var + eps)
     n = x.size / max(var.size, 1)
-    dx = 0.0
+    dx: Any = 0.0
     if gy is not None:            # what changes the mean or the length of x changes nothing in y
         dx = inverse * (gy - mean(gy, axis=axes, keepdims=True) - y * mean(gy * y, axis=axes, keepdims=True))
     if gmu is not None:
         dx = dx + gmu * (1.0 / n)
     if gvar is not None:
         dx = dx + gvar * (y / inverse) * (2.0 / n)
-    return dx.expand(x.shape)
+    return (dx.expand(x.shape),)
 
 # --- batch norm -------------------------------------------------------------------------------------------------------
 
 
-def along_channels(x) -> tuple[int, ...]:
+def along_channels(x: Tensor | Array) -> tuple[int, ...]:
     """The shape in which a value for each channel broadcasts against x (N, C, *size)."""
     return (x.shape[1], *(1,) * (x.ndim - 2))
 
 
 @op(promote="float", onnx="BatchNormalization")
-def batch_norm_(x, weight=None, bias=None, *, eps):
+def batch_norm_(x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float) -> tuple[Array, ...]:
     """-> (standardized by channel, times weight, plus bias; mean; var), with the statistics of this batch.
 
     x (N, C, *size); weight, bias, mean, var (C); var divides by the number of values.
@@ -66,12 +69,14 @@ def batch_norm_(x, weight=None, bias=None, *, eps):
 
 
 @batch_norm_.gradient
-def batch_norm_gradient(g, y, x, weight, bias, eps):
+def batch_norm_gradient(g: Outputs, y: Outputs, x: Tensor, weight: Tensor | None, bias: Tensor | None,
+                        eps: float) -> Gradients:
     (gy, gmean, gvar), (_, mu, var) = g, y
     axes, shape = (0, *range(2, x.ndim)), along_channels(x)
+    dx: Any = 0.0
     inverse = rsqrt(var + eps).reshape(shape)
     centered = x - mu.reshape(shape)
-    n, dx, dweight, dbias = x.size // x.shape[1], 0.0, None, None
+    n, dweight, dbias = x.size // x.shape[1], None, None
     if gy is not None:                # what changes the mean or the length of x changes nothing in y
         g = gy if weight is None else gy * weight.reshape(shape)
         along = mean(g * centered, axis=axes, keepdims=True) * inverse * inverse
@@ -85,7 +90,8 @@ def batch_norm_gradient(g, y, x, weight, bias, eps):
 
 
 @op(promote="float", onnx="BatchNormalization")
-def apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
+def apply_batch_norm(x: Array, mean: Array, var: Array, weight: Array | None = None, bias: Array | None = None, *,
+                     eps: float) -> Array:
     """(x - mean) / sqrt(var + eps) * weight + bias by channel, with given statistics."""
     shape = along_channels(x)
     y = (x - mean.reshape(shape)) / np.sqrt(var + eps).reshape(shape)
@@ -94,7 +100,8 @@ def apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
 
 
 @apply_batch_norm.gradient
-def apply_batch_norm_gradient(g, x, mean, var, weight, bias, eps):
+def apply_batch_norm_gradient(g: Tensor, x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None,
+                              eps: float) -> Gradients:
     shape, others = along_channels(x), (0, *range(2, x.ndim))
     inverse = rsqrt(var + eps)
     scale = inverse if weight is None else inverse * weight
@@ -105,7 +112,8 @@ def apply_batch_norm_gradient(g, x, mean, var, weight, bias, eps):
 
 
 @op(promote="float", onnx="LayerNormalization")
-def layer_norm_(x, weight=None, bias=None, *, axes, eps):
+def layer_norm_(x: Array, weight: Array | None = None, bias: Array | None = None, *, axes: int,
+                eps: float) -> tuple[Array, ...]:
     """-> (standardized over the last axes, times weight, plus bias; mean; 1 / sqrt(var + eps)).
 
     axes: how many of the last axes; weight, bias: their shape. mean and the last result keep them with length 1.
@@ -119,11 +127,12 @@ def layer_norm_(x, weight=None, bias=None, *, axes, eps):
 
 
 @layer_norm_.gradient
-def layer_norm_gradient(g, y, x, weight, bias, axes, eps):
+def layer_norm_gradient(g: Outputs, y: Outputs, x: Tensor, weight: Tensor | None, bias: Tensor | None, axes: int,
+                        eps: float) -> Gradients:
     (gy, gmean, ginverse), (_, mu, inverse) = g, y
     last = tuple(range(x.ndim - axes, x.ndim))
-    centered = x - mu
-    n, dx, dweight = math.prod(x.shape[x.ndim - axes:]) or 1, 0.0, None
+    centered, dx = x - mu, cast(Any, 0.0)
+    n, dweight = math.prod(x.shape[x.ndim - axes:]) or 1, None
     if gy is not None:
         g = gy if weight is None else gy * weight
         along = mean(g * centered, axis=last, keepdims=True) * inverse * inverse
@@ -138,12 +147,14 @@ def layer_norm_gradient(g, y, x, weight, bias, axes, eps):
 # --- the functions that people call ---------------------------------------------------------------------------------
 
 
-def _scale_and_shift(y, weight, bias, shape):
+def _scale_and_shift(y: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Shape) -> Tensor:
     y = y if weight is None else y * (weight if weight.shape == shape else weight.reshape(shape))
     return y if bias is None else y + (bias if bias.shape == shape else bias.reshape(shape))
 
 
-def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+               weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
+               eps: float = 1e-5) -> Tensor:
     """Normalise each channel (Ioffe and Szegedy, 2015).  x (N, C, *size); all other tensors (C).
 
     training: with the statistics of this batch, which also move the running ones, in place, by `momentum` (the running
@@ -160,14 +171,15 @@ def batch_norm(x, running_mean=None, running_var=None, weight=None, bias=None, t
     if n < 2:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
-    if running_mean is not None:
+    if running_mean is not None and running_var is not None:
         with no_grad():                              # running <- (1 - momentum) running + momentum batch
             running_mean.copy_(running_mean * (1 - momentum) + mu * momentum)
             running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
     return y
 
 
-def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
+def layer_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
     """Normalise over the last axes, which have normalized_shape (Ba et al., 2016).  weight, bias: normalized_shape."""
     normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
@@ -177,7 +189,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     return layer_norm_(x, weight, bias, axes=len(normalized_shape), eps=eps)[0]
 
 
-def rms_norm(x, normalized_shape, weight=None, eps=1e-5):
+def rms_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich, 2019).  ONNX RMSNormalization."""
     normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
@@ -187,7 +199,8 @@ def rms_norm(x, normalized_shape, weight=None, eps=1e-5):
     return y if weight is None else y * weight
 
 
-def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
+def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
+               eps: float = 1e-5) -> Tensor:
     """Normalise each group of channels of each sample (Wu and He, 2018).  x (N, C, *size); num_groups divides C."""
     if x.ndim < 2 or x.shape[1] % num_groups:
         raise ShapeError(f"group_norm: {num_groups} groups do not divide the channels of {x.shape}")
@@ -196,8 +209,8 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     return _scale_and_shift(y, weight, bias, along_channels(x))
 
 
-def instance_norm(x, weight=None, bias=None, eps=1e-5):
-    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size)."""
+def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size).  torch.nn.functional.instance_norm."""
     if x.ndim < 3:
         raise ShapeError(f"instance_norm: (N, C, *size) is needed, got {x.shape}")
     y = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)[0]

@@ -5,10 +5,14 @@ windows spreads, and the gradient of spreading sums. A maximum hands its gradien
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Padding, Pads, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
 from .elementwise import abs
 from .indexing import index_select
@@ -19,80 +23,81 @@ from .windows import add_windows, output_size, pad_map, pad_pairs, spread, windo
 # --- ops ------------------------------------------------------------------------------------------------------------
 
 
-def _values(x, window, fill=0.0):
+def _values(x: Array, window: dict[str, Any], fill: float = 0.0) -> Array:
     """What each window sees: (..., *out, places)."""
     seen = windows(x, **window, fill=fill)
     return seen.reshape(*seen.shape[:x.ndim], math.prod(window["kernel"]))
 
 
-def _lowest(dtype):
+def _lowest(dtype: np.dtype[Any]) -> Any:
     return -np.inf if dtype.kind not in "iub" else np.iinfo(dtype).min if dtype.kind != "b" else False
 
 
 @op(onnx="MaxPool")
-def max_windows(x, *, kernel, stride, pads, dilation):
+def max_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """The largest value of each window."""
     return _values(x, dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation), _lowest(x.dtype)).max(-1)
 
 
 @op()
-def to_winners(slopes, x, *, kernel, stride, pads, dilation):
+def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """Each window's slope at the place of its first largest value: the gradient of `max_windows`."""
-    window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
     first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
     share = np.where(first == np.arange(math.prod(kernel)), slopes[..., None], 0).astype(slopes.dtype)
     return add_windows(share.reshape(*slopes.shape, *kernel), x.shape[x.ndim - len(kernel):], **window)
 
 
 @op()
-def from_winners(values, x, *, kernel, stride, pads, dilation):
+def from_winners(values: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """values at the place of each window's first largest value: the adjoint of `to_winners`."""
-    window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
+    window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
     first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
     return np.take_along_axis(_values(values, window), first, -1)[..., 0]
 
 
 @max_windows.gradient
-def max_windows_gradient(g, x, **window):
+def max_windows_gradient(g: Tensor, x: Tensor, **window: Any) -> Tensor:
     return to_winners(g, x.detach(), **window)
 
 
 @to_winners.gradient("slopes")
-def to_winners_to_slopes(g, x, **window):
+def to_winners_to_slopes(g: Tensor, x: Tensor, **window: Any) -> Tensor:
     return from_winners(g, x, **window)
 
 
 @from_winners.gradient("values")
-def from_winners_to_values(g, x, **window):
+def from_winners_to_values(g: Tensor, x: Tensor, **window: Any) -> Tensor:
     return to_winners(g, x, **window)
 
 
 @op()
-def sum_windows(x, *, kernel, stride, pads, dilation):
+def sum_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """The sum of each window."""
     return _values(x, dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)).sum(-1)
 
 
 @op()
-def spread_windows(sums, *, size, kernel, stride, pads, dilation):
+def spread_windows(sums: Array, *, size: Shape, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """Each window's value added to all its places: the adjoint of `sum_windows`."""
     each = np.broadcast_to(sums.reshape(*sums.shape, *(1,) * len(kernel)), (*sums.shape, *kernel))
     return add_windows(each, size, kernel, stride, pads, dilation)
 
 
 @sum_windows.gradient
-def sum_windows_gradient(g, x, **window):
+def sum_windows_gradient(g: Tensor, x: Tensor, **window: Any) -> Tensor:
     return spread_windows(g, size=x.shape[-len(window["kernel"]):], **window)
 
 
 @spread_windows.gradient
-def spread_windows_gradient(g, kernel, stride, pads, dilation):
+def spread_windows_gradient(g: Tensor, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Tensor:
     return sum_windows(g, kernel=kernel, stride=stride, pads=pads, dilation=dilation)
 
 # --- windows of a given size ----------------------------------------------------------------------------------------
 
 
-def pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims) -> dict:
+def pool_window(x: Tensor, kernel_size: Sizes, stride: Sizes | None, padding: Padding, dilation: Sizes, ceil_mode: bool,
+                dims: int | None) -> dict[str, Any]:
     """Arguments of a pooling function -> attributes of its op: kernel, stride, dilation, pads grown by ceil_mode."""
     dims = dims or (x.ndim - 2 if isinstance(kernel_size, int) else len(kernel_size))
     kernel = spread(kernel_size, dims, "kernel_size")
@@ -112,7 +117,7 @@ def pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims) -> d
     return dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
 
 
-def _ceil_extra(n, k, s, before, after, d) -> int:
+def _ceil_extra(n: int, k: int, s: int, before: int, after: int, d: int) -> int:
     """Padding that lets a last, partial window in; it must start inside the input or its padding before."""
     room = n + before + after - d * (k - 1) - 1
     windows = -(-room // s) + 1
@@ -121,7 +126,8 @@ def _ceil_extra(n, k, s, before, after, d) -> int:
     return max((windows - 1) * s - room, 0)
 
 
-def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, dims=None):
+def max_pool(x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, dilation: Sizes = 1,
+             ceil_mode: bool = False, dims: int | None = None) -> Tensor:
     """The largest value of each window; padding never wins.  stride: kernel_size by default.
 
     torch.nn.functional.max_pool1d/2d/3d, ONNX MaxPool.
@@ -129,7 +135,8 @@ def max_pool(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False
     return max_windows(x, **pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims))
 
 
-def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, dims=None, dilation=1):
+def avg_pool(x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, ceil_mode: bool = False,
+             count_include_pad: bool = True, dims: int | None = None, dilation: Sizes = 1) -> Tensor:
     """The average of each window; padding counts as zeros, or not at all with count_include_pad=False.
 
     torch.nn.functional.avg_pool1d/2d/3d, ONNX AveragePool (whose default for count_include_pad is False).
@@ -144,7 +151,7 @@ def avg_pool(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_incl
     return sum_windows(x, **window) * (float(share.flat[0]) if uniform else share)
 
 
-def lp_pool(x, norm_type, kernel_size, stride=None, ceil_mode=False):
+def lp_pool(x: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False) -> Tensor:
     """(sum of |x|^p over each window)^(1/p).  ONNX LpPool, torch.nn.functional.lp_pool2d."""
     window = pool_window(x, kernel_size, stride, 0, 1, ceil_mode, None)
     return sum_windows(abs(x) ** norm_type, **window) ** (1.0 / norm_type)
@@ -156,7 +163,7 @@ avg_pool1d = avg_pool2d = avg_pool3d = avg_pool
 # --- windows that adapt to the output size --------------------------------------------------------------------------
 
 
-def _adaptive(x, output_size, dims, along_axis):
+def _adaptive(x: Tensor, output_size: Sizes, dims: int, along_axis: Callable[[Tensor, int, int], Tensor]) -> Tensor:
     sizes = spread(output_size, dims, "output_size") if isinstance(output_size, int) else tuple(output_size)
     for i, m in enumerate(sizes):
         axis = x.ndim - len(sizes) + i
@@ -165,14 +172,14 @@ def _adaptive(x, output_size, dims, along_axis):
     return x
 
 
-def _bins(n: int, m: int):
+def _bins(n: int, m: int) -> list[tuple[int, int]]:
     """PyTorch's windows: m windows over n places, from floor(i n / m) to ceil((i + 1) n / m)."""
     return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
 
 
-def adaptive_avg_pool(x, output_size, dims=None):
+def adaptive_avg_pool(x: Tensor, output_size: Sizes, dims: int | None = None) -> Tensor:
     """Averages over windows chosen so that the result has output_size.  torch.nn.functional.adaptive_avg_pool2d."""
-    def along_axis(x, axis, m):
+    def along_axis(x: Tensor, axis: int, m: int) -> Tensor:
         n = x.shape[axis]
         weights = np.zeros((n, m), x.dtype)
         for i, (start, end) in enumerate(_bins(n, m)):
@@ -184,9 +191,9 @@ def adaptive_avg_pool(x, output_size, dims=None):
     return _adaptive(x, output_size, dims, along_axis)
 
 
-def adaptive_max_pool(x, output_size, dims=None):
+def adaptive_max_pool(x: Tensor, output_size: Sizes, dims: int | None = None) -> Tensor:
     """Maxima over windows chosen so that the result has output_size.  torch.nn.functional.adaptive_max_pool2d."""
-    def along_axis(x, axis, m):
+    def along_axis(x: Tensor, axis: int, m: int) -> Tensor:
         bins = _bins(x.shape[axis], m)
         longest = max(end - start for start, end in bins)
         index = np.array([[min(start + j, end - 1) for j in range(longest)] for start, end in bins])
@@ -198,11 +205,11 @@ adaptive_avg_pool1d = adaptive_avg_pool2d = adaptive_avg_pool3d = adaptive_avg_p
 adaptive_max_pool1d = adaptive_max_pool2d = adaptive_max_pool3d = adaptive_max_pool
 
 
-def global_avg_pool(x):
+def global_avg_pool(x: Tensor) -> Tensor:
     """The average of each channel, spatial axes kept with length 1.  ONNX GlobalAveragePool."""
     return mean(x, axis=tuple(range(2, x.ndim)), keepdims=True)
 
 
-def global_max_pool(x):
+def global_max_pool(x: Tensor) -> Tensor:
     """The maximum of each channel, spatial axes kept with length 1.  ONNX GlobalMaxPool."""
     return max_(x, axis=tuple(range(2, x.ndim)), keepdims=True)

@@ -7,13 +7,15 @@ compute for all steps in one matrix product; h_part is W_hh h.
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Gradients, Outputs
 from .activations import relu, sigmoid
 from .elementwise import tanh
 from .shape import chunk, concat
 
 
 @op(promote="float")
-def lstm_cell(gates, c):
+def lstm_cell(gates: Array, c: Array) -> tuple[Array, ...]:
     """-> (h, new c, activated gates).  gates (N, 4 H) before activation, in the order input, forget, cell, output; c (N, H).
 
     c' = f c + i g,  h = o tanh(c')  (Hochreiter and Schmidhuber, 1997; Gers et al., 2000).
@@ -24,13 +26,13 @@ def lstm_cell(gates, c):
     return o * np.tanh(new_c), new_c, np.concatenate([i, f, g, o], axis=-1)
 
 
-def sigmoid_(x):
+def sigmoid_(x: Array) -> Array:
     """Of an array: 0.5 tanh(x / 2) + 0.5, which does not overflow."""
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
 @lstm_cell.gradient
-def lstm_cell_gradient(g, y, gates, c):
+def lstm_cell_gradient(g: Outputs, y: Outputs, gates: Tensor, c: Tensor) -> Gradients:
     gh, gc, gactivated = g
     _, new_c, activated = y
     i, f, cell, o = chunk(activated, 4, axis=-1)
@@ -46,7 +48,7 @@ def lstm_cell_gradient(g, y, gates, c):
     return to_activated * slope, through * f
 
 
-def gru_cell(x_part, h_part, h):
+def gru_cell(x_part: Tensor, h_part: Tensor, h: Tensor) -> Tensor:
     """-> new h.  x_part, h_part (N, 3 H), order reset, update, new; h (N, H)  (Cho et al., 2014).
 
     r, z = sigmoid(x + h parts);  n = tanh(x_n + r h_n);  h' = (1 - z) n + z h
@@ -55,7 +57,7 @@ def gru_cell(x_part, h_part, h):
     return n + z * (h - n)
 
 
-def gru_gates(x_part, h_part):
+def gru_gates(x_part: Tensor, h_part: Tensor) -> tuple[Tensor, ...]:
     """-> r, z, n of `gru_cell`."""
     x_r, x_z, x_n = chunk(x_part, 3, axis=-1)
     h_r, h_z, h_n = chunk(h_part, 3, axis=-1)
@@ -63,6 +65,6 @@ def gru_gates(x_part, h_part):
     return r, sigmoid(x_z + h_z), tanh(x_n + r * h_n)
 
 
-def rnn_cell(x_part, h_part, nonlinearity="tanh"):
-    """-> new h = tanh(x + h parts), or relu (Elman, 1990)."""
+def rnn_cell(x_part: Tensor, h_part: Tensor, nonlinearity: str = "tanh") -> Tensor:
+    """-> new h = tanh(x + h parts), or relu (Elman, 1990).  torch.nn.RNNCell."""
     return tanh(x_part + h_part) if nonlinearity == "tanh" else relu(x_part + h_part)

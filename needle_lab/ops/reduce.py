@@ -11,6 +11,8 @@ import math
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array, Axis
 from ..errors import ArgumentError
 from . import indexing, shape
 from .axes import normalize_axes
@@ -19,7 +21,7 @@ from .elementwise import abs, exp, sqrt, where
 # --- shapes of reductions -------------------------------------------------------------------------------------------
 
 
-def restore(g, x, axis, keepdims: bool):
+def restore(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     """A reduced tensor with its reduced axes back as length 1, ready to broadcast against x."""
     if keepdims:
         return g
@@ -27,7 +29,7 @@ def restore(g, x, axis, keepdims: bool):
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
-def count(x, axis) -> int:
+def count(x: Tensor | Array, axis: Axis) -> int:
     """How many values one result of a reduction of x over axis is made of."""
     return math.prod(x.shape[a] for a in normalize_axes(axis, x.ndim))
 
@@ -35,19 +37,19 @@ def count(x, axis) -> int:
 
 
 @op(onnx="ReduceSum")
-def sum(x, *, axis=None, keepdims=False):
+def sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Sum; integers and bools sum to int64.  torch.sum."""
     return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
 
 
 @sum.gradient
-def sum_gradient(g, x, axis, keepdims):
+def sum_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     return restore(g, x, axis, keepdims).expand(x.shape)
 
 
 @op(promote="float", onnx="ReduceMean")
-def mean(x, *, axis=None, keepdims=False):
-    """Arithmetic mean; nan for an empty tensor."""
+def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Arithmetic mean; nan for an empty tensor.  torch.mean."""
     if not x.size:
         with np.errstate(all="ignore"):
             return np.divide(np.sum(x, axis=axis, keepdims=keepdims), 0, dtype=x.dtype)
@@ -55,18 +57,18 @@ def mean(x, *, axis=None, keepdims=False):
 
 
 @mean.gradient
-def mean_gradient(g, x, axis, keepdims):
+def mean_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     return (restore(g, x, axis, keepdims) * (1.0 / (count(x, axis) or math.nan))).expand(x.shape)
 
 
 @op(onnx="ReduceProd")
-def prod(x, *, axis=None, keepdims=False):
-    """Product; integers multiply in int64."""
+def prod(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Product; integers multiply in int64.  torch.prod."""
     return np.prod(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
 
 
 @prod.gradient
-def prod_gradient(g, x, axis, keepdims):
+def prod_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     # The product of the others, without dividing (x may be 0): products of all before times all after.
     axes = normalize_axes(axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
@@ -80,7 +82,7 @@ def prod_gradient(g, x, axis, keepdims):
 
 
 @op(promote="float")
-def var(x, *, axis=None, correction=1, keepdims=False):
+def var(x: Array, *, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Array:
     """Variance, divided by n - correction (1: Bessel's, PyTorch's default; 0: NumPy's default)."""
     with np.errstate(all="ignore"):
         n = count(x, axis)
@@ -89,17 +91,17 @@ def var(x, *, axis=None, correction=1, keepdims=False):
 
 
 @var.gradient
-def var_gradient(g, x, axis, correction, keepdims):
+def var_gradient(g: Tensor, x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
     scale = 2.0 / builtins.max(count(x, axis) - correction, 0) if count(x, axis) > correction else math.nan
     return restore(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) * scale
 
 
-def std(x, axis=None, correction=1, keepdims=False):
-    """Standard deviation: the square root of `var`."""
+def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
+    """Standard deviation: the square root of `var`.  torch.std."""
     return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
 
 
-def norm(x, p=2, axis=None, keepdims=False):
+def norm(x: Tensor, p: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The p-norm of the values along axis: (sum |x|^p)^(1/p); p may be inf.  torch.linalg.vector_norm."""
     if p == math.inf:
         return max(abs(x), axis=axis, keepdims=keepdims)
@@ -110,20 +112,20 @@ def norm(x, p=2, axis=None, keepdims=False):
 # --- extremes -------------------------------------------------------------------------------------------------------
 
 
-def _extreme_gradient(g, y, x, axis, keepdims):
+def _extreme_gradient(g: Tensor, y: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     """Ties share the gradient equally."""
     winners = (x == restore(y, x, axis, keepdims)).astype(x.dtype)
     return restore(g, x, axis, keepdims) * winners / sum(winners, axis=axis, keepdims=True)
 
 
 @op(gradient=_extreme_gradient, onnx="ReduceMax")
-def max(x, *, axis=None, keepdims=False):
+def max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The largest value; ties share the gradient.  torch.amax."""
     return np.max(x, axis=axis, keepdims=keepdims)
 
 
 @op(gradient=_extreme_gradient, onnx="ReduceMin")
-def min(x, *, axis=None, keepdims=False):
+def min(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """The smallest value; ties share the gradient.  torch.amin."""
     return np.min(x, axis=axis, keepdims=keepdims)
 
@@ -132,20 +134,20 @@ amax, amin = max, min
 
 
 @op(onnx="ArgMax", differentiable=False)
-def argmax(x, *, axis=None, keepdims=False):
-    """Index of the first largest value, int64."""
+def argmax(x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Index of the first largest value, int64.  torch.argmax, ONNX ArgMax."""
     return np.argmax(x, axis=axis, keepdims=keepdims)
 
 
 @op(onnx="ArgMin", differentiable=False)
-def argmin(x, *, axis=None, keepdims=False):
-    """Index of the first smallest value, int64."""
+def argmin(x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Index of the first smallest value, int64.  torch.argmin, ONNX ArgMin."""
     return np.argmin(x, axis=axis, keepdims=keepdims)
 
 
 @op(promote="float", onnx="ReduceLogSumExp")
-def logsumexp(x, *, axis=None, keepdims=False):
-    """log(sum(exp(x))), shifted by the maximum so that nothing overflows."""
+def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
+    """log(sum(exp(x))), shifted by the maximum so that nothing overflows.  torch.logsumexp."""
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore"):
@@ -154,31 +156,31 @@ def logsumexp(x, *, axis=None, keepdims=False):
 
 
 @logsumexp.gradient
-def logsumexp_gradient(g, y, x, axis, keepdims):
+def logsumexp_gradient(g: Tensor, y: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     return restore(g, x, axis, keepdims) * exp(x - restore(y, x, axis, keepdims))
 
 # --- cumulative -----------------------------------------------------------------------------------------------------
 
 
 @op(onnx="CumSum")
-def cumsum(x, *, axis):
-    """Running sum along axis."""
+def cumsum(x: Array, *, axis: int) -> Array:
+    """Running sum along axis.  torch.cumsum, ONNX CumSum."""
     return np.cumsum(x, axis=axis)
 
 
 @cumsum.gradient
-def cumsum_gradient(g, axis):
+def cumsum_gradient(g: Tensor, axis: int) -> Tensor:
     return shape.flip(cumsum(shape.flip(g, axis=axis), axis=axis), axis=axis)
 
 
 @op()
-def cumprod(x, *, axis):
-    """Running product along axis."""
+def cumprod(x: Array, *, axis: int) -> Array:
+    """Running product along axis.  torch.cumprod."""
     return np.cumprod(x, axis=axis)
 
 
 @cumprod.gradient
-def cumprod_gradient(g, x, axis):
+def cumprod_gradient(g: Tensor, x: Tensor, axis: int) -> Tensor:
     # d y_j / d x_i = product of x_0..x_j without x_i, for j >= i: one row for each i, with a 1 in place of x_i.
     axis %= x.ndim
     n = x.shape[axis]
@@ -191,19 +193,19 @@ def cumprod_gradient(g, x, axis):
 
 
 @op(differentiable=False)
-def all(x, *, axis=None, keepdims=False):
+def all(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether every value is true (or not 0).  torch.all."""
     return np.all(x, axis=axis, keepdims=keepdims)
 
 
 @op(differentiable=False)
-def any(x, *, axis=None, keepdims=False):
+def any(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Whether some value is true (or not 0).  torch.any."""
     return np.any(x, axis=axis, keepdims=keepdims)
 
 
 @op(promote=None, differentiable=False)
-def argsort(x, *, axis=-1, descending=False):
+def argsort(x: Array, *, axis: int = -1, descending: bool = False) -> Array:
     """The stable order of the values along axis, int64.  torch.argsort(stable=True)."""
     if not descending:
         return np.argsort(x, axis=axis, kind="stable")
@@ -211,13 +213,13 @@ def argsort(x, *, axis=-1, descending=False):
     return x.shape[axis] - 1 - reverse
 
 
-def sort(x, axis=-1, descending=False):
-    """-> (sorted values, their indices)."""
+def sort(x: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, ...]:
+    """-> (sorted values, their indices).  torch.sort."""
     order = argsort(x, axis=axis, descending=descending)
     return indexing.take_along_axis(x, order, axis=axis), order
 
 
-def topk(x, k, axis=-1, largest=True):
+def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, ...]:
     """-> (the k largest or smallest values in order, their indices).  ONNX TopK."""
     if not 0 <= k <= x.shape[axis]:
         raise ArgumentError(f"topk: k={k} of {x.shape[axis]} values along axis {axis}")

@@ -3,11 +3,13 @@
 import numpy as np
 
 from ..core.graph import op
+from ..core.tensor import Tensor
+from ..core.types import Array
 from ..errors import ShapeError
 
 
 @op(promote="float", onnx="DFT")
-def fourier(x, *, axis, inverse=False):
+def fourier(x: Array, *, axis: int, inverse: bool = False) -> Array:
     """sum over n of x[n] exp(-2 pi i k n / N) along axis; inverse: exp(+...) / N.  x (..., 2).  torch.fft.fft, ifft."""
     if x.ndim < 2 or x.shape[-1] != 2:
         raise ShapeError(f"fourier: complex numbers as (..., 2) are needed, got {x.shape}")
@@ -17,7 +19,7 @@ def fourier(x, *, axis, inverse=False):
 
 
 @fourier.gradient
-def fourier_gradient(g, x, axis, inverse):
+def fourier_gradient(g: Tensor, x: Tensor, axis: int, inverse: bool) -> Tensor:
     # The matrix is symmetric, so its adjoint is its conjugate: the other direction, without (or with) the division by N.
     n = x.shape[axis % x.ndim]
     return fourier(g, axis=axis, inverse=not inverse) * (1.0 / n if inverse else float(n))

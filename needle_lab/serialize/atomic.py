@@ -26,7 +26,7 @@ SUFFIX = ".needle-tmp"
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file to write; on leaving it becomes `path`, on an error it is removed and `path` is as it was.
 
     Raises StorageError for whatever the file system refuses.

@@ -28,6 +28,9 @@ ABSENT = "\0absent"           # no configuration value
 LARGEST_TABLE = 40_000       # pairs compared by likeness at a time; beyond that, equal subtrees are found first
 
 
+Source = Module | dict[str, Any] | str | os.PathLike[str]            # a module, its signature, or a file that holds it
+
+
 @dataclass(frozen=True)
 class DiffRow:
     """One aligned pair: a module or tensor of a, of b, or of both."""
@@ -72,7 +75,7 @@ class SignatureDiff:
         return str(self)
 
 
-def signature_diff(a: Module | dict | str | os.PathLike, b: Module | dict | str | os.PathLike) -> SignatureDiff:
+def signature_diff(a: Source, b: Source) -> SignatureDiff:
     """Compare two architectures: modules, signatures, or files written by `save_state_dict` or `save_checkpoint`.
 
     The verdict answers whether the weights of a can be loaded into b. Raises ArgumentError, MissingFileError or
@@ -91,7 +94,7 @@ def signature_diff(a: Module | dict | str | os.PathLike, b: Module | dict | str 
     return SignatureDiff(rows, name_a, name_b, verdict, fitting, entries, cause, mismatches)
 
 
-def compare_entries(a: dict[str, dict], b: dict[str, dict]) -> list[tuple[str, str, str]]:
+def compare_entries(a: dict[str, dict[str, Any]], b: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     """(path, in a, in b) of the tensors that cannot pass from a to b under their paths; "-" where there is none."""
     paths = list(dict.fromkeys([*b, *a]))
     found = []
@@ -131,7 +134,7 @@ class _Side:
         return found
 
 
-def _align(a: dict, b: dict) -> Iterator[DiffRow]:
+def _align(a: dict[str, Any], b: dict[str, Any]) -> Iterator[DiffRow]:
     """Rows in pre-order; iterative, so that depth is no limit."""
     stack: list[tuple[int, str, str, _Side | None, _Side | None, bool]] = [
         (0, "", "", _side("", "module", a), _side("", "module", b), False)]
@@ -223,7 +226,7 @@ def _children(side: _Side | None) -> list[_Side]:
             *(_side(name, "module", spec) for name, spec in node["children"].items())]
 
 
-def _side(name: str, kind: str, spec: dict) -> _Side:
+def _side(name: str, kind: str, spec: dict[str, Any]) -> _Side:
     text = canonical(spec) if kind == "module" else kind + name + canonical([spec["shape"], spec["dtype"]])
     return _Side(name, kind, spec, text)
 
@@ -259,7 +262,7 @@ def _judge(left: _Side | None, right: _Side | None, positional: bool) -> tuple[s
     return ("changed", "; ".join(reasons)) if reasons else ("same", "")
 
 
-def _value(config: dict, name: str) -> str:
+def _value(config: dict[str, Any], name: str) -> str:
     return repr(config[name]) if name in config else "absent"
 
 
@@ -274,7 +277,7 @@ def _cause(changes: list[DiffRow]) -> str:
     return f"{path} ({entry['type']}) is {row.reason}"              # type: ignore[index]
 
 
-def _shape(spec: dict | None) -> str:
+def _shape(spec: dict[str, Any] | None) -> str:
     return "-" if spec is None else str(tuple(spec["shape"]))
 
 
@@ -338,7 +341,7 @@ def _with_parents(rows: list[DiffRow]) -> set[int]:
     return shown
 
 
-def _cell(row: DiffRow, entry: dict | None) -> str:
+def _cell(row: DiffRow, entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
     what = entry["type"] if entry["shape"] is None else str(tuple(entry["shape"]))

@@ -14,7 +14,7 @@ FORMAT = 1                         # the layout of the metadata; raised when an 
 KEY = "needle_lab"                 # where in the safetensors metadata it stands
 
 
-def read_signature(path: str | os.PathLike) -> dict[str, Any]:
+def read_signature(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The signature in a saved file, read from its header alone."""
     about = about_of(os.fspath(path), tensorfile.read_metadata(path))
     if about is None or about["signature"] is None:

@@ -38,18 +38,24 @@ SHOWN = 5                          # differing entries that an error lists
 MapDevice = Device | str | Mapping[str, str | Device] | None
 
 
-def save_state_dict(module: Module, path: str | os.PathLike) -> None:
+def save_state_dict(module: Module, path: str | os.PathLike[str]) -> None:
     """Save parameters and buffers, with signature, versions and device, in one file.
 
     The file is replaced as a whole: interrupted at any moment, `path` holds the old content or the new.
     Raises ArgumentError (a dtype that cannot be saved) or StorageError (full disk, no permission, no such folder).
+
+    >>> model, other = ndl.nn.Linear(3, 2), ndl.nn.Linear(3, 2)
+    >>> ndl.save_state_dict(model, "linear.safetensors")
+    >>> _ = ndl.load_state_dict(other, "linear.safetensors")
+    >>> ndl.allclose(model.weight, other.weight)
+    True
     """
     _check_module(module, "save_state_dict")
     arrays, about = _describe_model(module)
     tensorfile.write(path, arrays, {KEY: json.dumps({**_versions("weights"), **about})})
 
 
-def load_state_dict(module: Module, path: str | os.PathLike, map_device: MapDevice = None,
+def load_state_dict(module: Module, path: str | os.PathLike[str], map_device: MapDevice = None,
                     strict: bool = True) -> LoadReport:
     """Load what `save_state_dict` (or `save_checkpoint`) saved into a model of the same signature.
 
@@ -71,7 +77,7 @@ def load_state_dict(module: Module, path: str | os.PathLike, map_device: MapDevi
     return report
 
 
-def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """All tensors of any safetensors file, by name, on the CPU.  Raises as `load_state_dict`."""
     return {name: Tensor(array.copy()) for name, array in tensorfile.read(path).arrays.items()}
 
@@ -93,12 +99,17 @@ class Checkpoint:
         return self.aux[name]
 
 
-def save_checkpoint(path: str | os.PathLike, *, model: Module | None = None, optimizer: Any = None,
+def save_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None, optimizer: Any = None,
                     history: Any = None, rng: Generator | Mapping[str, Generator] | None = None, **aux: Any) -> None:
     """Save everything needed to resume: continuing after `load_checkpoint` gives the same bits as never stopping.
 
     optimizer: anything with state_dict() and load_state_dict(). history, aux: plain values, arrays and tensors, nested.
     rng: further generators; the default generator is always saved. Atomic as `save_state_dict`; same errors.
+
+    >>> model = ndl.nn.Linear(3, 2)
+    >>> ndl.save_checkpoint("run.safetensors", model=model, epoch=7)
+    >>> ndl.load_checkpoint("run.safetensors", model=model)["epoch"]
+    7
     """
     arrays: dict[str, np.ndarray] = {}
     about: dict[str, Any] = {"device": None, "signature": None}
@@ -112,7 +123,7 @@ def save_checkpoint(path: str | os.PathLike, *, model: Module | None = None, opt
     tensorfile.write(path, arrays, {KEY: json.dumps({**_versions("checkpoint"), **about, "tree": packed})})
 
 
-def load_checkpoint(path: str | os.PathLike, *, model: Module | None = None, optimizer: Any = None,
+def load_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None, optimizer: Any = None,
                     rng: Generator | Mapping[str, Generator] | None = None, map_device: MapDevice = None) -> Checkpoint:
     """Restore model, optimizer and random generators from `save_checkpoint`; -> history and extras.
 
@@ -128,7 +139,7 @@ def load_checkpoint(path: str | os.PathLike, *, model: Module | None = None, opt
     mapping = _mapping(map_device)
     tree = {part: unpack(value, file.arrays, lambda device: mapping.get(device, mapping.get("*", device)))
             for part, value in about["tree"].items()}
-    values: list = []
+    values: list[Any] = []
     if model is not None:
         _check_module(model, "load_checkpoint")
         values, _ = _match_model(model, file, about, map_device, strict=True)
@@ -206,7 +217,7 @@ def _check_promise(path: str, signature: dict[str, Any], arrays: dict[str, np.nd
                               "the file was altered or put together wrongly")
 
 
-def _check_device(path: str, saved: str | dict | None, tensors: Iterable[tuple[str, Tensor]],
+def _check_device(path: str, saved: str | dict[str, Any] | None, tensors: Iterable[tuple[str, Tensor]],
                   map_device: MapDevice) -> None:
     mapping = _mapping(map_device)
     for name, tensor in tensors:

@@ -19,7 +19,7 @@ import math
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -67,7 +67,7 @@ class TensorFile:
     arrays: dict[str, np.ndarray]
 
 
-def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write named arrays and metadata as one file, atomically.  Raises ArgumentError or StorageError.
 
     The arrays go from their memory to the disk and stay in their order; the package would hold two further copies of
@@ -107,7 +107,7 @@ def _bytes_of(array: np.ndarray) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def read(path: str | os.PathLike) -> TensorFile:
+def read(path: str | os.PathLike[str]) -> TensorFile:
     """Read and check a whole file.  Raises MissingFileError, StorageError or FileFormatError."""
     where = os.fspath(path)
     with opened(where) as (file, size):
@@ -135,7 +135,7 @@ def read(path: str | os.PathLike) -> TensorFile:
     return TensorFile(where, metadata, arrays)
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The metadata alone, without reading (and so without verifying) the data."""
     where = os.fspath(path)
     with opened(where) as (file, size):
@@ -145,7 +145,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
 # --- opening ------------------------------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def opened(path: str):
+def opened(path: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file, open for reading, and its size; StorageError or MissingFileError otherwise."""
     try:
         info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
@@ -172,7 +173,7 @@ def _neighbours(path: str) -> str:
 
 # --- the header ---------------------------------------------------------------------------------------------------
 
-def _read_header(path: str, file: BinaryIO, size: int) -> tuple[bytes, dict[str, str], dict[str, tuple]]:
+def _read_header(path: str, file: BinaryIO, size: int) -> tuple[bytes, dict[str, str], dict[str, tuple[Any, ...]]]:
     """-> (header bytes, metadata, name -> (dtype, shape) in the order of the data); `file` is left at the data."""
     if size == 0:
         raise FileFormatError(f"{path} is empty (0 bytes): what made it was cut short, or it is no weight file")
@@ -203,7 +204,7 @@ def _read_header(path: str, file: BinaryIO, size: int) -> tuple[bytes, dict[str,
 
 def _parse(path: str, raw: bytes) -> dict[str, Any]:
     """The header, for what the package lets pass: names that occur twice, unknown fields, any number of tensors."""
-    def unique(pairs: list[tuple[str, Any]]) -> dict:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]

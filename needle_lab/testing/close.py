@@ -17,10 +17,11 @@ def assert_close(ours: Any, oracle: Any, tolerance: float | None = None, what: s
     tolerance: by default ten roundings of the coarser dtype of the two (1.2e-6 in float32, 2.2e-15 in float64). A longer
     computation names its own. absolute: for an oracle that is zero up to rounding, where nothing is relative to anything.
     """
+    finfo: Any = ml_dtypes.finfo                                 # which comes without types
     ours, oracle = on_host(ours), on_host(oracle)
     if ours.shape != oracle.shape:
         raise CheckError(f"{what}: shape {oracle.shape} was expected, {ours.shape} came")
-    eps = max(0.0 if a.dtype.kind in "biu" else float(ml_dtypes.finfo(a.dtype).eps) for a in (ours, oracle))
+    eps = max(0.0 if a.dtype.kind in "biu" else float(finfo(a.dtype).eps) for a in (ours, oracle))
     if eps:
         ours, oracle = ours.astype(np.float64), oracle.astype(np.float64)
     with np.errstate(invalid="ignore"):                          # inf - inf

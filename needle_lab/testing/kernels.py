@@ -33,7 +33,7 @@ def kernels() -> Iterator[tuple[str, Any, str]]:
         yield from ((name, target, tier) for tier, form in tiered.kernels.items() if form is not tiered.definition)
 
 
-def check_kernel(target: Any, tier: str, samples: Iterable, *, device: Device | None = None, tolerance: float = 2e-6,
+def check_kernel(target: Any, tier: str, samples: Iterable[Any], *, device: Device | None = None, tolerance: float = 2e-6,
                  specials: bool = True) -> None:
     """Compare a quicker form with its definition on samples: in float32 and float64, in all layouts of memory.
 
@@ -61,13 +61,15 @@ def check_kernel(target: Any, tier: str, samples: Iterable, *, device: Device | 
 class _Check:
     """One form, and how many calls it has answered."""
 
-    def __init__(self, target: Any, form: Callable, tier: str, device: Device | None, tolerance: float, specials: bool):
+    def __init__(self, target: Any, form: Callable[..., Any], tier: str, device: Device | None, tolerance: float,
+                 specials: bool):
         self.target, self.form, self.device, self.specials, self.answered = target, form, device, specials, 0
         of = f"{target.op.name}.gradient" if isinstance(target, Gradient) else getattr(target, "name", None)
         self.name = f"check_kernel: {of or target.__qualname__} on tier {tier!r}"
         self.tolerances = {"float32": tolerance, "float64": 1e-12}
 
-    def compare(self, what: str, make: Callable[[str], list], defined: Callable, form: Callable, writes: bool = False):
+    def compare(self, what: str, make: Callable[[str], list[Any]], defined: Callable[..., Any], form: Callable[..., Any],
+                writes: bool = False) -> None:
         """form(make(dtype)) beside defined(make(dtype)), in both dtypes; unless it `writes`, what was made must stay."""
         try:
             exact = defined(make("float64"))
@@ -100,7 +102,7 @@ class _Check:
                 if y is not None:
                     assert_close(y, z, allowed, f"{self.name}: {what}, {dtype}: result {i}", absolute=lost)
 
-    def made(self, arrays: Iterable, dtype: str, layout: str) -> list:
+    def made(self, arrays: Iterable[Any], dtype: str, layout: str) -> list[Any]:
         """The arrays in this dtype and layout, where the form runs: the values are those of float32 in both dtypes."""
         return [laid_out(x.astype("float32").astype(dtype), layout, self.device) if is_real(x)
                 else laid_out(x, LAYOUTS[0], self.device) for x in arrays]
@@ -129,7 +131,7 @@ class _Check:
             wants = [i in to for i in range(n)]
             given = [*one.inputs, *(s if i in through else None for i, s in enumerate(seeds))]
 
-            def rules(given: list, wants: list = wants) -> tuple:
+            def rules(given: list[Any], wants: list[Any] = wants) -> tuple[Any, ...]:
                 with use_kernels("definition"):
                     xs = [Tensor(x, w) if hasattr(x, "dtype") else x for x, w in zip(given, wants, strict=False)]
                     pairs = [(y, Tensor(g)) for y, g in zip(_results(op(*xs, **one.attrs)), given[n:], strict=True)
@@ -138,7 +140,7 @@ class _Check:
                     found = gradients([y for y, _ in pairs], leaves, [g for _, g in pairs])
                 return tuple(np.zeros(x.shape, x.dtype) if g is None else g for x, g in zip(leaves, found, strict=True))
 
-            def quick(given: list, wants: list = wants) -> Any:
+            def quick(given: list[Any], wants: list[Any] = wants) -> Any:
                 y = op.definition(*given[:n], **one.attrs)
                 g = tuple(given[n:]) if isinstance(y, tuple) else given[n]
                 answer = _results(self.form(g, y, given[:n], one.attrs, wants))
@@ -151,13 +153,13 @@ class _Check:
 
     def method(self, one: Sample) -> None:
         """Results, and what is left in the inputs, as methods write into what they are given."""
-        def run(function: Callable) -> Callable:
-            def ran(given: list) -> Any:
+        def run(function: Callable[..., Any]) -> Callable[..., Any]:
+            def ran(given: list[Any]) -> Any:
                 answer = _results(function(*given[0], **given[1]))
                 return answer if answer is NotImplemented else (*answer, *_arrays(given))
             return ran
 
-        def defined(given: list) -> tuple:
+        def defined(given: list[Any]) -> Any:
             with use_kernels("definition"):
                 return run(self.target.definition)(given)
         self.compare(str(one), lambda _: copy.deepcopy([one.inputs, one.attrs]), defined, run(self.form), writes=True)
@@ -175,7 +177,7 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind not in "biu")
 
 
-def _apart(expected: Iterable, exact: Iterable) -> float:
+def _apart(expected: Iterable[Any], exact: Iterable[Any]) -> float:
     """The largest difference of two lists of results, where both are finite."""
     pairs = [np.broadcast_arrays(on_host(y).astype(float), on_host(z).astype(float))
              for y, z in zip(expected, exact, strict=True) if y is not None]

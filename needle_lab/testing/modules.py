@@ -55,7 +55,7 @@ def check_module(module: Module, inputs: Any, *, tolerance: float = 1e-6, second
             raise CheckError(f"{what}: {type(error).__name__}: {error}") from error
 
 
-def _check_state(original: Module, given: tuple, what: str) -> None:
+def _check_state(original: Module, given: tuple[Any, ...], what: str) -> None:
     """What the result depends on: the seed, and the state dict, which only training changes."""
     def same(module: Module, message: str, seed: int | None = 0) -> None:
         for y, z in zip(_outputs(module, xs, seed), expected, strict=True):
@@ -74,7 +74,7 @@ def _check_state(original: Module, given: tuple, what: str) -> None:
             assert_close(new, old, 0.0, f"{what}: a call changes {path!r}")
 
 
-def _check_gradients(module: Module, given: tuple, what: str, tolerance: float, second_order: bool) -> None:
+def _check_gradients(module: Module, given: tuple[Any, ...], what: str, tolerance: float, second_order: bool) -> None:
     xs = _tensors(given, np.float64)
     leaves = {f"input {i}": x for i, x in enumerate(xs) if isinstance(x, Tensor) and x.requires_grad}
     leaves |= {f"the parameter {path!r}": p for path, p in module.named_parameters() if p.requires_grad}
@@ -86,13 +86,13 @@ def _check_gradients(module: Module, given: tuple, what: str, tolerance: float, 
     check_slopes(lambda: _outputs(module, xs), [*leaves.values()], [*leaves], what, tolerance, second_order)
 
 
-def _tensors(given: tuple, dtype: Any) -> list:
+def _tensors(given: tuple[Any, ...], dtype: Any) -> list[Any]:
     xs = [x.numpy() if isinstance(x, Tensor) else x for x in given]
     return [Tensor(np.array(x, dtype if is_floating(x.dtype) else None), is_floating(x.dtype))
             if isinstance(x, np.ndarray) else x for x in xs]
 
 
-def _outputs(module: Module, xs: list, seed: int | None = 0) -> list[Tensor]:
+def _outputs(module: Module, xs: list[Any], seed: int | None = 0) -> list[Tensor]:
     """All floating tensors in the answer, however it nests them."""
     def flat(answer: Any) -> list[Tensor]:
         if isinstance(answer, (list, tuple, dict)):

@@ -20,8 +20,8 @@ from .slopes import check_slopes, gradients
 ROUNDINGS = {np.dtype(np.float64): 1e-14, float32: 1e-6, np.dtype(np.float16): 2**-11, np.dtype(ml_dtypes.bfloat16): 2**-8}
 
 
-def check_op(op: Callable, samples: Iterable, oracle: Callable | None = None, *, tolerance: float = 1e-12,
-             devices: Sequence[Device] = ()) -> None:
+def check_op(op: Callable[..., Any], samples: Iterable[Any], oracle: Callable[..., Any] | None = None, *,
+             tolerance: float = 1e-12, devices: Sequence[Device] = ()) -> None:
     """Check an op on samples: values, gradients, dtypes, layouts of memory, numbers in place of tensors, devices.
 
     op: an op, or a function of tensors. samples: for each call a tuple of inputs, or `sample(*inputs, **attrs)`; floating
@@ -69,13 +69,13 @@ def check_op(op: Callable, samples: Iterable, oracle: Callable | None = None, *,
 class _Check:
     """One op on one sample."""
 
-    def __init__(self, op: Callable, one: Sample, what: str):
+    def __init__(self, op: Callable[..., Any], one: Sample, what: str):
         self.op, self.sample, self.what = op, one, what
 
-    def tensors(self, arrays: Sequence, device: Device | None = None) -> list:
+    def tensors(self, arrays: Sequence[Any], device: Device | None = None) -> list[Any]:
         return [Tensor(x, is_real(x), device) if isinstance(x, np.ndarray) else x for x in arrays]
 
-    def call(self, inputs: Sequence) -> list[Tensor]:
+    def call(self, inputs: Sequence[Any]) -> list[Tensor]:
         y = self.op(*inputs, **self.sample.attrs)
         return [v for v in (y if isinstance(y, tuple) else (y,)) if v is not None]
 
@@ -84,12 +84,12 @@ class _Check:
         rng = np.random.default_rng(seed)
         return [Tensor(rng.normal(size=y.shape).astype(y.dtype), device=y.device) for y in outputs]
 
-    def run(self, inputs: Sequence) -> tuple[list, list]:
+    def run(self, inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """-> outputs, and the gradients of all inputs that can have one."""
         outputs = self.call(inputs)
         return outputs, gradients(outputs, _leaves(inputs), self.incoming(outputs))
 
-    def same(self, arrays: Sequence, expected: tuple[list, list], tolerance: float, what: str,
+    def same(self, arrays: Sequence[Any], expected: tuple[list[Any], list[Any]], tolerance: float, what: str,
              device: Device | None = None) -> None:
         """Outputs and gradients for these inputs are the expected ones, of the same dtypes, on the device."""
         inputs, what = self.tensors(arrays, device), f"{self.what}: {what}"
@@ -108,7 +108,7 @@ class _Check:
                 assert_close(g, e, tolerance * (4 if g.itemsize < 4 else 1), f"{what}: gradient",
                              absolute=tolerance * (terms + incoming.max(initial=0.0)))
 
-    def values(self, oracle: Callable | None, tolerance: float) -> None:
+    def values(self, oracle: Callable[..., Any] | None, tolerance: float) -> None:
         """Against the oracle; and dtypes are kept: no float32 becomes float64 on the way."""
         for dtype, allowed in ((np.float64, tolerance), (np.float32, max(tolerance, 1.5e-6))):
             arrays = self.sample.arrays(dtype)
@@ -196,5 +196,5 @@ class _Check:
                 self.same([*arrays[:i], value, *arrays[i + 1:]], (outputs, found), 1e-12, f"{value:.3g} as input {i}")
 
 
-def _leaves(inputs: Sequence) -> list[Tensor]:
+def _leaves(inputs: Sequence[Any]) -> list[Tensor]:
     return [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]

@@ -20,13 +20,13 @@ LAYOUTS = ("contiguous", "first axis last in memory", "every second value, backw
 class Sample:
     """Inputs of one call (arrays, numbers, None for an absent one) and its attributes."""
 
-    inputs: tuple
+    inputs: tuple[Any, ...]
     attrs: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return ", ".join([*map(_described, self.inputs), *(f"{name}={_described(v)}" for name, v in self.attrs.items())])
 
-    def arrays(self, dtype: Any) -> list:
+    def arrays(self, dtype: Any) -> list[Any]:
         """Copies of the inputs, the floating arrays among them in this dtype."""
         return [np.array(x, dtype if is_real(x) else None) if isinstance(x, np.ndarray) else x for x in self.inputs]
 
@@ -37,7 +37,7 @@ def sample(*inputs: Any, **attrs: Any) -> Sample:
                         else x for x in inputs), attrs)
 
 
-def in_order(samples: Iterable) -> list[Sample]:
+def in_order(samples: Iterable[Any]) -> list[Sample]:
     """The smallest first, so that it is the smallest which is named where something fails.
 
     Each is a Sample, a tuple of inputs, or a single input.
@@ -73,7 +73,7 @@ def laid_out(x: Any, layout: str, device: Device | None = None) -> Any:
     return Tensor(x[:1].copy(), device=device).expand(x.shape).data
 
 
-def cut(arrays: Sequence) -> Iterator[list]:
+def cut(arrays: Sequence[Any]) -> Iterator[list[Any]]:
     """The inputs with one of them too short along its last axis, each in turn: most ops must refuse that."""
     for i, x in enumerate(arrays):
         if isinstance(x, np.ndarray) and x.ndim and x.shape[-1] > 1:

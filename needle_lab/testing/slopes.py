@@ -66,7 +66,7 @@ def _random(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def gradients(outputs: Sequence, leaves: Sequence[Tensor], incoming: Sequence | None = None) -> list[Any]:
+def gradients(outputs: Sequence[Any], leaves: Sequence[Tensor], incoming: Sequence[Any] | None = None) -> list[Any]:
     """The gradients of the leaves as arrays, None where no output depends on one."""
     kept = [i for i, y in enumerate(outputs) if isinstance(y, Tensor) and y.requires_grad]
     if not kept or not leaves:

@@ -35,6 +35,7 @@ class Pair:
 
     @property
     def name(self) -> str:
+        """The path of the layer, or both paths where they differ."""
         return self.a.path if self.a.path == self.b.path else f"{self.a.path} | {self.b.path}"
 
     @property
@@ -47,6 +48,7 @@ class Pair:
 
     @property
     def label(self) -> str:
+        """Both labels, or the one that they share."""
         return " | ".join(dict.fromkeys(self.labels))
 
 
@@ -104,11 +106,13 @@ class CompareView(View):
 
     @property
     def summary(self) -> str:
+        """How much was paired, and how much was not."""
         a, b = self.alone
         rest = f"; {a:,} of A and {b:,} of B have no counterpart" if a or b else ""
         return f"{len(self.pairs):,} layers paired{rest}"
 
     def data(self) -> dict[str, Any]:
+        """What the live widget draws, as JSON."""
         return {
             "title": "compare", "names": list(self.names), "summary": self.summary, "sentence": self.sentence,
             "output": self.rows.index(self.outputs[0]) if self.outputs else -1,
@@ -122,6 +126,7 @@ class CompareView(View):
     # --- text ----------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
+        """The table, for a terminal."""
         cells = [("layer", "type", "shape", "max |A-B|", "/ max |B|", f"{FLOOR:g} .. 1 (log)")]
         for pair in self.rows:
             kind = pair.a.type if pair.a.type == pair.b.type else f"{pair.a.type} | {pair.b.type}"
@@ -137,6 +142,7 @@ class CompareView(View):
     # --- page ----------------------------------------------------------------------------------------------------
 
     def page(self) -> str:
+        """The static view's HTML."""
         tone, sign = ("good", "\N{CHECK MARK}") if self.first is None else ("bad", "\N{MULTIPLICATION X}")
         head = ("<div class='ndl-row ndl-cols'><span>layer</span><span>shape</span><span class=ndl-num>max |A&minus;B|"
                 f"</span><span class=ndl-num>&divide; max |B|</span><span>{FLOOR:g} &hellip; 1 (log), &#x250A; "
@@ -151,6 +157,7 @@ class CompareView(View):
                 f"<div class=ndl-pictures>{pictures}</div>{html_legend()}")
 
     def line(self, pair: Pair) -> str:
+        """A pair as a row of HTML."""
         family = family_of(pair.a.type)
         beyond = not pair.max_rel <= self.tolerance
         a, b = map(html.escape, pair.labels)
@@ -163,6 +170,7 @@ class CompareView(View):
                 f"<s style='left:{_place(self.tolerance):.1%}'></s></span></div>")
 
     def widths(self) -> str:
+        """The width of the column of shapes, as a style."""
         return f"--shape:{max(len(show_shape(pair.a.values.shape)) for pair in self.rows)}ch"
 
 
@@ -208,7 +216,7 @@ def picture(pair: Pair) -> dict[str, Any]:
         error = np.nan_to_num(np.abs(x - y), nan=math.inf)
     at = np.unravel_index(int(error.argmax()), error.shape) if error.size else (0,) * error.ndim
     rest = 1 if x.ndim <= 2 else 2
-    index: tuple = tuple(int(i) for i in at[: max(0, x.ndim - rest)]) if error.size else ()
+    index: tuple[Any, ...] = tuple(int(i) for i in at[: max(0, x.ndim - rest)]) if error.size else ()
     where = f"[{', '.join([*map(str, index), *':' * (x.ndim - len(index))])}]" if index else ""
     a, b = (np.asarray(part[index] if part.size else [0.0]) for part in (x, y))
     if a.ndim < 2 and a.size <= BARS:

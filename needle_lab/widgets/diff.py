@@ -43,6 +43,7 @@ class DiffView(View):
         self.title = f"{names[0]} | {names[1]}"
 
     def text(self) -> str:
+        """The difference as aligned lines, for a terminal."""
         return str(self.difference)
 
     @property
@@ -53,13 +54,16 @@ class DiffView(View):
                 f"shape and dtype.{cause}")
 
     def counts(self) -> dict[str, int]:
+        """How many rows there are of each kind."""
         return {kind: sum(row.kind == kind for row in self.rows) for kind in GLYPH}
 
     def titles(self) -> list[str]:
+        """The names of a and b, with their numbers of parameters."""
         tops = (self.rows[0].a, self.rows[0].b)
         return [f"{name}: {top['numel']:,} parameters" for name, top in zip(self.names, tops, strict=True)]
 
     def data(self) -> dict[str, Any]:
+        """What the live widget draws, as JSON."""
         tone, sign = VERDICT[self.difference.verdict]
         return {
             "title": "diff", "titles": self.titles(), "tone": tone, "sign": sign, "verdict": self.difference.verdict,
@@ -72,6 +76,7 @@ class DiffView(View):
     # --- page ----------------------------------------------------------------------------------------------------
 
     def page(self) -> str:
+        """The static view's HTML."""
         tone, sign = VERDICT[self.difference.verdict]
         titles = [html.escape(title) for title in self.titles()]
         rows = self.rows[:STATIC_ROWS]
@@ -87,6 +92,7 @@ class DiffView(View):
                 f"<div class=ndl-foot><div class=ndl-legend>{counts}</div></div>")
 
     def folded(self, rows: list[Any], start: int, stop: int) -> str:
+        """Rows start..stop as HTML, behind one line if there are several."""
         lines = "".join(self.line(row) for row in rows[start:stop])
         if stop - start == 1:
             return lines
@@ -94,6 +100,7 @@ class DiffView(View):
                 f"{folded_label(rows, start, stop)}</span></summary>{lines}</details>")
 
     def line(self, row: Any) -> str:
+        """A row as HTML: a's side and b's."""
         cells = "".join(_cell(half(row, side), row.depth, side) for side in "ab")
         return (f"<div class='ndl-row {row.kind}' title='{html.escape(row.reason or '', quote=True)}'>"
                 f"<span class=ndl-kind>{'' if row.kind == 'same' else GLYPH[row.kind]}</span>{cells}</div>")

@@ -115,6 +115,7 @@ class GraphView(View):
         return "\n".join([f"{self.title}: {self.summary}", *([self.note] if self.note else []), *lines, ascii_legend()])
 
     def page(self) -> str:
+        """The static view's HTML."""
         note = f"<p class=ndl-more>{html.escape(self.note)}</p>" if self.note else ""
         wide = " wide" if self.svg and float(self.svg.partition('width="')[2].partition("pt")[0]) > WIDE else ""
         picture = (f"<div class='ndl-canvas ndl-box{wide}'>{self.svg}</div>" if self.svg else
@@ -123,6 +124,7 @@ class GraphView(View):
                 f"arrows</span></div>{note}{picture}{html_legend()}")
 
     def data(self) -> dict[str, Any]:
+        """What the live widget draws, as JSON."""
         return {"title": self.title, "summary": f"{self.summary}; shapes on the arrows", "note": self.note,
                 "svg": self.svg or "", "dot": "" if self.svg else self.dot, "install": INSTALL,
                 "right": self.drawing.right,

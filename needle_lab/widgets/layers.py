@@ -49,7 +49,7 @@ def layers_of(source: Source, x: Any) -> tuple[list[Layer], list[np.ndarray]]:
     returned: set[int] = set()
     kept: list[Any] = []                 # tensors stay alive while ids are compared
 
-    def seen(path: str, called: Any, inputs: list, outputs: list) -> None:
+    def seen(path: str, called: Any, inputs: list[Any], outputs: list[Any]) -> None:
         for i, value in enumerate(outputs):
             if id(value) not in returned:                 # a container that hands on what a layer returned is no layer
                 returned.add(id(value))
@@ -122,7 +122,7 @@ def align(a: Sequence[Layer], b: Sequence[Layer]) -> list[tuple[int, int]]:
 def _likeness(a: Sequence[Layer], b: Sequence[Layer]) -> np.ndarray:
     """score[i, j] >= 0 of pairing a[i] with b[j]; 0 where the shapes differ."""
     score = np.zeros((len(a), len(b)))
-    shapes_b: dict[tuple, list[int]] = {}
+    shapes_b: dict[tuple[Any, ...], list[int]] = {}
     for j, layer in enumerate(b):
         shapes_b.setdefault(layer.values.shape, []).append(j)
     for shape, columns in shapes_b.items():

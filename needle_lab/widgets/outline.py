@@ -38,6 +38,7 @@ class Row:
 
     @property
     def label(self) -> str:
+        """The name, and how many stand behind it."""
         return f"{self.name} x{self.count}" if self.count > 1 else self.name
 
 
@@ -49,6 +50,7 @@ class Outline:
 
     @property
     def total(self) -> int:
+        """How many parameters there are."""
         return self.rows[0].params
 
     def children(self) -> dict[int, list[int]]:
@@ -125,7 +127,7 @@ class _Builder:
             row.params += self.siblings(list(run), path, depth + 1, me)
         return me
 
-    def siblings(self, run: list[tuple[str, dict]], path: str, depth: int, parent: int) -> int:
+    def siblings(self, run: list[tuple[str, dict[str, Any]]], path: str, depth: int, parent: int) -> int:
         """Rows of neighbours with equal structure, folded where there are many; returns their parameters."""
         rows = self.result.rows
         if len(run) < FOLD_FROM:

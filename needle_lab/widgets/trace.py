@@ -16,12 +16,14 @@ Source = Any      # Module | signature dict | path of a saved file or of an ONNX
 
 
 def is_module(source: Any) -> bool:
+    """Whether it is a Module, and no signature and no file."""
     from ..nn.module import Module
 
     return isinstance(source, Module)
 
 
 def is_onnx_path(source: Any) -> bool:
+    """Whether it is the name of an ONNX file."""
     return isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".onnx"
 
 
@@ -73,7 +75,7 @@ def evaluating(module: Any) -> Iterator[None]:
             each.training = training
 
 
-def run(module: Any, x: Any, seen: Callable[[str, Any, list, list], None] | None = None) -> Any:
+def run(module: Any, x: Any, seen: Callable[[str, Any, list[Any], list[Any]], None] | None = None) -> Any:
     """Run `module` on x (a tuple for several inputs); `seen(path, module, inputs, outputs)` follows each inner call.
 
     inputs and outputs are flat lists of Tensors, in the order of the call.
@@ -85,7 +87,7 @@ def run(module: Any, x: Any, seen: Callable[[str, Any, list, list], None] | None
     handles = []
     if seen is not None:
         for path, inner in module.named_modules():
-            def hook(called, args, output, path=path):
+            def hook(called: Any, args: Any, output: Any, path: str = path) -> None:
                 seen(path, called, tensors(args), tensors(output))
             handles.append(inner.register_forward_hook(hook))
     try:
@@ -96,7 +98,7 @@ def run(module: Any, x: Any, seen: Callable[[str, Any, list, list], None] | None
             handle.remove()
 
 
-def tensors(value: Any) -> list:
+def tensors(value: Any) -> list[Any]:
     """The Tensors inside nested tuples, lists and dicts, in order."""
     from ..core.tensor import Tensor
 
@@ -107,14 +109,14 @@ def tensors(value: Any) -> list:
     return [t for each in value for t in tensors(each)] if isinstance(value, (tuple, list)) else []
 
 
-def output_shapes(source: Source, module: Any, x: Any) -> dict[str, tuple[list, list]]:
+def output_shapes(source: Source, module: Any, x: Any) -> dict[str, tuple[list[Any], list[Any]]]:
     """Path of each module that ran -> (shapes in, shapes out) of its first call, from one run on x."""
     if module is None:
         raise ArgumentError(f"x was given, but {name_of(source)} holds no model that can run; "
                             "give the Module itself, or leave x out")
-    shapes: dict[str, tuple[list, list]] = {}
+    shapes: dict[str, tuple[list[Any], list[Any]]] = {}
 
-    def seen(path: str, called: Any, inputs: list, outputs: list) -> None:
+    def seen(path: str, called: Any, inputs: list[Any], outputs: list[Any]) -> None:
         shapes.setdefault(path, ([tuple(t.shape) for t in inputs], [tuple(t.shape) for t in outputs]))
 
     run(module, x, seen)

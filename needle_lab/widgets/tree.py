@@ -36,6 +36,7 @@ class TreeView(View):
 
     @property
     def summary(self) -> str:
+        """How many parameters stand in how many modules."""
         modules = sum(row.kind == "module" and row.type not in ("list", "tuple", "dict") for row in self.rows)
         return f"{self.outline.total:,} parameters in {modules:,} module{'s' * (modules != 1)}"
 
@@ -44,6 +45,7 @@ class TreeView(View):
         return row.params / self.outline.total if self.outline.total else 0.0
 
     def data(self) -> dict[str, Any]:
+        """What the live widget draws, as JSON."""
         return {
             "title": self.title, "summary": self.summary, "open": sorted(self.outline.initially_open()),
             "names": self.name_width(),
@@ -59,6 +61,7 @@ class TreeView(View):
     # --- text ----------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
+        """The table, for a terminal."""
         rows = self.brief()
         flow = "in -> out" if any("->" in row.shape for row in self.rows) else "shape"
         cells = [("name", "type", flow, "parameters", "share")]
@@ -91,12 +94,14 @@ class TreeView(View):
         return kept
 
     def bar(self, row: Row) -> str:
+        """The row's share of all parameters, drawn with signs."""
         share = self.share(row)
         return f"{share:4.0%} {'#' * round(share * BAR)}" if row.params else ""
 
     # --- page ----------------------------------------------------------------------------------------------------
 
     def page(self) -> str:
+        """The static view's HTML."""
         below, opened = self.outline.children(), self.outline.initially_open(budget=80)
         shapes = max((len(row.shape) for row in self.rows), default=0)
         cut = max(0, len(self.rows) - STATIC_ROWS)
@@ -110,6 +115,7 @@ class TreeView(View):
                 f"{more}{html_legend()}")
 
     def block(self, i: int, below: dict[int, list[int]], opened: set[int]) -> str:
+        """A row and what is in it, as HTML that folds."""
         line = self.line(self.rows[i], bool(below[i]))
         equal = self.rows[i].kind == "fold"           # one member stands for all of them
         inside = [child for child in below[i][:1 if equal else None] if child < STATIC_ROWS]
@@ -119,6 +125,7 @@ class TreeView(View):
                 f"</summary>{''.join(self.block(child, below, opened) for child in inside)}</details>")
 
     def line(self, row: Row, has_children: bool) -> str:
+        """A row as HTML."""
         glyph = (f"<b class='ndl-g {row.family.key}' style='color:{row.family.light}'>{row.family.glyph}</b>"
                  if row.family else "<b class=ndl-g></b>")
         times = f"<em>&times;{row.count}</em>" if row.count > 1 else ""

@@ -31,12 +31,15 @@ class View:
     title: str
 
     def text(self) -> str:
+        """The view as plain text."""
         raise NotImplementedError
 
     def page(self) -> str:
+        """The view as HTML without a script."""
         raise NotImplementedError
 
     def data(self) -> dict[str, Any]:
+        """What the live widget draws, as JSON."""
         raise NotImplementedError
 
     @functools.cached_property

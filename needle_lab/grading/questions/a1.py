@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from needle_lab.grading.compare import valid_order
 from needle_lab.grading.question import Case, Question
 
+Graph = Mapping[Any, tuple[Any, ...]]        # node -> its inputs, or the slope of each
+
 # ---------------------------------------------------------------- q1: vector-Jacobian products
 
 
-def sigmoid_vjp(g, x):
+def sigmoid_vjp(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """g times the slope of the sigmoid at x."""
     s = np.exp(-np.logaddexp(0, -x))
     return g * s * (1 - s)
 
 
-def mul_vjp(g, x, y):
+def mul_vjp(g: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """g times the slopes of x * y, for x and for y, in their shapes."""
     return _sum_to(g * y, np.shape(x)), _sum_to(g * x, np.shape(y))
 
 
-def _sum_to(g, shape):
+def _sum_to(g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     stretched = tuple(range(g.ndim - len(shape)))
     stretched += tuple(len(stretched) + i for i, n in enumerate(shape) if n == 1)
     return g.sum(axis=stretched, keepdims=True).reshape(shape)
 
 
 def _vjp_cases(rng: np.random.Generator) -> Iterator[Case]:
-    def draw(*shape):
+    def draw(*shape: int) -> np.ndarray:
         return np.asarray(rng.integers(-9, 10, shape) / 4)      # quarters: exact in binary, easy on paper
 
     yield Case("sigmoid_vjp", (np.ones(()), np.zeros(())), "at 0",
@@ -54,8 +59,10 @@ def _vjp_cases(rng: np.random.Generator) -> Iterator[Case]:
 # ---------------------------------------------------------------- q2: an iterative topological order
 
 
-def topological_order(graph):
-    order, done = [], set()
+def topological_order(graph: Graph) -> list[Any]:
+    """The nodes of graph (node -> its inputs), each behind its inputs."""
+    order: list[Any] = []
+    done: set[Any] = set()
     for start in graph:
         stack = [(start, False)]
         while stack:
@@ -73,12 +80,12 @@ CHAIN = 100_000         # far deeper than Python's recursion limit of 1,000
 
 
 def _graph_cases(rng: np.random.Generator) -> Iterator[Case]:
-    def shuffled(graph):
+    def shuffled(graph: Graph) -> Graph:
         keys = list(graph)
         rng.shuffle(keys)
         return {k: graph[k] for k in keys}
 
-    def case(graph, note, hint=""):
+    def case(graph: Graph, note: str, hint: str = "") -> Case:
         return Case("topological_order", (graph,), note, hint)
 
     yield case({"b": ("a",), "a": ()}, "two nodes, the later one named first",
@@ -105,7 +112,8 @@ def _graph_cases(rng: np.random.Generator) -> Iterator[Case]:
 # ---------------------------------------------------------------- q3: backward
 
 
-def backward(graph, slopes, order):
+def backward(graph: Graph, slopes: Graph, order: list[Any]) -> dict[Any, float]:
+    """The gradient of the last node of order with respect to every node."""
     gradient = dict.fromkeys(order, 0.0)
     gradient[order[-1]] = 1.0
     for node in reversed(order):
@@ -115,10 +123,10 @@ def backward(graph, slopes, order):
 
 
 def _backward_cases(rng: np.random.Generator) -> Iterator[Case]:
-    def case(graph, slopes, note, hint=""):
+    def case(graph: Graph, slopes: Graph, note: str, hint: str = "") -> Case:
         return Case("backward", (graph, slopes, list(graph)), note, hint)
 
-    def quarter():
+    def quarter() -> float:
         return int(rng.integers(1, 9)) / 4
 
     yield case({"a": ()}, {"a": ()}, "a alone", "the output's gradient with respect to itself is 1")

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ... import nn, ops
-from ...ops.convolutions import pad_pairs, spread
+from ...ops.windows import pad_pairs, spread
 from .layers import Fill, Layer, NodeView, with_bias
 from .table import layer_of, since, writes, writes_layer
 

@@ -32,7 +32,7 @@ class NeedleCheckpoint:
     other: dict[str, Any] = field(default_factory=dict)
 
 
-def load_needle_npy(path: str | os.PathLike) -> NeedleCheckpoint:
+def load_needle_npy(path: str | os.PathLike[str]) -> NeedleCheckpoint:
     """Read a checkpoint of the original Needle; nothing in it is executed.
 
     Nested dicts and lists become dotted paths ("layers.0.weight"). To use it: `model.load_state_dict(c.state_dict)`,

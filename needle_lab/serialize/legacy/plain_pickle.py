@@ -135,7 +135,7 @@ class _Machine:
             raise FileFormatError("refused: a call of something that is no known function")
         self.stack.append(self.call(function.text, arguments))
 
-    def call(self, function: str, arguments: tuple) -> Any:
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Any:
         if function in _RECONSTRUCT:
             return _Array()
         if function == "numpy.dtype":
