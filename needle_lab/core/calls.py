@@ -83,7 +83,7 @@ def seed(y: Tensor, gradient: Any) -> Tensor:
         if y.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
-        return Tensor(to_device(np.ones(y.shape, y.dtype), y.device))
+        return wrap(to_device(np.ones(y.shape, y.dtype), y.device), None, 0)
     if not isinstance(gradient, Tensor):
         gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
     if gradient.shape != y.shape:

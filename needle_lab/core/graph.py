@@ -101,8 +101,8 @@ class Op:
         results = result if type(result) is tuple else (result,)
         if narrow is not None:
             results = calls.rounded(results, narrow)
-        node = None
-        if (mode.enabled and self.differentiable and True in wants) or mode.tracing is not None:
+        node, tracing = None, mode.tracing
+        if tracing is not None or (True in wants and self.differentiable and mode.enabled):
             node = Node(self, inputs, attrs, results, wants, arrays if alike else None, dtype)
         if type(result) is tuple:
             y: Any = tuple([None if r is None else wrap(r, node, i) for i, r in enumerate(results)])
@@ -110,8 +110,8 @@ class Op:
             y = wrap(results[0], node, 0)
             if self.view and isinstance(inputs[0], Tensor) and memory_of(y.data) is memory_of(inputs[0].data):
                 y.storage = inputs[0].storage
-        if mode.tracing is not None:
-            mode.tracing.recorded(node, y)
+        if tracing is not None:
+            tracing.recorded(node, y)
         return y
 
 
@@ -240,11 +240,13 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
             continue                        # frozen since the forward
         if leaf.grad is not None:
             leaf.grad = leaf.grad + g
-        elif id(memory_of(g.data)) in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
+            continue
+        memory = id(memory_of(g.data))
+        if memory in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
             leaf.grad = g.clone()           # y = a + b hands one array to both: each gets its own, as .grad may be changed
         else:
             leaf.grad = g
-            given.add(id(memory_of(g.data)))
+            given.add(memory)
 
 
 setattr(Tensor, "backward", backward)     # noqa: B010    tensors are made below this file, and know nothing of it

@@ -56,14 +56,14 @@ class Rule:
                                 f"({', '.join(op.inputs)}) nor an attribute ({', '.join(op.attributes) or 'none'})")
         self.attributes = op.attributes if self.every_attribute else tuple(asked)
 
-    def __call__(self, g: Any, y: Any, inputs: Any, attrs: dict[str, Any], wants: Any = None) -> Any:
-        full = (wants, g, y, *inputs)
-        if self.all_inputs:
-            given = (*self.pick(full), *inputs)
-        elif self.last < len(full):
+    def __call__(self, full: tuple, attrs: dict[str, Any]) -> Any:
+        """full: (wants, g, y, *inputs)."""
+        if self.last < len(full):
             given = self.pick(full)
         else:
             given = self.pick((*full, *[None] * (self.last + 1 - len(full))))          # optional inputs that are absent
+        if self.all_inputs:
+            given = (*given, *full[INPUTS:])
         if not self.attributes:
             return self.function(*given)
         return self.function(*given, **{name: attrs[name] if name in attrs else self.op.defaults[name]
@@ -128,18 +128,27 @@ class Gradient:
         if Storage.last > node.number:
             calls.check_unchanged(node)
         if self.compute.kernels and not create_graph and node.arrays is not None:
-            answer = self._from_forms(node, slots, wants)
-            if answer is not NotImplemented:
-                return answer if type(answer) is tuple else (answer,)
+            backend, alike = "", True
+            for g in slots:
+                if g is not None:
+                    backend, alike = g.device.backend, alike and g.data.dtype is node.dtype
+            if alike:                                        # else the rule widens and rounds where it must
+                if node.count == 1:
+                    full = (wants, slots[0].data, node.outputs and node.outputs[0], *node.arrays)
+                else:
+                    full = (wants, tuple([g if g is None else g.data for g in slots]), node.outputs, *node.arrays)
+                for form in self.compute.forms if backend == "numpy" else self.compute.of_tier(backend):
+                    if (answer := form(full, node.attrs)) is not NotImplemented:
+                        return answer if type(answer) is tuple else (answer,)
         if self.of_all is None and not self.of_one:
             raise GraphError(f"backward through {self.op.name!r}: it has no gradient rule; write one with "
                              f"@{self.op.name}.gradient, or declare @op(differentiable=False)")
         outputs = calls.outputs_of(node) if self.reads_output else None
         g, y = (slots[0], outputs and outputs[0]) if node.count == 1 else (tuple(slots), outputs)
+        full = (wants, g, y, *node.inputs)
         if self.of_all is None:
-            return [self.of_one[i](g, y, node.inputs, node.attrs) if asks and i in self.of_one else None
-                    for i, asks in enumerate(wants)]
-        answer = self.of_all(g, y, node.inputs, node.attrs, wants)
+            return [self.of_one[i](full, node.attrs) if asks and i in self.of_one else None for i, asks in enumerate(wants)]
+        answer = self.of_all(full, node.attrs)
         answer = answer if isinstance(answer, tuple) else (answer,)
         if len(answer) == self.op.most_inputs:               # a rule answers for absent optional inputs too
             answer = answer[:len(node.inputs)]
@@ -147,23 +156,6 @@ class Gradient:
             raise GraphError(f"the gradient rule of {self.op.name!r} returned {len(answer)} gradients "
                              f"for {len(node.inputs)} inputs")
         return answer
-
-    def _from_forms(self, node: Node, slots: list, wants: Any) -> Any:
-        """What the first quicker form answers that takes the case."""
-        for g in slots:
-            if g is not None:
-                if g.data.dtype is not node.dtype:           # the rule widens and rounds where it must
-                    return NotImplemented
-                backend = g.device.backend
-        if node.count == 1:
-            g, y = slots[0].data, node.outputs and node.outputs[0]
-        else:
-            g, y = tuple([g if g is None else g.data for g in slots]), node.outputs
-        of_device = [form for tier, form in self.compute.kernels.items() if tier == backend]
-        for form in self.compute.forms[:-1] if backend == "numpy" else of_device:
-            if (answer := form(g, y, node.arrays, node.attrs, wants)) is not NotImplemented:
-                return answer
-        return NotImplemented
 
 
 def _declined(*_given: Any, **_attrs: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
+
 from .modes import leaving
 
 serial = itertools.count(1)      # numbers calls and in-place writes alike: what was written after a call has a higher one
@@ -25,6 +27,8 @@ def written(x: Any) -> None:
 
 def memory_of(data: Any) -> Any:
     """The array (or the device's memory) that values lie in, which views share."""
-    while (base := getattr(data, "base", None)) is not None:
+    if not isinstance(data, np.ndarray):
+        return data.memory
+    while isinstance(base := data.base, np.ndarray):
         data = base
-    return getattr(data, "memory", data)
+    return data

@@ -53,6 +53,10 @@ class Tiered:
         if _room.opened:
             self.arrange()
 
+    def of_tier(self, tier: str) -> list[Callable]:
+        """The tier's form, if it has one."""
+        return [self.kernels[tier]] if tier in self.kernels else []
+
     def __call__(self, *arrays, **attrs) -> Any:
         for form in self.forms:
             answer = form(*arrays, **attrs)

@@ -143,7 +143,7 @@ class _Check:
             def quick(given: list[Any], wants: list[Any] = wants) -> Any:
                 y = op.definition(*given[:n], **one.attrs)
                 g = tuple(given[n:]) if isinstance(y, tuple) else given[n]
-                answer = _results(self.form(g, y, given[:n], one.attrs, wants))
+                answer = _results(self.form((wants, g, y, *given[:n]), one.attrs))
                 return answer if answer is NotImplemented else tuple(
                     np.zeros_like(x) if dx is None else dx for x, dx, w in zip(given, answer, wants, strict=False) if w)
             for layout, other in zip(LAYOUTS, LAYOUTS[1:] + LAYOUTS[:1], strict=True):

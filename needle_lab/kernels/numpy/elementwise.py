@@ -9,7 +9,6 @@ from . import special
 from .threads import elementwise as shared
 
 
-
 def _attach(op: Op, form: Callable, name: str) -> None:
     def elementwise(*arrays, **attrs):
         return shared(form, *arrays, **attrs)
