@@ -20,13 +20,13 @@ INPUTS = 3                       # a rule's parameters stand in (wants, g, y, *i
 # --- calling an op --------------------------------------------------------------------------------------------------
 
 
-def parameters(function: Callable) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], bool]:
+def parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], bool]:
     """-> (positional names, keyword-only names, the latter's defaults, whether it takes *inputs) of a Python function."""
     code = getattr(function, "__code__", None)           # inspect.signature takes ten times as long, and there are 130 ops
     if code is None:
         raise ArgumentError(f"a function written in Python is needed, got {function!r}")
     count, names = code.co_argcount, code.co_varnames
-    return (names[:count], names[count:count + code.co_kwonlyargcount], function.__kwdefaults__ or {},     # type: ignore
+    return (names[:count], names[count:count + code.co_kwonlyargcount], function.__kwdefaults__ or {},
             bool(code.co_flags & inspect.CO_VARARGS))
 
 
@@ -36,11 +36,11 @@ def signature(op: Op) -> str:
     return f"{op.name}{typed.replace(parameters=names, return_annotation=typed.empty)}"
 
 
-def described(inputs: Iterable) -> str:
+def described(inputs: Iterable[Any]) -> str:
     return ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else repr(x) for x in inputs)
 
 
-def sorted_out(op: Op, inputs: tuple, attrs: dict) -> tuple[tuple, dict]:
+def sorted_out(op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """x.sum(0): what follows the inputs are attributes."""
     if len(inputs) > op.most_inputs + len(op.attributes):
         raise ArgumentError(f"{signature(op)}: too many arguments, {described(inputs)}")
@@ -56,7 +56,7 @@ def one_device(op: Op, first: Device, other: Device) -> Device:
     return first
 
 
-def explained(op: Op, error: Exception, inputs: tuple, attrs: dict) -> NeedleError:
+def explained(op: Op, error: Exception, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> NeedleError:
     """Our error for one of numpy's or Python's: what was called, with what."""
     if not isinstance(error, TypeError):
         return ShapeError(f"{op.name}: {str(error).strip()}; inputs: {described(inputs)}")
@@ -68,7 +68,7 @@ def explained(op: Op, error: Exception, inputs: tuple, attrs: dict) -> NeedleErr
     return DTypeError(f"{op.name}: {error}; inputs: {described(inputs)}")
 
 
-def rounded(results: tuple, narrow: np.dtype) -> tuple:
+def rounded(results: tuple[Any, ...], narrow: np.dtype) -> tuple[Any, ...]:
     """float32 results as float16 or bfloat16."""
     return tuple(r.astype(narrow) if r is not None and r.dtype == np.float32 else r for r in results)
 
@@ -86,12 +86,13 @@ def seed(y: Tensor, gradient: Any) -> Tensor:
         return wrap(to_device(np.ones(y.shape, y.dtype), y.device), None, 0)
     if not isinstance(gradient, Tensor):
         gradient = Tensor(np.asarray(gradient, y.dtype), device=y.device)
-    if gradient.shape != y.shape:
+    seeded: Tensor = gradient
+    if seeded.shape != y.shape:
         raise ShapeError(f"backward: gradient has shape {gradient.shape}, the result has {y.shape}")
-    return gradient
+    return seeded
 
 
-def on_paths(order: list[Node], keys: set) -> set[Node]:
+def on_paths(order: list[Node], keys: set[Any]) -> set[Node]:
     """The nodes on a path to a tensor with one of these keys, found oldest first."""
     needs: set[Node] = set()
     for node in reversed(order):
@@ -100,7 +101,7 @@ def on_paths(order: list[Node], keys: set) -> set[Node]:
     return needs
 
 
-def leading(node: Node, needs: set[Node], keys: set | None) -> list[bool]:
+def leading(node: Node, needs: set[Node], keys: set[Any] | None) -> list[bool]:
     """Which inputs of a node lead to a wanted tensor, or are one."""
     return [isinstance(x, Tensor) and (x.node in needs or (keys is not None and key_of(x) in keys)) for x in node.inputs]
 
@@ -118,7 +119,7 @@ def check_unchanged(node: Node) -> None:
                              "that; change a .clone(), or change it after backward")
 
 
-def outputs_of(node: Node) -> tuple:
+def outputs_of(node: Node) -> tuple[Any, ...]:
     """A node's results as tensors again."""
     return tuple(None if r is None else wrap(r, node, i) for i, r in enumerate(node.outputs))
 
@@ -136,13 +137,13 @@ def fitted(g: Tensor, x: Tensor, source: Op | None) -> Tensor:
     return g if g.data.dtype is x.data.dtype or g.dtype == x.dtype else g.astype(x.dtype)
 
 
-def run_hooks(hooks: dict[int, tuple[int, Callable]], slots: list) -> None:
+def run_hooks(hooks: dict[int, tuple[int, Callable[..., Any]]], slots: list[Any]) -> None:
     for index, hook in list(hooks.values()):
         if slots[index] is not None:
             slots[index] = replaced(slots[index], hook)
 
 
-def replaced(gradient: Tensor, hook: Callable) -> Tensor:
+def replaced(gradient: Tensor, hook: Callable[..., Any]) -> Tensor:
     """What a hook returns takes the gradient's place, unless it is None."""
     changed = hook(gradient)
     return gradient if changed is None else changed

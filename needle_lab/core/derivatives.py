@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import GraphError
 from . import calls
-from .graph import key_of, propagate
+from .graph import propagate
 from .modes import enable_grad, is_grad_enabled
-from .tensor import Tensor
+from .tensor import Tensor, key_of
 
 
-def grad(outputs, inputs, gradients=None, create_graph: bool = False, retain_graph: bool | None = None,
+def grad(outputs: Any, inputs: Any, gradients: Any = None, create_graph: bool = False, retain_graph: bool | None = None,
          allow_unused: bool = False) -> tuple[Tensor | None, ...]:
     """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.  torch.autograd.grad.
 
@@ -37,7 +38,7 @@ def grad(outputs, inputs, gradients=None, create_graph: bool = False, retain_gra
     return results
 
 
-def by_parts(function: Callable, inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple:
+def by_parts(function: Callable[..., Any], inputs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """The gradients of function(*inputs), a composition of ops: the rule of an op that computes the same in one go.
 
     gradients: of the function's outputs; None where none came. The answer can be differentiated again where gradients
@@ -50,7 +51,8 @@ def by_parts(function: Callable, inputs: Sequence[Tensor], gradients: Sequence[T
     return gradients_between(found, ends, again)
 
 
-def gradients_between(outputs: Sequence[tuple[Tensor, Tensor]], ends: Sequence[Tensor], create_graph: bool) -> tuple:
+def gradients_between(outputs: Sequence[tuple[Tensor, Tensor]], ends: Sequence[Tensor], create_graph: bool
+                      ) -> tuple[Any, ...]:
     """Gradients of (output, its gradient) pairs for the tensors at which a piece of graph ends; None where unreached."""
     found = propagate([y for y, _ in outputs], [g for _, g in outputs], ends, create_graph, create_graph, only_between=True)
     return tuple(found.get(key_of(x)) for x in ends)

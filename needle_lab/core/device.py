@@ -64,7 +64,7 @@ class Backend(Protocol):
     def from_numpy(self, array: np.ndarray, device: Device) -> Any:
         """A copy of a host array in the device's memory: an object with `data_ptr()`, `numpy()`, `shape` and `dtype`."""
 
-    def run(self, op: Any, device: Device, arrays: list, attrs: dict[str, Any]) -> Any:
+    def run(self, op: Any, device: Device, arrays: list[Any], attrs: dict[str, Any]) -> Any:
         """What the op answers for arrays of the device."""
 
     def write(self, data: Any, value: Any, index: Any, device: Device) -> None:
@@ -94,7 +94,7 @@ def as_device(device: Device | str | None) -> Device:
     raise ArgumentError(f"{device!r} is not a device; there are 'cpu', 'cuda', 'cuda:1', ... and 'triton_cpu'")
 
 
-def to_device(array: np.ndarray, device: Device):
+def to_device(array: np.ndarray, device: Device) -> Any:
     """Host array -> array of the device (a copy, except on the CPU)."""
     if device.backend == "numpy":
         return array
@@ -102,6 +102,6 @@ def to_device(array: np.ndarray, device: Device):
     return BACKENDS[device.kind].from_numpy(array, device)
 
 
-def to_host(array) -> np.ndarray:
+def to_host(array: Any) -> np.ndarray:
     """Array of any device -> numpy array."""
     return array if isinstance(array, np.ndarray) else array.numpy()

@@ -7,6 +7,7 @@ Python scalars adapt to the tensor beside them. float16 and bfloat16 are stored 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -24,12 +25,13 @@ NARROW = (float16, bfloat16)
 _WIDE = (float32, float64)
 
 
-def as_dtype(dtype) -> np.dtype:
+def as_dtype(dtype: Any) -> np.dtype:
     """np.dtype of a name ("bfloat16"), a numpy type, or a dtype; DTypeError for anything else."""
     if isinstance(dtype, str) and hasattr(ml_dtypes, dtype):
-        return np.dtype(getattr(ml_dtypes, dtype))
+        dtype = getattr(ml_dtypes, dtype)
     try:
-        return np.dtype({float: "float32", int: "int64", bool: "bool"}.get(dtype, dtype))
+        found: np.dtype = np.dtype({float: "float32", int: "int64", bool: "bool"}.get(dtype, dtype))
+        return found
     except TypeError as error:
         raise DTypeError(f"{dtype!r} is not a dtype; use ndl.float32, 'int64', numpy's types, ...") from error
 
@@ -51,7 +53,7 @@ def result_type(a: np.dtype, b: np.dtype) -> np.dtype:
     return int64 if is_floating(common) and not is_floating(a) else common
 
 
-def promote(arrays: list, rule: str, skip: tuple[int, ...], widen: bool) -> tuple[list, np.dtype | None]:
+def promote(arrays: list[Any], rule: str, skip: tuple[int, ...], widen: bool) -> tuple[list[Any], np.dtype | None]:
     """Bring arrays to one dtype.  -> (arrays, narrow dtype to round float32 results to, or None).
 
     skip: positions left alone. widen: compute float16/bfloat16 in float32 (numpy; GPU kernels widen in registers).

@@ -39,9 +39,9 @@ class Op:
     are attributes (plain values). A tuple returned makes an op with several outputs. The other arguments: see `op`.
     """
 
-    def __init__(self, definition: Callable, *, gradient: Any = None, onnx: str | None = None, promote: str | None = "all",
-                 index_inputs: tuple[int, ...] = (), view: bool = False, elementwise: bool = False,
-                 differentiable: bool = True):
+    def __init__(self, definition: Callable[..., Any], *, gradient: Any = None, onnx: str | None = None,
+                 promote: str | None = "all", index_inputs: tuple[int, ...] = (), view: bool = False,
+                 elementwise: bool = False, differentiable: bool = True):
         self.name = definition.__name__.rstrip("_")
         self.definition, self.onnx, self.promote = definition, onnx, promote
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
@@ -112,7 +112,7 @@ class Op:
                 y.storage = inputs[0].storage
         if tracing is not None:
             tracing.recorded(node, y)
-        return y
+        return y              # type: ignore[no-any-return]  # a tuple, from an op with several outputs
 
 
 @overload
@@ -144,24 +144,21 @@ class Node:
     __slots__ = ("op", "inputs", "attrs", "outputs", "storages", "count", "wants", "arrays", "dtype", "number", "hooks",
                  "__weakref__")
 
-    inputs: Any              # None once freed, like outputs and arrays
-
-    def __init__(self, op: Op, inputs: tuple, attrs: dict, results: tuple, wants: Sequence[bool] = (),
-                 arrays: list | None = None, dtype: np.dtype | None = None):
-        self.op, self.inputs, self.attrs = op, inputs, attrs
-        self.wants = wants                                 # which inputs require a gradient
+    def __init__(self, op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any], results: tuple[Any, ...],
+                 wants: Sequence[bool] = (), arrays: list[Any] | None = None, dtype: np.dtype | None = None):
+        self.op, self.attrs, self.wants = op, attrs, wants                        # wants: which inputs require a gradient
+        self.inputs: Any = inputs                          # None once freed, like outputs and arrays
         self.arrays, self.dtype = arrays, dtype            # of the inputs, where all are float32 or all float64
-        # Arrays, not tensors: a tensor would point back at this node, and the cycle would keep memory alive.
-        self.outputs: Any = results if op.gradient.reads_output else None
+        self.outputs: Any = results if op.gradient.reads_output else None         # arrays: tensors would point back here
         self.storages: list[Storage] = []                  # of the outputs, where they are kept
         self.count, self.number = len(results), next(serial)
-        self.hooks: dict[int, tuple[int, Callable]] | None = None
+        self.hooks: dict[int, tuple[int, Callable[..., Any]]] | None = None
 
     def __repr__(self) -> str:
         return f"Node({self.op.name}, {calls.described(self.inputs or ())})"
 
 
-def topological_order(roots: Iterable[Node], ends: Collection = ()) -> list[Node]:
+def topological_order(roots: Iterable[Node], ends: Collection[Any] = ()) -> list[Node]:
     """All nodes that `roots` depend on, each before the nodes it reads (newest first); not beyond tensors keyed in ends."""
     stack = list(roots)
     seen = set(stack)

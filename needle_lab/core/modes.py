@@ -26,12 +26,12 @@ class grad_mode:
         self.before, mode.enabled = mode.enabled, self.enabled
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         mode.enabled = self.before
 
-    def __call__(self, function):
+    def __call__(self, function: Any) -> Any:
         @functools.wraps(function)
-        def wrapped(*args, **kwargs):
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
             with grad_mode(self.enabled):
                 return function(*args, **kwargs)
         return wrapped
@@ -59,14 +59,15 @@ class trace:
     numpy, where no trace follows them, and after they were changed in place; it may raise.
     """
 
-    def __init__(self, recorded: Callable = lambda node, results: None, leaving: Callable = lambda x: None):
+    def __init__(self, recorded: Callable[..., Any] = lambda node, results: None,
+                 leaving: Callable[..., Any] = lambda x: None):
         self.recorded, self.leaving = recorded, leaving
 
     def __enter__(self) -> trace:
         self.before, mode.tracing = mode.tracing, self
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         mode.tracing = self.before
 
 

@@ -40,7 +40,7 @@ WANTS, G, Y = 0, 1, 2            # where a rule's parameters stand in (wants, g,
 class Rule:
     """A rule or a quicker form, with the places of what its parameters name."""
 
-    def __init__(self, function: Callable, op: Op):
+    def __init__(self, function: Callable[..., Any], op: Op):
         names, keywords, _, variadic = calls.parameters(function)
         places = {"wants": WANTS, "g": G, "y": Y, **{name: INPUTS + i for i, name in enumerate(op.inputs)}}
         self.function, self.op, self.all_inputs = function, op, variadic
@@ -56,7 +56,7 @@ class Rule:
                                 f"({', '.join(op.inputs)}) nor an attribute ({', '.join(op.attributes) or 'none'})")
         self.attributes = op.attributes if self.every_attribute else tuple(asked)
 
-    def __call__(self, full: tuple, attrs: dict[str, Any]) -> Any:
+    def __call__(self, full: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """full: (wants, g, y, *inputs)."""
         if self.last < len(full):
             given = self.pick(full)
@@ -94,7 +94,7 @@ class Gradient:
             return lambda function: self.add(function, self.op.inputs.index(rule))
         return self.add(rule)
 
-    def add(self, function: Callable, position: int | None = None) -> Callable:
+    def add(self, function: Callable[..., Any], position: int | None = None) -> Callable[..., Any]:
         """Set the rule of one input, or of all."""
         rule = self._noted(Rule(function, self.op))
         if position is None:
@@ -109,7 +109,7 @@ class Gradient:
             if rule is not None:
                 self.add(rule, i)
 
-    def attach(self, form: Callable, tier: str) -> None:
+    def attach(self, form: Callable[..., Any], tier: str) -> None:
         """Add a quicker form; see `kernel`."""
         self.compute.attach(self._noted(Rule(form, self.op)), tier)
 
@@ -120,7 +120,7 @@ class Gradient:
             self.read |= set(range(INPUTS, INPUTS + 1000))
         return rule
 
-    def of(self, node: Node, slots: list, wants: Any, create_graph: bool) -> Any:
+    def of(self, node: Node, slots: list[Any], wants: Any, create_graph: bool) -> Any:
         """The gradients of a node's inputs, None where none is wanted: arrays of a quicker form, or tensors of the rules.
 
         slots: the gradients of its outputs. create_graph: they will be differentiated, so that only rules will do.

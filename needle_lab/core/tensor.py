@@ -28,7 +28,7 @@ _hook_ids = itertools.count()
 class HookHandle:
     """What `register_..._hook` returns: `.remove()` it, or use it as a context manager."""
 
-    def __init__(self, hooks: dict, key: int):
+    def __init__(self, hooks: dict[int, Any], key: int):
         self.hooks, self.key = hooks, key
 
     def remove(self) -> None:
@@ -37,7 +37,7 @@ class HookHandle:
     def __enter__(self) -> HookHandle:
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.remove()
 
 
@@ -52,7 +52,7 @@ class Tensor:
                  "__weakref__")
     __array_priority__ = 1000          # numpy_array + tensor asks the tensor first
 
-    def __init__(self, data, requires_grad: bool = False, device: Device | str | None = None, dtype=None):
+    def __init__(self, data: Any, requires_grad: bool = False, device: Device | str | None = None, dtype: Any = None):
         if isinstance(data, Tensor):
             data, device = data.data, device or data.device
         device = as_device(device)
@@ -66,13 +66,13 @@ class Tensor:
         self.grad: Tensor | None = None
         self.node: Any = None
         self.output_index, self.storage = 0, Storage()
-        self._hooks: dict[int, Callable] | None = None
+        self._hooks: dict[int, Callable[..., Any]] | None = None
 
     # --- what it is -------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self.data.shape                # type: ignore[no-any-return]
 
     @property
     def ndim(self) -> int:
@@ -80,15 +80,15 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return self.data.size
+        return self.data.size                # type: ignore[no-any-return]
 
     @property
     def dtype(self) -> np.dtype:
-        return self.data.dtype
+        return self.data.dtype                # type: ignore[no-any-return]
 
     @property
     def nbytes(self) -> int:
-        return self.data.size * self.data.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
     @property
     def is_leaf(self) -> bool:
@@ -125,7 +125,7 @@ class Tensor:
         leaving(self)
         return to_host(self.data)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         values = self.numpy()
         return np.array(values, dtype=dtype) if copy or (dtype and dtype != values.dtype) else values
 
@@ -135,7 +135,7 @@ class Tensor:
             raise ShapeError(f"item(): one value is needed, this tensor has shape {self.shape}")
         return self.numpy().reshape(()).astype(np.float32 if self.dtype.kind == "V" else self.dtype).item()
 
-    def tolist(self):
+    def tolist(self) -> Any:
         return self.numpy().tolist()
 
     def __float__(self) -> float:
@@ -160,12 +160,12 @@ class Tensor:
 
     __hash__ = object.__hash__         # by identity: == compares values
 
-    def __deepcopy__(self, memo) -> Tensor:
+    def __deepcopy__(self, memo: Any) -> Tensor:
         """A new leaf with the same values."""
         twin = memo[id(self)] = _leaf(type(self), self.data.copy(), self.requires_grad, self.device)
         return twin
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return _leaf, (type(self), self.numpy(), self.requires_grad, str(self.device))
 
     # --- the graph --------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Tensor:
         if self.requires_grad and is_grad_enabled():
             raise GraphError("in-place change of a leaf that requires a gradient; wrap it in `with ndl.no_grad():`")
 
-    def _write(self, value, index=...) -> Tensor:
+    def _write(self, value: Any, index: Any = ...) -> Tensor:
         self._writable()
         if isinstance(value, Tensor) and value.requires_grad and is_grad_enabled():
             raise GraphError("in-place write of a value that requires a gradient would cut it off; "
@@ -229,10 +229,10 @@ class Tensor:
         written(self)
         return self
 
-    def __setitem__(self, index, value) -> None:
+    def __setitem__(self, index: Any, value: Any) -> None:
         self._write(value, index)
 
-    def copy_(self, value) -> Tensor:
+    def copy_(self, value: Any) -> Tensor:
         """Overwrite with `value` (broadcast to this shape, cast to this dtype)."""
         return self._write(value)
 
@@ -264,7 +264,7 @@ class Tensor:
         def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None: ...
 
 
-def flat(sizes: tuple) -> Any:
+def flat(sizes: tuple[Any, ...]) -> Any:
     """reshape(2, 3) and reshape((2, 3)) mean the same."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
 
@@ -280,7 +280,7 @@ def plain_index(index: Any) -> Any:
     return index
 
 
-def _host_array(data, dtype) -> np.ndarray:
+def _host_array(data: Any, dtype: Any) -> np.ndarray:
     if isinstance(data, np.ndarray):
         array = data
     elif isinstance(data, np.generic):
@@ -301,21 +301,21 @@ def _host_array(data, dtype) -> np.ndarray:
         raise DTypeError(f"tensor: {type(data).__name__} cannot be converted to {dtype}: {error}") from error
 
 
-def _holds_numpy(data) -> bool:
+def _holds_numpy(data: Any) -> bool:
     """Whether the first value of a nested list came with a dtype of its own."""
     while isinstance(data, (list, tuple)) and data:
         data = data[0]
     return hasattr(data, "dtype")
 
 
-def _leaf(kind: type[Tensor], data, requires_grad: bool, device: Device | str) -> Tensor:
+def _leaf(kind: type[Tensor], data: Any, requires_grad: bool, device: Device | str) -> Tensor:
     """A tensor of class `kind` (Tensor, Parameter, Buffer) around an array, whatever its constructor takes."""
     x: Tensor = kind.__new__(kind)
     Tensor.__init__(x, data, requires_grad, device)
     return x
 
 
-def key_of(x: Tensor):
+def key_of(x: Tensor) -> Any:
     """What identifies a tensor in a graph: itself if it is a leaf, else (its node, which output)."""
     return x if x.node is None else (x.node, x.output_index)
 

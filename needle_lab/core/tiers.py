@@ -29,16 +29,16 @@ class Tiered:
 
     living: weakref.WeakSet[Tiered] = weakref.WeakSet()
 
-    def __init__(self, definition: Callable):
-        self.definition, self.kernels = definition, dict[str, Callable]()
-        self.forms: tuple[Callable, ...] = (self.definition,) if _room.opened else (self._first_call,)
+    def __init__(self, definition: Callable[..., Any]):
+        self.definition, self.kernels = definition, dict[str, Callable[..., Any]]()
+        self.forms: tuple[Callable[..., Any], ...] = (self.definition,) if _room.opened else (self._first_call,)
         functools.update_wrapper(self, definition)
         Tiered.living.add(self)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def _first_call(self, *arrays, **attrs) -> Any:
+    def _first_call(self, *arrays: Any, **attrs: Any) -> Any:
         open_kernels()                                   # which puts the forms in order
         return self(*arrays, **attrs)
 
@@ -47,17 +47,17 @@ class Tiered:
         chosen = [self.kernels[tier] for tier in LEVELS[use_kernels.level] if tier in self.kernels]
         self.forms = (*[form for form in chosen if name_of(form) not in use_kernels.without], self.definition)
 
-    def attach(self, form: Callable, tier: str) -> None:
+    def attach(self, form: Callable[..., Any], tier: str) -> None:
         """Add a quicker form, in place of one that the tier may have already."""
         self.kernels[tier] = form
         if _room.opened:
             self.arrange()
 
-    def of_tier(self, tier: str) -> list[Callable]:
+    def of_tier(self, tier: str) -> list[Callable[..., Any]]:
         """The tier's form, if it has one."""
         return [self.kernels[tier]] if tier in self.kernels else []
 
-    def __call__(self, *arrays, **attrs) -> Any:
+    def __call__(self, *arrays: Any, **attrs: Any) -> Any:
         for form in self.forms:
             answer = form(*arrays, **attrs)
             if answer is not NotImplemented:
@@ -83,17 +83,17 @@ def open_kernels() -> None:
             tiered.arrange()
 
 
-def name_of(form: Callable) -> str:
+def name_of(form: Callable[..., Any]) -> str:
     """The name by which `use_kernels(..., without=...)` knows a form: that of its function."""
     return getattr(form, "__name__", type(form).__name__)
 
 
-def kernel(target: Any, tier: str) -> Callable[[Callable], Callable]:
+def kernel(target: Any, tier: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Attach a quicker form of an op, of an op's gradient, or of any `Tiered` function: `@kernel(ops.softmax, "numba")`."""
     if tier not in ("numpy", "numba", "triton"):
         raise ArgumentError(f"kernel: {tier!r} is no tier; there are 'numpy', 'numba' and 'triton'")
 
-    def attach(form: Callable) -> Callable:
+    def attach(form: Callable[..., Any]) -> Callable[..., Any]:
         target.attach(form, tier)
         return form
     return attach
@@ -134,5 +134,5 @@ class use_kernels:
     def __enter__(self) -> use_kernels:
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._switch(*self.before)

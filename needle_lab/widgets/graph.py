@@ -60,7 +60,8 @@ def autograd_graph(tensor: Any, max_nodes: int = MAX_NODES, **names: Any) -> Gra
     says so.
     Raises ArgumentError for a result of no recorded op, GraphError for a graph that an earlier backward has freed.
     """
-    from ..core.graph import key_of, topological_order
+    from ..core.graph import topological_order
+    from ..core.tensor import key_of
 
     if getattr(tensor, "node", None) is None:
         raise ArgumentError("autograd_graph: a tensor that was computed from one with requires_grad=True is needed; "
