@@ -194,7 +194,7 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             g = calls.fitted(g, x, source)
         parent = x.node
         if parent is None or (ends and key_of(x) in ends):
-            key = key_of(x)
+            key = x if parent is None else key_of(x)
             found[key] = found[key] + g if key in found else g
         else:
             slots, i = pending.get(parent) or pending.setdefault(parent, [None] * parent.count), x.output_index

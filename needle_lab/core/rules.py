@@ -48,7 +48,7 @@ class Rule:
         order = [places[name] for name in itertools.takewhile(places.__contains__, names)]
         asked = [*names[len(order):], *keywords]
         self.reads, self.last = set(order), max(order)
-        self.pick = operator.itemgetter(*order) if len(order) > 1 else lambda full: (full[self.last],)
+        self.pick = operator.itemgetter(*order) if len(order) > 1 else operator.itemgetter(slice(order[0], order[0] + 1))
         self.every_attribute = bool(function.__code__.co_flags & 8)                    # **geometry
         unknown = [name for name in asked if name not in op.attributes]
         if unknown:
@@ -137,7 +137,7 @@ class Gradient:
                     full = (wants, slots[0].data, node.outputs and node.outputs[0], *node.arrays)
                 else:
                     full = (wants, tuple([g if g is None else g.data for g in slots]), node.outputs, *node.arrays)
-                for form in self.compute.forms if backend == "numpy" else self.compute.of_tier(backend):
+                for form in self.compute.quicker if backend == "numpy" else self.compute.of_tier(backend):
                     if (answer := form(full, node.attrs)) is not NotImplemented:
                         return answer if type(answer) is tuple else (answer,)
         if self.of_all is None and not self.of_one:

@@ -31,6 +31,7 @@ class Tiered:
 
     def __init__(self, definition: Callable[..., Any]):
         self.definition, self.kernels = definition, dict[str, Callable[..., Any]]()
+        self.quicker: list[Callable[..., Any]] = []                # the chosen forms alone
         self.forms: tuple[Callable[..., Any], ...] = (self.definition,) if _room.opened else (self._first_call,)
         functools.update_wrapper(self, definition)
         Tiered.living.add(self)
@@ -45,7 +46,8 @@ class Tiered:
     def arrange(self) -> None:
         """Put the forms of the chosen level in the order in which they are asked."""
         chosen = [self.kernels[tier] for tier in LEVELS[use_kernels.level] if tier in self.kernels]
-        self.forms = (*[form for form in chosen if name_of(form) not in use_kernels.without], self.definition)
+        self.quicker = [form for form in chosen if name_of(form) not in use_kernels.without]
+        self.forms = (*self.quicker, self.definition)
 
     def attach(self, form: Callable[..., Any], tier: str) -> None:
         """Add a quicker form, in place of one that the tier may have already."""

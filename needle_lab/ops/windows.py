@@ -3,7 +3,7 @@
 Along each dimension, window i sees the places  i * stride - before + p * dilation  for p in 0 .. kernel - 1.
 """
 
-from collections.abc import Iterable
+
 from typing import Any
 
 import numpy as np
@@ -53,21 +53,18 @@ def output_size(size: Shape, kernel: Shape, stride: Shape, pads: Pads, dilation:
                  for n, k, s, (b, a), d in zip(size, kernel, stride, pads, dilation, strict=True))
 
 
-def last(slices: Iterable[slice]) -> Any:
-    """The index that cuts the last axes."""
-    return (..., *slices)
-
-
 def pad_map(x: Array, pads: Pads, value: float = 0.0) -> Array:
     """Spatial padding of a numpy map (..., *size); negative pads crop."""
     if not any(b or a for b, a in pads):
         return x
     if any(b < 0 or a < 0 for b, a in pads):
-        x = x[last(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape[-len(pads):], pads, strict=True))]
+        inside: Any = [slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape[-len(pads):], pads, strict=True)]
+        x = x[(..., *inside)]
         pads = [(max(b, 0), max(a, 0)) for b, a in pads]
     lead = x.ndim - len(pads)
     y = np.full(x.shape[:lead] + tuple(b + n + a for n, (b, a) in zip(x.shape[lead:], pads, strict=True)), value, x.dtype)
-    y[last(slice(b, b + n) for n, (b, _) in zip(x.shape[lead:], pads, strict=True))] = x
+    middle: Any = [slice(b, b + n) for n, (b, _) in zip(x.shape[lead:], pads, strict=True)]
+    y[(..., *middle)] = x
     return y
 
 
@@ -81,15 +78,18 @@ def windows(x: Array, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape,
         out = tuple(max((n - r) // s + 1, 0) for n, r, s in zip(size, reach, stride, strict=True))
         return np.zeros(lead + out + tuple(kernel), padded.dtype)
     views = sliding_window_view(padded, reach, tuple(range(-len(kernel), 0)), writeable=writeable)
-    return views[last(slice(None, None, step) for step in (*stride, *dilation))]
+    steps: Any = [slice(None, None, step) for step in (*stride, *dilation)]
+    return views[(..., *steps)]
 
 
 def add_windows(values: Array, size: Shape, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """values (..., *out, *kernel) added up at the places that the windows see: (..., *size).  The adjoint of `windows`."""
     lead, dims = values.shape[:values.ndim - 2 * len(kernel)], len(kernel)
     whole = np.zeros(lead + tuple(max(b, 0) + n + max(a, 0) for n, (b, a) in zip(size, pads, strict=True)), values.dtype)
-    padded = whole[last(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(whole.shape[-dims:], pads, strict=True))]
+    cropped: Any = [slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(whole.shape[-dims:], pads, strict=True)]
+    padded = whole[(..., *cropped)]
     seen = windows(padded, kernel, stride, [(0, 0)] * dims, dilation, writeable=True)
     for place in np.ndindex(*kernel):                     # at one place in the kernel, no two windows see the same
         seen[(..., *place)] += values[(..., *place)]
-    return whole[last(slice(max(b, 0), max(b, 0) + n) for n, (b, _) in zip(size, pads, strict=True))]
+    middle: Any = [slice(max(b, 0), max(b, 0) + n) for n, (b, _) in zip(size, pads, strict=True)]
+    return whole[(..., *middle)]
