@@ -1,7 +1,5 @@
 """ndl.testing on modules, and as a student meets it; check_op and check_kernel have their tests beside what they check."""
 
-import doctest
-
 import numpy as np
 import pytest
 from test_layers import CASES
@@ -10,12 +8,6 @@ import needle_lab as ndl
 from needle_lab import nn
 from needle_lab.errors import ArgumentError, CheckError
 from needle_lab.testing import check_kernel, check_module, check_op
-
-
-@pytest.mark.parametrize("room", ["ops", "modules"])
-def test_the_examples_in_the_docstrings_hold(room):
-    found = doctest.testmod(__import__(f"needle_lab.testing.{room}", fromlist=["x"]), raise_on_error=False)
-    assert found.attempted >= 3 and not found.failed
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
