@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), metavar="DIR",
                         help="for results.json, results.md and ratios.png (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="only show the workloads")
+    parser.add_argument("--kernels", action="store_true", help="what each quicker form brings: kernels.md (minutes)")
     arguments = parser.parse_args(argv)
     try:
         from .workloads import WORKLOADS
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(f"{name:<28} {work.title}{' (--full)' * work.full}" for name, work in WORKLOADS.items()))
         return 0
     about = report.machine()
+    if arguments.kernels:
+        return time_kernels(about, arguments.out)
     names = arguments.names or [name for name, work in WORKLOADS.items() if arguments.full or not work.full]
     rows = []
     for threads in arguments.threads or sorted({1, about["cores"]}):
@@ -52,9 +55,22 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def run_worker(names: list[str], threads: int):
+def time_kernels(about: dict, folder: Path) -> int:
+    from .kernels import markdown
+    rows = []
+    for line in run_worker([], 1, "benchmarks.kernels"):
+        rows.append(row := json.loads(line))
+        print(f"{row['target']} on {row['tier']}: {row['ratio'][0]:.2f}  {row['workload']}", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"{about['processor']}, {about['system']}, Python {about['python']}. {datetime.date.today().isoformat()}."
+    (folder / "kernels.md").write_text(markdown(rows, text), encoding="utf-8")
+    print(f"wrote {folder / 'kernels.md'}")
+    return 0
+
+
+def run_worker(names: list[str], threads: int, module: str = "benchmarks.worker"):
     environment = os.environ | dict.fromkeys(THREADS, str(threads))
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.worker", *names], env=environment, text=True,
+    with subprocess.Popen([sys.executable, "-m", module, *names], env=environment, text=True,
                           stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent) as worker:
         yield from worker.stdout or ()
     if worker.returncode:

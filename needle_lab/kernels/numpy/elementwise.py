@@ -1,6 +1,8 @@
 """Elementwise ops: large arrays are shared among the threads, and formulas of many steps go block by block."""
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 from ... import ops
 from ...core.graph import OPS, Op
@@ -10,10 +12,9 @@ from .threads import elementwise as shared
 
 
 def _attach(op: Op, form: Callable, name: str) -> None:
-    def elementwise(*arrays, **attrs):
-        return shared(form, *arrays, **attrs)
-    elementwise.__name__ = name
-    kernel(op, "numpy")(elementwise)
+    quick: Any = functools.partial(shared, form)
+    quick.__name__ = name                              # by which use_kernels can leave it out
+    kernel(op, "numpy")(quick)
 
 
 for _op in list(OPS.values()):
