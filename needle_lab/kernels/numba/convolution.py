@@ -286,19 +286,3 @@ def compiled_depthwise_input_gradient(self, g, prepared):
     if not _serves_depthwise(self, g, prepared) or shape.stride != (1, 1) or min(min(pair) for pair in pads) < 0:
         return NotImplemented
     return _depthwise(g, prepared[:, :, ::-1, ::-1], (1, 1), pads, shape.dilation, shape.size)
-
-
-@kernel(Depthwise.weight_gradient, "numba")
-def compiled_depthwise_weight_gradient(self, x, g):
-    shape = self.geometry
-    if not _serves_depthwise(self, x, g) or shape.stride != (1, 1):
-        return NotImplemented
-    maps, slopes, dweight = plain(x), plain(g), np.zeros((shape.groups, *shape.kernel), x.dtype)
-    pitch, numbers = _plane(shape.size, shape.pads, shape.kernel[1] * shape.dilation[1])
-    corner = shape.pads[0][0], shape.pads[1][0]
-
-    def some(start, stop):
-        plane, spread = scratch("plane", (numbers,), x.dtype), scratch("sums", (numbers,), x.dtype)
-        loops("depthwise").weight_gradient(maps, slopes, corner, shape.dilation, pitch, plane, spread, dweight, start, stop)
-    share(shape.groups, x.size, some)
-    return dweight.reshape(shape.weight)

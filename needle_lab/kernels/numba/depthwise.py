@@ -67,20 +67,3 @@ def forward(x, weight, stride, pad, dilation, pitch, plane, sums, y, start, stop
             else:
                 for k in range(columns):
                     row[k] = found[k * stride[1]]
-
-
-@loop
-def weight_gradient(x, g, pad, dilation, pitch, plane, spread, dweight, start, stop):
-    """Channels start .. stop - 1 of dweight (C, *kernel), for stride 1: x (N, C, H, W), g (N, C, *out)."""
-    rows, columns = g.shape[2], g.shape[3]
-    count = (rows - 1) * pitch + columns
-    for c in range(start, stop):
-        for n in range(x.shape[0]):
-            _pad(x[n, c], pad[0], pad[1], pitch, plane)
-            _pad(g[n, c], 0, 0, pitch, spread)       # zeros between its rows
-            for a in range(dweight.shape[1]):
-                for b in range(dweight.shape[2]):
-                    seen, total = plane[a * dilation[0] * pitch + b * dilation[1]:], f32(0)
-                    for t in range(count):
-                        total += seen[t] * spread[t]
-                    dweight[c, a, b] += total

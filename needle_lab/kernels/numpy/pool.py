@@ -95,15 +95,6 @@ def _to_winners_along(g, x, y, places, apart: bool):
     return dx
 
 
-def _spread_along(g, shape, places):
-    """Zeros of this shape, and each window's g added to all its places."""
-    x = _like(g, shape)
-    x[...] = 0
-    for windows, seen in places:
-        x[seen] += g[windows]
-    return x
-
-
 def _by_parts(function, x, spatial: int) -> None:
     """function(index) for parts of x along the outermost of its axes in memory that is not spatial."""
     axis = max(range(max(x.ndim - spatial, 1)), key=lambda i: (x.strides[i], -i))
@@ -190,18 +181,3 @@ def sum_windows(x, *, kernel, stride, pads, dilation):
             total = sums
         y[...] = total
     return _result(x, _pooled(x.shape, window), len(kernel), part)
-
-
-@kernel(pool.spread_windows, "numpy")
-def spread_windows(sums, *, size, kernel, stride, pads, dilation):
-    """Each window's g added to all its places: the adjoint of `sum_windows`."""
-    window = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
-    shape = sums.shape[:-len(kernel)] + tuple(size)
-
-    def part(at, x):
-        d, steps = sums[at], list(_dimensions(x.shape, **window))
-        shapes = [x.shape, *(shape for shape, _ in steps)]
-        for before, (_, along) in zip(shapes[-2::-1], reversed(steps), strict=True):
-            d = _spread_along(d, before, _places(*along))
-        x[...] = d
-    return _result(sums, shape, len(kernel), part)

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ...core.tiers import kernel
-from ...ops.recurrent import lstm_cell
 from ...ops.sequence import gru_sequence, lstm_sequence, times
 
 
@@ -23,23 +22,6 @@ def _sigmoid(x) -> None:
     np.tanh(x, out=x)
     x *= 0.5
     x += 0.5
-
-@kernel(lstm_cell, "numpy")
-def quick_lstm_cell(gates, c):
-    size = c.shape[-1]
-    activated = np.tanh(gates * _half_except_cell(size, gates.dtype))     # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2:
-    activated *= _half_except_cell(size, gates.dtype)                     # one tanh serves all four gates
-    activated[..., :2 * size] += 0.5
-    activated[..., 3 * size:] += 0.5
-    i, f, g, o = (activated[..., k * size:(k + 1) * size] for k in range(4))
-    new_c = f * c + i * g
-    return o * np.tanh(new_c), new_c, activated
-
-
-def _half_except_cell(size: int, dtype):
-    half = np.full(4 * size, 0.5, dtype)
-    half[2 * size:3 * size] = 1
-    return half
 
 # --- LSTM ---------------------------------------------------------------------------------------------------------------
 
