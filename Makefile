@@ -17,8 +17,9 @@ ARGS   ?=
 # Files of unit tests, e.g. make unit TESTS="tests/test_ops.py tests/test_optim.py"
 TESTS  ?= tests
 # Those whose outcome may hang on the processor: what is computed, by which kernel, in which order.
-NUMERIC := autograd checkpoint conv_strategies fast functional layers needle_defects onnx_export onnx_exports \
-           onnx_from_pytorch onnx_gradients plan program onnx_training onnx_values onnx ops optim pretrained threads training
+NUMERIC := autograd checkpoint conv_strategies definitions fast functional kernels layers needle_defects \
+           onnx_export onnx_exports onnx_from_pytorch onnx_gradients onnx_training onnx_values onnx \
+           ops optim plan pretrained program testing threads training
 
 # uv installs faster where it is present. It never installs torch: no extra of this project names torch.
 UV      := $(shell command -v uv 2>/dev/null)
