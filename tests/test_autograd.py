@@ -231,6 +231,10 @@ def test_a_wrong_rule_is_reported():
     def no_rule(x):
         return x * 3
 
+    @ndl.op
+    def one_of_two(a, b):
+        return a + b
+
     @ndl.op(gradient=lambda g: g.sum())
     def wrong_shape(x):
         return x * 1.0
@@ -243,13 +247,19 @@ def test_a_wrong_rule_is_reported():
             (no_rule(leaf(1.0)) + leaf(2.0)).sum().backward()
         with pytest.raises(ArgumentError, match="reads 'z'"):
             no_rule.gradient(lambda g, z: g)
+        with pytest.raises(ArgumentError, match="must take g"):
+            no_rule.gradient(lambda x: x)
+        one_of_two.gradient("a")(lambda g: g)
+        one_of_two(leaf(1.0), ndl.tensor(2.0)).sum().backward()
+        with pytest.raises(GraphError, match="input 'b' wants a gradient and has no rule"):
+            one_of_two(leaf(1.0), leaf(2.0)).sum().backward()
         ndl.op(wrong_shape.definition)                     # a cell that runs again defines its op again
         with pytest.raises(ArgumentError, match="built in"):
             @ndl.op
             def exp(x):
                 return x
     finally:
-        for name in ("half_a_rule", "wrong_shape", "no_rule"):
+        for name in ("half_a_rule", "wrong_shape", "no_rule", "one_of_two"):
             del ndl.graph.OPS[name]
 
 # --- dtypes -------------------------------------------------------------------------------------------------------------

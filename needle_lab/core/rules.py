@@ -47,6 +47,9 @@ class Rule:
         self.__name__ = function.__name__                                              # `use_kernels(..., without=...)`
         order = [places[name] for name in itertools.takewhile(places.__contains__, names)]
         asked = [*names[len(order):], *keywords]
+        if G not in order:
+            raise ArgumentError(f"the gradient rule of {op.name!r} must take g, the gradient of the output; it takes "
+                                f"({', '.join(names)})")
         self.reads, self.last = set(order), max(order)
         self.pick = operator.itemgetter(*order) if len(order) > 1 else operator.itemgetter(slice(order[0], order[0] + 1))
         self.every_attribute = bool(function.__code__.co_flags & 8)                    # **geometry
@@ -76,7 +79,7 @@ class Gradient:
     def __init__(self, op: Op):
         self.op = op
         self.of_all: Rule | None = None
-        self.of_one: dict[int, Rule] = {}
+        self.of_one: dict[int, Rule | None] = {}             # None: declared to have no gradient
         self.compute = Tiered(_declined)
         self.reads_output, self.read = False, set[int]()
 
@@ -106,7 +109,9 @@ class Gradient:
     def add_each(self, rules: Any) -> None:
         """Set a rule for the only input, or the rules in a tuple, input by input (None: no gradient)."""
         for i, rule in enumerate(rules if isinstance(rules, tuple) else (rules,)):
-            if rule is not None:
+            if rule is None:
+                self.of_one[i] = None
+            else:
                 self.add(rule, i)
 
     def attach(self, form: Callable[..., Any], tier: str) -> None:
@@ -147,7 +152,15 @@ class Gradient:
         g, y = (slots[0], outputs and outputs[0]) if node.count == 1 else (tuple(slots), outputs)
         full = (wants, g, y, *node.inputs)
         if self.of_all is None:
-            return [self.of_one[i](full, node.attrs) if asks and i in self.of_one else None for i, asks in enumerate(wants)]
+            found = []
+            for i, asks in enumerate(wants):
+                if asks and i not in self.of_one:            # its gradient would end without a word
+                    raise GraphError(f"backward through {self.op.name!r}: its input {self.op.inputs[i]!r} wants a gradient "
+                                     f"and has no rule; write @{self.op.name}.gradient({self.op.inputs[i]!r}), or pass the "
+                                     "input without a gradient, .detach()")
+                rule = self.of_one[i] if asks else None
+                found.append(rule and rule(full, node.attrs))
+            return found
         answer = self.of_all(full, node.attrs)
         answer = answer if isinstance(answer, tuple) else (answer,)
         if len(answer) == self.op.most_inputs:               # a rule answers for absent optional inputs too
