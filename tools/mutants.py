@@ -74,7 +74,8 @@ class Mutant:
 
 def rules() -> Iterator[Mutant]:
     for name, op in OPS.items():
-        found = [(None, op.gradient.of_all)] if op.gradient.of_all else [(i, rule) for i, rule in sorted(op.gradient.of_one.items()) if rule]
+        each = [(i, rule) for i, rule in sorted(op.gradient.of_one.items()) if rule]
+        found = [(None, op.gradient.of_all)] if op.gradient.of_all else each
         if name in FLAT or not op.gradient:
             continue
         judge_op(name)                                             # sound, it passes
