@@ -128,6 +128,8 @@ class use_kernels:
 
     @staticmethod
     def _switch(level: str, without: frozenset[str]) -> None:
+        if _room.opened and (level, without) == (use_kernels.level, use_kernels.without):
+            return
         use_kernels.level, use_kernels.without = level, without
         open_kernels()
         for tiered in list(Tiered.living):
