@@ -139,7 +139,7 @@ def test_without_winograd(name):
 
 def test_the_cases_reach_every_strategy():
     seen = {ndl.explain_conv(*case).rows[0][1].name for case in CASES.values()}
-    assert seen == {"im2col", "pointwise", "depthwise", "winograd", "empty"}
+    assert seen == {"dense", "im2col", "pointwise", "depthwise", "winograd", "empty"}
 
 
 @needs_torch

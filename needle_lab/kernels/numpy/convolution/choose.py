@@ -14,7 +14,7 @@ from ....errors import ShapeError
 from ....ops.windows import pad_pairs, spread
 from ..threads import get_num_threads
 from .geometry import Geometry
-from .strategies import Depthwise, Empty, Im2col, Pointwise, Strategy
+from .strategies import Dense, Depthwise, Empty, Im2col, Pointwise, Strategy
 from .winograd import Winograd
 
 
@@ -73,6 +73,8 @@ def _choose(x, weight, stride, pads, dilation, groups, dtype, what: str, reuse: 
     trimmed, kept = geometry.trimmed() if 0 not in (*x, *weight, *geometry.y) else (geometry, ())
     if not kept or 0 in trimmed.weight:
         strategy, kept = Empty(geometry), (slice(None),) * len(geometry.kernel)
+    elif Dense.fits(trimmed):
+        strategy = Dense(trimmed)
     elif Depthwise.fits(trimmed):
         strategy = Depthwise(trimmed)
     elif Pointwise.fits(trimmed):

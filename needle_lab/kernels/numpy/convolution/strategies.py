@@ -5,6 +5,7 @@
                    per sample    large maps: a sample's columns stay in the cache, its result lies in y as it is
                    batch last    small maps: memory order (C, H, W, N), the whole batch in one product; what is copied
                                  are runs of N values or more, and the next layer finds its input in this order
+    dense        tiny convolutions: one matrix that holds every weight wherever it acts
     depthwise    one input channel an output: products are too thin for a matrix, so places are added one by one, in runs
                  over all rows of a padded map
     winograd     3x3 kernels with stride 1, fewer multiplications: in winograd.py
@@ -34,6 +35,8 @@ FEW_OUTPUTS, MANY_COLUMNS = 64, 1024      # gradient @ columns.T with few rows: 
 SMALL = 1_000_000            # multiplications of a product up to which OpenBLAS works without packing
 FEW_ROWS = 16
 RUN_VALUES = 1 << 15         # of a depthwise sum: with its summand in the second cache (measured)
+DENSE_ENTRIES = 1 << 13      # the largest matrix of a dense convolution, and ...
+DENSE_PRODUCTS = 1 << 18     # ... the most multiplications with it: beyond, calls cost less than its zeros (measured)
 BLOCK_VALUES = 1 << 20       # numbers in a block of columns: 4 MiB of float32, a share of the L3 cache (measured)
 
 # --- layouts --------------------------------------------------------------------------------------------------------
@@ -159,6 +162,67 @@ class Empty(Strategy):
 
     def weight_gradient(self, x, g):
         return np.zeros(self.geometry.weight, x.dtype)
+
+
+class Dense(Strategy):
+    """The convolution as one matrix (O * windows, C * places of the map), each weight written wherever it acts.  2.7x on
+    small_convolution_backward, whose maps are 3x5.
+
+    Most of it is zeros, so it is for the smallest convolutions, where the number of numpy calls decides: two a pass.
+    """
+
+    name = "dense"
+
+    def __init__(self, geometry: Geometry):
+        super().__init__(geometry)
+        g = geometry
+        self.rows, self.values = g.weight[0] * g.windows, g.x[1] * math.prod(g.size)
+
+    @staticmethod
+    def fits(g: Geometry) -> bool:
+        entries = math.prod(g.y[1:]) * math.prod(g.x[1:])
+        return entries <= DENSE_ENTRIES and entries * g.x[0] <= DENSE_PRODUCTS
+
+    def why(self) -> str:
+        return f"a matrix of {self.rows} x {self.values} holds every weight wherever it acts: fewest calls, as all is tiny"
+
+    def multiplications(self):
+        return self.rows * self.values * self.geometry.x[0]
+
+    @cached_property
+    def entries(self) -> tuple[np.ndarray, ...]:
+        """(entries of the flat matrix that hold a weight, in the order of the weights; the number of the weight of each;
+        the weights that occur, and the first entry of each)."""
+        g = self.geometry
+        which = np.full((g.windows, math.prod(g.size), g.groups, g.weight[0] // g.groups, g.groups, g.weight[1]), -1)
+        numbers = np.arange(math.prod(g.weight)).reshape(g.groups, -1, g.weight[1], g.places)
+        at_window, at_map = (np.arange(math.prod(shape)).reshape(1, *shape) for shape in (g.out, g.size))
+        for number, windows, seen, _ in g.inside(0, g.out[0]):
+            for group in range(g.groups):
+                which[at_window[windows].ravel(), at_map[seen].ravel(), group, :, group] = numbers[group, :, :, number]
+        flat = which.reshape(g.windows, -1, g.weight[0], g.x[1]).transpose(2, 0, 3, 1).ravel()
+        order = np.argsort(flat, kind="stable")[np.count_nonzero(flat < 0):]
+        return order, flat[order], *np.unique(flat[order], return_index=True)
+
+    def prepare(self, weight):
+        at, numbers, *_ = self.entries
+        matrix = np.zeros(self.rows * self.values, weight.dtype)
+        matrix[at] = weight.reshape(-1)[numbers]
+        return matrix.reshape(self.rows, self.values)
+
+    prepare_input = prepare
+
+    def forward(self, x, prepared):
+        return (x.reshape(len(x), -1) @ prepared.T).reshape(len(x), *self.geometry.y[1:])
+
+    def input_gradient(self, g, prepared):
+        return (g.reshape(len(g), -1) @ prepared).reshape(len(g), *self.geometry.x[1:])
+
+    def weight_gradient(self, x, g):
+        at, _, weights, starts = self.entries
+        products, total = g.reshape(len(g), -1).T @ x.reshape(len(x), -1), np.zeros(self.geometry.weight, x.dtype)
+        total.reshape(-1)[weights] = np.add.reduceat(products.reshape(-1)[at], starts)
+        return total
 
 
 class Im2col(Strategy):
