@@ -71,6 +71,7 @@ from .random import (
     set_rng_state,
     uniform,
 )
+from .refused import missing as _missing
 
 if TYPE_CHECKING:
     from . import analysis, data, grading, kernels, models, onnx, plots, program, serialize, testing, training, widgets
@@ -118,7 +119,7 @@ __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER and name not in _ROOMS:
-        raise AttributeError(f"module 'needle_lab' has no attribute {name!r}")
+        raise _missing("", name)
     import importlib
     room = importlib.import_module(f"{__name__}.{_LATER.get(name, name)}")
     value = globals()[name] = getattr(room, name) if name in _LATER else room

@@ -24,6 +24,10 @@ class ArgumentError(NeedleError, ValueError):
     """Any other argument outside what the function accepts."""
 
 
+class NotPartError(NeedleError, AttributeError):
+    """A name that PyTorch has and needle_lab does not, on purpose; the message says what to use instead."""
+
+
 class GraphError(NeedleError, RuntimeError):
     """A gradient that cannot be computed: freed graph, value changed in place, nothing to differentiate."""
 

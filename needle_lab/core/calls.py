@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,13 +41,30 @@ def described(inputs: Iterable[Any]) -> str:
 
 
 def sorted_out(op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """x.sum(0): what follows the inputs are attributes."""
+    """Each argument in its place: x.sum(0), as what follows the inputs are attributes; sum(x, dim=0); linear(x, weight=w)."""
     if len(inputs) > op.most_inputs + len(op.attributes):
         raise ArgumentError(f"{signature(op)}: too many arguments, {described(inputs)}")
+    named, placed = renamed(attrs, op.inputs, op.attributes), list(inputs[:op.most_inputs])
     given = dict(zip(op.attributes, inputs[op.most_inputs:], strict=False))
-    if twice := [name for name in given if name in attrs]:
-        raise ArgumentError(f"{signature(op)}: {twice[0]} is given twice: {given[twice[0]]!r} and {attrs[twice[0]]!r}")
-    return inputs[:op.most_inputs], {**given, **attrs}
+    if twice := [name for name in named if name in given or name in op.inputs[:len(placed)]]:
+        raise ArgumentError(f"{signature(op)}: {twice[0]} is given twice")
+    required = len(op.inputs) - len(op.definition.__defaults__ or ())
+    for i in range(len(placed), max((i + 1 for i, name in enumerate(op.inputs) if name in named), default=0)):
+        if op.inputs[i] not in named and i < required:
+            raise ArgumentError(f"{signature(op)}: {op.inputs[i]} is missing")
+        placed.append(named.pop(op.inputs[i], None))
+    return tuple(placed), {**given, **named}
+
+
+def renamed(given: dict[str, Any], inputs: Sequence[str], others: Collection[str]) -> dict[str, Any]:
+    """Keyword arguments under the names that a function has for them: PyTorch's dim is NumPy's axis, and so on."""
+    known = {*inputs, *others}
+    names = {} if "axis" not in known else {"dim": "axis", "dims": "axis"}
+    names |= {theirs: ours for theirs, ours in zip(("input", "other"), inputs, strict=False)}
+    names |= {"keepdim": "keepdims"} if "keepdims" in known else {}
+    if twice := [name for name in given if name not in known and names.get(name, name) in given and name in names]:
+        raise ArgumentError(f"{twice[0]} and {names[twice[0]]} are two names of one argument; give one of them")
+    return {name if name in known else names.get(name, name): value for name, value in given.items()}
 
 
 def one_device(op: Op, first: Device, other: Device) -> Device:
@@ -63,8 +80,7 @@ def explained(op: Op, error: Exception, inputs: tuple[Any, ...], attrs: dict[str
     try:
         inspect.signature(op.definition).bind(*inputs, **attrs)
     except TypeError as wrong:                           # an attribute that it does not have, or one that is missing
-        hint = "; NumPy's names are used: axis, keepdims" if {"dim", "keepdim"} & set(attrs) else ""
-        return ArgumentError(f"{signature(op)}: {wrong}{hint}")
+        return ArgumentError(f"{signature(op)}: {wrong}")
     return DTypeError(f"{op.name}: {error}; inputs: {described(inputs)}")
 
 

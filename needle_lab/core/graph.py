@@ -45,7 +45,8 @@ class Op:
         self.name = definition.__name__.rstrip("_")
         self.definition, self.onnx, self.promote = definition, onnx, promote
         self.index_inputs, self.view, self.elementwise = index_inputs, view, elementwise
-        self.inputs, self.attributes, self.defaults, variadic = calls.parameters(definition)
+        self.inputs, names, self.defaults, variadic = calls.parameters(definition)
+        self.attributes = dict.fromkeys(names)                     # a set that keeps the order
         self.most_inputs = sys.maxsize if variadic else len(self.inputs)
         self.compute = Tiered(definition)                          # on numpy arrays: the quickest form that takes them
         self.attach = self.compute.attach
@@ -62,8 +63,8 @@ class Op:
         return device.backend == "numpy" or device.backend in self.compute.kernels
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Tensor:
-        if len(inputs) > self.most_inputs:
-            inputs, attrs = calls.sorted_out(self, inputs, attrs)          # x.sum(0): what follows the inputs are attributes
+        if len(inputs) > self.most_inputs or (attrs and not self.attributes.keys() >= attrs.keys()):
+            inputs, attrs = calls.sorted_out(self, inputs, attrs)          # x.sum(0), x.sum(dim=0), linear(x, weight=w)
         while inputs and inputs[-1] is None:                               # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
         device: Any = None

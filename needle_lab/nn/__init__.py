@@ -1,5 +1,6 @@
 """Modules: functions with state, under PyTorch's names."""
 
+from ..refused import missing as _missing
 from . import functional, init
 from .activation import (
     CELU,
@@ -158,3 +159,7 @@ __all__ = [
     "functional",
     "init",
 ]
+
+
+def __getattr__(name: str) -> None:
+    raise _missing("nn", name)

@@ -1,8 +1,38 @@
-"""How axes are named: None for all, a number, or a tuple; negative ones count from the end, as in NumPy."""
+"""How axes are named: None for all, a number, or a tuple; negative ones count from the end, as in NumPy.
 
-from collections.abc import Sequence
+Ops say axis and keepdims, as NumPy; every op also takes PyTorch's dim and keepdim, and `torch_names` does the same for a
+function that is made of ops.
+"""
 
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from ..core.calls import parameters, renamed
 from ..errors import ShapeError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def torch_names(function: F) -> F:
+    """A function that also takes its arguments under PyTorch's names: dim, keepdim, input (the first), other (the second).
+
+    >>> @torch_names
+    ... def count(x, axis=None):
+    ...     return x.shape[axis]
+    >>> import needle_lab as ndl
+    >>> count(input=ndl.zeros(2, 3), dim=1)
+    3
+    """
+    names, keywords, _, _ = parameters(function)
+    known = {*names, *keywords}
+
+    @functools.wraps(function)
+    def renaming(*args: Any, **given: Any) -> Any:
+        if given and not known >= given.keys():
+            given = renamed(given, names, keywords)
+        return function(*args, **given)
+    return renaming                                                 # type: ignore[return-value]
 
 
 def normalize_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from ..core.dtypes import as_dtype
 from ..core.modes import is_grad_enabled, no_grad
 from ..core.tensor import Tensor, flat, plain_index
 from ..errors import ShapeError
+from ..refused import missing
 from . import activations, elementwise, indexing, linalg, reduce
 from . import shape as shapes
 
@@ -91,6 +92,10 @@ def _to(x: Tensor, target: Any = None, *, device: Device | str | None = None, dt
     return x if device is None or as_device(device) == x.device else shapes.transfer(x, device=as_device(device))
 
 
+def _absent(_x: Tensor, name: str) -> None:
+    raise missing("Tensor", name)
+
+
 def _iterated(x: Tensor) -> Any:
     if not x.shape:
         raise TypeError("a tensor without axes cannot be iterated")
@@ -98,6 +103,7 @@ def _iterated(x: Tensor) -> Any:
 
 
 _method("__getitem__", lambda self, index: indexing.getitem(self, index=plain_index(index)), "self[index], as in NumPy.")
+_method("__getattr__", _absent, "An error that says why, for what PyTorch has and needle_lab has not.")
 _method("__iter__", _iterated, "The slices along the first axis.")
 _method("__neg__", lambda self: elementwise.neg(self), "ndl.neg(self)")
 _method("__abs__", lambda self: elementwise.abs(self), "ndl.abs(self)")
