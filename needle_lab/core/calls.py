@@ -41,7 +41,7 @@ def described(inputs: Iterable[Any]) -> str:
 
 
 def sorted_out(op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Each argument in its place: x.sum(0), as what follows the inputs are attributes; sum(x, dim=0); linear(x, weight=w)."""
+    """Each argument in its place: x.sum(0), as what follows inputs are attributes; sum(x, dim=0); linear(x, weight=w)."""
     if len(inputs) > op.most_inputs + len(op.attributes):
         raise ArgumentError(f"{signature(op)}: too many arguments, {described(inputs)}")
     named, placed = renamed(attrs, op.inputs, op.attributes), list(inputs[:op.most_inputs])
