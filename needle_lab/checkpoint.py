@@ -84,7 +84,8 @@ class _Segment:
             first = next((pair for pair in zip(self.ops, called, strict=False) if pair[0] != pair[1]),
                          (f"{len(self.ops)} ops", f"{len(called)} ops"))
             raise GraphError("checkpoint: computed again for backward, the function did something else "
-                             f"({first[1]} in place of {first[0]}); was the model switched between train() and eval() in between?")
+                             f"({first[1]} in place of {first[0]}); was the model switched between train() and eval() in "
+                             "between?")
         found = [(y, g) for y, g in zip(outputs, gradients, strict=True) if g is not None and y.requires_grad]
         return gradients_between(found, [*ends, *used[count:]], again)
 

@@ -200,7 +200,7 @@ def _match_model(module: Module, file: TensorFile, about: dict[str, Any] | None,
         _check_promise(file.path, about["signature"], arrays)
         if strict and canonical(about["signature"]) != canonical(module.signature()):
             raise SignatureMismatch(_explain(file.path, about["signature"], module))
-    values, report, _ = match(module, arrays, exact_dtype=True)
+    values, report, _ = match(module, arrays, exact_dtype=strict)
     if about is not None:
         paths = {id(value): path for path, value in _state(module)}
         _check_device(file.path, about["device"], [(paths[id(tensor)], tensor) for tensor, _ in values], map_device)
