@@ -273,12 +273,12 @@ def test_a_whole_model_resumes_with_schedule_and_dropout(tmp_path):
     ndl.manual_seed(5)
     whole = make()
     steps(*whole, 6)
-    save_checkpoint(tmp_path / "c", model=whole[0], optimizer=whole[1], schedule=whole[2].state_dict())
+    save_checkpoint(tmp_path / "c", model=whole[0], optimizer=whole[1], schedule=whole[2])
     steps(*whole, 6)
     ndl.manual_seed(6)
     resumed = make()
-    checkpoint = load_checkpoint(tmp_path / "c", model=resumed[0], optimizer=resumed[1])
-    resumed[2].load_state_dict(checkpoint["schedule"])
+    checkpoint = load_checkpoint(tmp_path / "c", model=resumed[0], optimizer=resumed[1], schedule=resumed[2])
+    assert checkpoint.restored == ("model", "optimizer", "schedule", "rng")
     steps(*resumed, 6)
     assert bits(resumed[0]) == bits(whole[0]) and resumed[1].lr == whole[1].lr
 

@@ -8,6 +8,7 @@ from .dataset import (
     ListDataset,
     Subset,
     TensorDataset,
+    as_dataset,
     collate,
     random_split,
 )
