@@ -198,8 +198,8 @@ def perplexity(model: Module, batches: Tensor, bptt: int = 32) -> float:
         for i in range(0, len(batches) - 1, bptt):
             data, target = get_batch(batches, i, bptt)
             logits, state = model(data, state)
-            total += ops.cross_entropy(logits, target).item() * target.size
-            count += target.size
+            total += ops.cross_entropy(logits, target).item() * target.numel()
+            count += target.numel()
     return math.exp(total / count)
 
 
