@@ -64,7 +64,7 @@ def test_everything_derives_from_one_walk():
     collect(net.signature(), "")
     assert state == set(net.state_dict()) == entries
     assert "blocks.2.1.running_mean" in state and "heads.main.0.bias" in state
-    assert net.summary()["parameters"] == sum(p.size for p in net.parameters())
+    assert net.summary()["parameters"] == sum(p.numel() for p in net.parameters())
 
 
 def test_shared_state_appears_once_with_its_aliases():

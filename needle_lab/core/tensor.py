@@ -79,23 +79,23 @@ class Tensor:
         return len(self.data.shape)
 
     @property
-    def size(self) -> int:
-        return self.data.size                # type: ignore[no-any-return]
-
-    @property
     def dtype(self) -> np.dtype:
         return self.data.dtype                # type: ignore[no-any-return]
 
     @property
     def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
+        return self.numel() * self.dtype.itemsize
 
     @property
     def is_leaf(self) -> bool:
         return self.node is None
 
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one axis.  torch.Tensor.size; how many values there are says `numel()`."""
+        return self.shape if dim is None else self.shape[dim]
+
     def numel(self) -> int:
-        return self.size
+        return self.data.size                # type: ignore[no-any-return]
 
     def dim(self) -> int:
         return self.ndim
@@ -107,7 +107,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         values = np.array2string(to_host(self.data), precision=4, separator=", ", prefix="tensor(")
-        notes = [values] if self.size else [f"[], shape={self.shape}"]
+        notes = [values] if self.data.size else [f"[], shape={self.shape}"]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             notes.append(f"dtype={self.dtype}")
         if self.device.kind != "cpu":
@@ -131,7 +131,7 @@ class Tensor:
 
     def item(self) -> Any:
         """The only value, as a Python number."""
-        if self.size != 1:
+        if self.data.size != 1:
             raise ShapeError(f"item(): one value is needed, this tensor has shape {self.shape}")
         return self.numpy().reshape(()).astype(np.float32 if self.dtype.kind == "V" else self.dtype).item()
 
@@ -150,13 +150,13 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
-        if self.size != 1:
+        if self.data.size != 1:
             raise ArgumentError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
         with untraced():                             # what is printed is not computed with
-            return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+            return format(self.item(), spec) if spec and self.data.size == 1 else format(str(self), spec)
 
     __hash__ = object.__hash__         # by identity: == compares values
 
