@@ -78,7 +78,7 @@ def test_targets_are_the_following_tokens(rng, bptt):
     batches, targets = batchify(tokens, 4), []
     for i in range(0, len(batches) - 1, bptt):
         data, target = get_batch(batches, i, bptt)
-        assert data.shape[0] <= bptt and target.shape == (data.size,)
+        assert data.shape[0] <= bptt and target.shape == (data.numel(),)
         assert np.array_equal(data.numpy(), batches.numpy()[i:i + len(data)])
         targets.append(target.numpy().reshape(-1, 4))
     assert np.array_equal(np.concatenate(targets), batches.numpy()[1:])     # every row but the first, once

@@ -59,7 +59,7 @@ def test_export_equals_onnxruntime_and_comes_back(name, rng, tmp_path):
     for y, z, w in zip(expected, runtime(tmp_path / "model.onnx", x), as_tuple(back(x)), strict=True):
         assert_close(y, z, 1e-5, name)
         assert_close(w, z, 1e-5, name)
-    assert sum(p.size for p in back.parameters()) == sum(p.size for p in model.parameters()), "no weight lost or invented"
+    assert sum(p.numel() for p in back.parameters()) == sum(p.numel() for p in model.parameters()), "no weight lost or invented"
     assert model.training is False
 
 

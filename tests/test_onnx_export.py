@@ -58,7 +58,7 @@ OPSETS = range(13, onnx.defs.onnx_opset_version() + 1)
 def randomized(model):
     """Weights away from ones and zeros, so that a mix-up shows."""
     for p in (*model.parameters(), *(b for _, b in model.named_buffers() if b.dtype == np.float32)):
-        p.data[...] = abs(p.data) + 0.1 * np.random.default_rng(p.size).normal(size=p.shape).astype("f") ** 2
+        p.data[...] = abs(p.data) + 0.1 * np.random.default_rng(p.numel()).normal(size=p.shape).astype("f") ** 2
     return model.eval()
 
 
@@ -252,7 +252,7 @@ def test_a_recurrent_layer_is_one_operator(kind, options, given, rng):
     back = ndl.onnx.load(proto)
     layers = [(path, m) for path, m in back.named_modules() if type(m) is type(layer)]
     assert [path for path, _ in layers] == (["layer"] if layer.num_layers == 1 else ["layer.l0", "layer.l1"])
-    assert sum(p.size for p in back.parameters()) == sum(p.size for p in layer.parameters())
+    assert sum(p.numel() for p in back.parameters()) == sum(p.numel() for p in layer.parameters())
 
 
 def test_a_sequence_without_a_batch_and_an_own_forward(rng):

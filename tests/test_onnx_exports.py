@@ -387,7 +387,7 @@ def test_an_export_has_the_values_and_every_parameter_once(name, kind, exported)
     if name in BATCH_NORM and gone:               # a folded convolution has other values, and a bias
         assert len(ours) == len(known) - len(gone) // 2
     elif (name, kind) == ("cross attention", "legacy"):          # the exporter cut the bias of the three products
-        assert sum(p.size for p in ours.values()) == sum(p.numel() for p in known.values())
+        assert sum(p.numel() for p in ours.values()) == sum(p.numel() for p in known.values())
     else:
         kept = [p.detach().numpy() for path, p in known.items() if path not in gone]
         assert contents(p.numpy() for p in ours.values()) == contents(kept), "none lost, none invented, none twice"

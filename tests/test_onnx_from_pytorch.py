@@ -130,7 +130,7 @@ def test_ten_training_steps_equal_torch(name, tmp_path):
         (y * y).mean().backward(), (z * z).mean().backward()
         ours.step(), his.step()
     assert_close(as_tuple(model(x))[0], as_tuple(theirs(torch.tensor(x)))[0], 1e-4, name)
-    assert sum(p.size for p in model.parameters()) == sum(p.numel() for p in theirs.parameters())
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in theirs.parameters())
 
 
 def test_dynamic_shapes():

@@ -78,7 +78,7 @@ def test_a_real_model_equals_onnxruntime(path, rng):
     for found in (model(**inputs), model.plan(**inputs)(**inputs)):
         for ours, theirs in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
             assert_close(ours, theirs, 1e-4)
-    held = sum(v.size for v in model.state_dict().values() if np.issubdtype(v.dtype, np.floating))
+    held = sum(v.numel() for v in model.state_dict().values() if np.issubdtype(v.dtype, np.floating))
     assert held >= 0.99 * float_weights(onnx.load(path).graph), "its weights are parameters and buffers, not constants"
     assert any(isinstance(m, (nn.Conv1d, nn.Conv2d)) for m in model.modules())
 

@@ -214,9 +214,9 @@ def test_no_two_families_look_alike_to_any_eye(theme, eye):
 def test_tree_counts_every_parameter_once():
     net = Net()
     rows = {row.path: row for row in show(net).rows}
-    assert rows[""].params == sum(p.size for p in net.parameters())
+    assert rows[""].params == sum(p.numel() for p in net.parameters())
     for path, module in net.named_modules():
-        assert rows[path].params == sum(p.size for p in module.parameters()), path
+        assert rows[path].params == sum(p.numel() for p in module.parameters()), path
     assert rows["blocks.2.norm.running_mean"].kind == "buffer" and rows["blocks.2.norm.running_mean"].params == 0
 
 

@@ -195,12 +195,12 @@ def _places(module: Any) -> int:
 
 OPERATIONS: dict[type[Module], Callable[[Any, Tensor, Tensor], int]] = {
     Conv1d: lambda module, x, y: 2 * _explain(module, x).direct,                   # and its subclasses, 2d and 3d
-    Linear: lambda module, x, y: 2 * x.size * module.out_features,
-    BatchNorm2d: lambda module, x, y: 2 * y.size,                                  # in evaluation: a scale and a shift
-    MaxPool2d: lambda module, x, y: (_places(module) - 1) * y.size,                # comparisons
-    AvgPool2d: lambda module, x, y: _places(module) * y.size,
-    AdaptiveAvgPool2d: lambda module, x, y: x.size,
-    ReLU: lambda module, x, y: y.size,
+    Linear: lambda module, x, y: 2 * x.numel() * module.out_features,
+    BatchNorm2d: lambda module, x, y: 2 * y.numel(),                                  # in evaluation: a scale and a shift
+    MaxPool2d: lambda module, x, y: (_places(module) - 1) * y.numel(),                # comparisons
+    AvgPool2d: lambda module, x, y: _places(module) * y.numel(),
+    AdaptiveAvgPool2d: lambda module, x, y: x.numel(),
+    ReLU: lambda module, x, y: y.numel(),
 }
 
 

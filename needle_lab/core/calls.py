@@ -96,7 +96,7 @@ def seed(y: Tensor, gradient: Any) -> Tensor:
     if not y.requires_grad:
         raise GraphError("backward: this tensor does not depend on any tensor with requires_grad=True")
     if gradient is None:
-        if y.size != 1:
+        if y.data.size != 1:
             raise GraphError(f"backward: a gradient is needed for a result of shape {y.shape}; reduce it with "
                              ".sum() or .mean() first, or pass gradient= of that shape")
         return wrap(to_device(np.ones(y.shape, y.dtype), y.device), None, 0)

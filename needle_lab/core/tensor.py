@@ -56,7 +56,7 @@ class Tensor:
         if isinstance(data, Tensor):
             data, device = data.data, device or data.device
         device = as_device(device)
-        if not hasattr(data, "data_ptr"):
+        if not hasattr(data, "data_ptr") or hasattr(data, "detach"):               # no array of a device of ours
             data = to_device(_host_array(data, dtype), device)
         if dtype is not None:
             data = data.astype(as_dtype(dtype)) if data.dtype != as_dtype(dtype) else data
@@ -79,23 +79,23 @@ class Tensor:
         return len(self.data.shape)
 
     @property
-    def size(self) -> int:
-        return self.data.size                # type: ignore[no-any-return]
-
-    @property
     def dtype(self) -> np.dtype:
         return self.data.dtype                # type: ignore[no-any-return]
 
     @property
     def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
+        return self.numel() * self.dtype.itemsize
 
     @property
     def is_leaf(self) -> bool:
         return self.node is None
 
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one axis.  torch.Tensor.size; how many values there are says `numel()`."""
+        return self.shape if dim is None else self.shape[dim]
+
     def numel(self) -> int:
-        return self.size
+        return self.data.size                # type: ignore[no-any-return]
 
     def dim(self) -> int:
         return self.ndim
@@ -107,7 +107,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         values = np.array2string(to_host(self.data), precision=4, separator=", ", prefix="tensor(")
-        notes = [values] if self.size else [f"[], shape={self.shape}"]
+        notes = [values] if self.data.size else [f"[], shape={self.shape}"]
         if self.dtype not in (np.float32, np.int64, np.bool_):
             notes.append(f"dtype={self.dtype}")
         if self.device.kind != "cpu":
@@ -131,7 +131,7 @@ class Tensor:
 
     def item(self) -> Any:
         """The only value, as a Python number."""
-        if self.size != 1:
+        if self.data.size != 1:
             raise ShapeError(f"item(): one value is needed, this tensor has shape {self.shape}")
         return self.numpy().reshape(()).astype(np.float32 if self.dtype.kind == "V" else self.dtype).item()
 
@@ -150,13 +150,13 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
-        if self.size != 1:
+        if self.data.size != 1:
             raise ArgumentError(f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
         with untraced():                             # what is printed is not computed with
-            return format(self.item(), spec) if spec and self.size == 1 else format(str(self), spec)
+            return format(self.item(), spec) if spec and self.data.size == 1 else format(str(self), spec)
 
     __hash__ = object.__hash__         # by identity: == compares values
 
@@ -286,6 +286,7 @@ def _host_array(data: Any, dtype: Any) -> np.ndarray:
     elif isinstance(data, np.generic):
         array = np.asarray(data)
     else:
+        data = _foreign(data) if hasattr(data, "detach") else data
         try:
             array = np.asarray([x.numpy() if isinstance(x, Tensor) else x for x in data]
                                if isinstance(data, (list, tuple)) else data)
@@ -299,6 +300,14 @@ def _host_array(data: Any, dtype: Any) -> np.ndarray:
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
     except (ValueError, TypeError) as error:
         raise DTypeError(f"tensor: {type(data).__name__} cannot be converted to {dtype}: {error}") from error
+
+
+def _foreign(x: Any) -> Any:
+    """A tensor of PyTorch's, outside its graph, as NumPy's array; bfloat16 and float8 are dtypes that NumPy has not."""
+    if isinstance(x, Tensor):
+        return x
+    x, name = x.detach().cpu(), str(x.dtype).removeprefix("torch.")
+    return x.float().numpy().astype(as_dtype(name)) if name.startswith(("bfloat16", "float8")) else x.numpy()
 
 
 def _holds_numpy(data: Any) -> bool:

@@ -84,14 +84,14 @@ def summary(module: Module, x: Any = None) -> Summary:
         if isinstance(value, Parameter) and path == first:
             while path:
                 path = path.rpartition(".")[0]
-                counts[path] = counts.get(path, 0) + value.size
+                counts[path] = counts.get(path, 0) + value.numel()
     total = counts.get("", 0)
     rows = [SummaryRow(path, path.rpartition(".")[2], type(value).__name__, path.count(".") + 1 if path else 0,
                        shapes.get(id(value)), counts.get(path, 0), counts.get(path, 0) / total if total else 0.0,
                        first if first != path else None)
             for path, value, first in entries if not isinstance(value, Tensor)]
     parameters, buffers = list(module.parameters()), list(module.buffers())
-    return Summary(rows, total, sum(p.size for p in parameters if p.requires_grad), sum(b.size for b in buffers),
+    return Summary(rows, total, sum(p.numel() for p in parameters if p.requires_grad), sum(b.numel() for b in buffers),
                    sum(tensor.nbytes for tensor in [*parameters, *buffers]))
 
 

@@ -119,7 +119,7 @@ def silu_gradient(g: Tensor, x: Tensor) -> Tensor:
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """x where positive, weight * x elsewhere; weight (1,) or one value a channel of x (N, C, *size).  ONNX PRelu."""
-    slope = weight if weight.size == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
+    slope = weight if weight.numel() == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
     return where(x > 0, x, slope * x)
 
 

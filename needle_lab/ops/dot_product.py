@@ -63,7 +63,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     torch.nn.functional.scaled_dot_product_attention, ONNX Attention.
     """
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and query.size and key.size
+    alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and query.numel() and key.numel()
     if attn_mask is None and not dropout_p and alike and attention.runs_on(query.device) and not is_tracing():
         return attention(query, key, value, scale=float(scale), causal=is_causal)[0]
     scores = _hidden((query * scale) @ key.mT, is_causal)

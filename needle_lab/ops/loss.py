@@ -98,7 +98,7 @@ def class_losses_gradient(g: Outputs, y: Outputs, x: Tensor, target: Tensor, red
     probabilities = exp(x - unsqueeze(total, 1))
     dx: Any = 0.0
     if g is not None:
-        g = g / target.size if reduction == "mean" else g
+        g = g / target.numel() if reduction == "mean" else g
         hit = unsqueeze(target, 1) == np.arange(x.shape[1]).reshape(-1, *(1,) * (x.ndim - 2))
         dx = (probabilities - hit) * (unsqueeze(g, 1) if reduction == "none" else g)
     if gtotal is not None:
@@ -130,7 +130,7 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
         target = target * (1.0 - label_smoothing) + label_smoothing / x.shape[1]
         weighted = log_probs if weight is None else log_probs * weight.reshape(-1, *(1,) * (x.ndim - 2))
         losses = -sum_(weighted * target, axis=1)
-        return sum_(losses) / (losses.size or 1) if reduction == "mean" else _reduce(losses, reduction)
+        return sum_(losses) / (losses.numel() or 1) if reduction == "mean" else _reduce(losses, reduction)
     loss = _pick(log_probs, target, weight, ignore_index, reduction)
     if not label_smoothing:
         return loss

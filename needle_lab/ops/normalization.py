@@ -35,7 +35,7 @@ def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: Shape, eps: fl
     gy, gmu, gvar = g
     y, _, var = y
     inverse = rsqrt(var + eps)
-    n = x.size / max(var.size, 1)
+    n = x.numel() / max(var.numel(), 1)
     dx: Any = 0.0
     if gy is not None:            # what changes the mean or the length of x changes nothing in y
         dx = inverse * (gy - mean(gy, axis=axes, keepdims=True) - y * mean(gy * y, axis=axes, keepdims=True))
@@ -76,7 +76,7 @@ def batch_norm_gradient(g: Outputs, y: Outputs, x: Tensor, weight: Tensor | None
     dx: Any = 0.0
     inverse = rsqrt(var + eps).reshape(shape)
     centered = x - mu.reshape(shape)
-    n, dweight, dbias = x.size // x.shape[1], None, None
+    n, dweight, dbias = x.numel() // x.shape[1], None, None
     if gy is not None:                # what changes the mean or the length of x changes nothing in y
         g = gy if weight is None else gy * weight.reshape(shape)
         along = mean(g * centered, axis=axes, keepdims=True) * inverse * inverse
@@ -167,7 +167,7 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: training=False needs running_mean and running_var")
         return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
-    n = x.size // max(x.shape[1], 1)
+    n = x.numel() // max(x.shape[1], 1)
     if n < 2:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
@@ -204,7 +204,7 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: T
     """Normalise each group of channels of each sample (Wu and He, 2018).  x (N, C, *size); num_groups divides C."""
     if x.ndim < 2 or x.shape[1] % num_groups:
         raise ShapeError(f"group_norm: {num_groups} groups do not divide the channels of {x.shape}")
-    grouped = x.reshape(x.shape[0], num_groups, -1) if x.size else x.reshape(x.shape[0], num_groups, 0)
+    grouped = x.reshape(x.shape[0], num_groups, -1) if x.numel() else x.reshape(x.shape[0], num_groups, 0)
     y = standardize(grouped, axes=(2,), eps=eps)[0].reshape(x.shape)
     return _scale_and_shift(y, weight, bias, along_channels(x))
 

@@ -103,7 +103,7 @@ class _Check:
             if (g is None) != (e is None) or (g is not None and g.dtype != x.dtype):
                 raise CheckError(f"{what}: a gradient is {getattr(g, 'dtype', None)}, wanted {e is not None and x.dtype}")
             # A gradient is a sum of products with the incoming one: where x was broadcast, or terms cancel, it loses more
-            terms = incoming.sum() / x.size if 0 < x.size < incoming.size else 0.0
+            terms = incoming.sum() / x.numel() if 0 < x.numel() < incoming.size else 0.0
             if g is not None:
                 assert_close(g, e, tolerance * (4 if g.itemsize < 4 else 1), f"{what}: gradient",
                              absolute=tolerance * (terms + incoming.max(initial=0.0)))

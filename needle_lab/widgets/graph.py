@@ -4,6 +4,7 @@ the arrows."""
 from __future__ import annotations
 
 import html
+import math
 from typing import Any
 
 from ..errors import ArgumentError
@@ -136,4 +137,4 @@ class GraphView(View):
 
 def _value(x: Any) -> str:
     """A tiny tensor's values, any other's shape."""
-    return short(host(x)) if x.size <= TINY and x.ndim <= 1 else f"{show_shape(x.shape)} {x.dtype}"
+    return short(host(x)) if math.prod(x.shape) <= TINY and x.ndim <= 1 else f"{show_shape(x.shape)} {x.dtype}"

@@ -34,9 +34,9 @@ def change_in_blocks(optimizer: Optimizer, many: list[list[Tensor]], *, step: in
             large.append(tensors)
     for alike in small.values():
         _change_together(optimizer, alike, step, group)
-    if get_num_threads() > 1 and sum(tensors[0].size for tensors in large) >= VALUES:
-        parallel(lambda tensors: _change_one(optimizer, tensors, step, group), [t for t in large if t[0].size < VALUES])
-        large = [t for t in large if t[0].size >= VALUES]
+    if get_num_threads() > 1 and sum(tensors[0].data.size for tensors in large) >= VALUES:
+        parallel(lambda tensors: _change_one(optimizer, tensors, step, group), [t for t in large if t[0].data.size < VALUES])
+        large = [t for t in large if t[0].data.size >= VALUES]
     for tensors in large:
         _change_one(optimizer, tensors, step, group)
     if rest:

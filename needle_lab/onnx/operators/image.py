@@ -92,7 +92,7 @@ def Resize(x, roi=None, scales=None, sizes=None, *, antialias=0, axes=None, coor
            mode="nearest", nearest_mode="round_prefer_floor"):
     axes = [a % x.ndim for a in axes] if axes else list(range(x.ndim))
     lengths = [x.shape[a] for a in axes]
-    if scales is not None and scales.size:
+    if scales is not None and scales.numel():
         factors = [float(s) for s in scales.numpy()]
         outs = [math.floor(n * s) for n, s in zip(lengths, factors, strict=True)]
         exacts = [n * s for n, s in zip(lengths, factors, strict=True)]
@@ -107,7 +107,7 @@ def Resize(x, roi=None, scales=None, sizes=None, *, antialias=0, axes=None, coor
     limits.check_shape("Resize", [lengths_out.get(a, n) for a, n in enumerate(x.shape)], x.dtype)
     for n, out in zip(lengths, outs, strict=True):             # the matrix along an axis
         limits.check_shape("Resize", [n, out], np.float64)
-    edges = [0.0] * len(axes) + [1.0] * len(axes) if roi is None or not roi.size else roi.numpy().tolist()
+    edges = [0.0] * len(axes) + [1.0] * len(axes) if roi is None or not roi.numel() else roi.numpy().tolist()
     y, outside = x, None
     for i, axis in enumerate(axes):
         if outs[i] == lengths[i] and factors[i] == 1 and coordinate_transformation_mode != "tf_crop_and_resize":

@@ -26,11 +26,11 @@ def MaxPool(x, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mo
 def _places_of_maxima(x, window, storage_order: int):
     """Where in the whole input each maximum stands, int64: the places themselves go through the windows of the maxima."""
     dims = len(window["kernel"])
-    places = np.arange(x.size, dtype=np.float64).reshape(x.shape)
+    places = np.arange(x.numel(), dtype=np.float64).reshape(x.shape)
     if storage_order:                                        # column major within a map
         size = x.shape[-dims:]
         inner = np.arange(math.prod(size)).reshape(size[::-1]).T
-        places = (np.arange(x.size // inner.size) * inner.size).reshape(*x.shape[:-dims], *(1,) * dims) + inner
+        places = (np.arange(x.numel() // inner.size) * inner.size).reshape(*x.shape[:-dims], *(1,) * dims) + inner
     values = x.numpy()
     picked = from_winners.compute(places.astype(np.float64), values, **window)
     return Tensor(picked.astype(np.int64))

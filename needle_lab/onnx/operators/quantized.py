@@ -2,6 +2,7 @@
 
 # ruff: noqa: N802    functions are named after ONNX operators
 
+import math
 from typing import Any
 
 import ml_dtypes
@@ -25,7 +26,7 @@ def is_integer(dtype: np.dtype) -> bool:
 
 def along(scale, x, axis: int, block_size: int = 0):
     """A scale or zero point brought to x's axes: one value, one a slice along axis, or one a block along axis."""
-    if scale.ndim == 0 or scale.size == 1:
+    if scale.ndim == 0 or math.prod(scale.shape) == 1:
         return scale.reshape(())
     if block_size or scale.ndim == x.ndim:
         size = block_size or x.shape[axis] // scale.shape[axis]
@@ -78,7 +79,7 @@ def DequantizeLinear(x, x_scale, x_zero_point=None, *, axis=1, block_size=0, out
 @since(11)
 def DynamicQuantizeLinear(x):
     """-> (x in uint8, its scale, its zero point), with the range chosen so that 0 is exact."""
-    low, high = (ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)) if x.size else (x.sum(), x.sum())
+    low, high = (ops.minimum(ops.min(x), 0.0), ops.maximum(ops.max(x), 0.0)) if x.numel() else (x.sum(), x.sum())
     scale = (high - low) / 255.0
     scale = scale if scale.item() else ops.ones_like(scale)
     zero = saturate(-low.numpy() / scale.numpy(), np.dtype(np.uint8))
@@ -131,7 +132,7 @@ def QLinearConv(x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_z
                 strides=None, pads=None, dilations=None, group=1, auto_pad="NOTSET"):
     by_output = (-1, *(1,) * (w.ndim - 1))
     kernel = _offset(w, None, 0) - _plain(w_zero_point).astype(np.int32).reshape(
-        by_output if w_zero_point.size > 1 else ())
+        by_output if w_zero_point.numel() > 1 else ())
     y = _integer_conv(_offset(x, x_zero_point, 1), kernel, kernel_shape, strides, pads, dilations, group, auto_pad)
     by_channel = (-1, *(1,) * (w.ndim - 2))
     if b is not None:

@@ -46,7 +46,7 @@ def _min(x, axis, keepdims):
 
 def _extreme(op, x, axis, keepdims, lowest: bool):
     """max or min, with the dtype's limit where there is nothing to compare."""
-    if x.size:
+    if x.numel():
         return op(x.astype(np.uint8) if x.dtype == bool else x, axis=axis, keepdims=keepdims)
     shape = np.zeros(x.shape).sum(axis=axis, keepdims=keepdims).shape
     ends = (False, True) if x.dtype == bool else (-np.inf, np.inf)

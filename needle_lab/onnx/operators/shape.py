@@ -45,7 +45,7 @@ def Shape(x, *, start=0, end=None):
 
 @since(1, rank=0)
 def Size(x):
-    return Tensor(np.array(x.size, np.int64))
+    return Tensor(np.array(x.numel(), np.int64))
 
 
 @since(5, rank="shaped")
@@ -133,7 +133,7 @@ def _embedding_layer(node: NodeView) -> Layer | None:
 
 def _embed(module, index):
     """An index may count from the end; a trace does not look at it: on arrays the op takes it as it is."""
-    return module(index if is_tracing() or index.size == 0 or index.numpy().min() >= 0 else index % module.num_embeddings)
+    return module(index if is_tracing() or index.numel() == 0 or index.numpy().min() >= 0 else index % module.num_embeddings)
 
 
 @since(11)

@@ -160,7 +160,7 @@ class Importer:
             array = arrays.get(source, outer.get(source))
             if own and node.op_type == "Constant":
                 value = operators.call(operators.shape.Constant, [], reader.attributes_of(node)[0], 1, "Constant")
-                if isinstance(value, Tensor) and is_floating(value.dtype) and value.size > 1:
+                if isinstance(value, Tensor) and is_floating(value.dtype) and value.numel() > 1:
                     arrays[node.output[0]] = value.numpy()
                 else:
                     graph.constants[node.output[0]] = value
