@@ -133,7 +133,7 @@ def index_select(x: Array, index: Array, *, axis: int = 0) -> Array:
     An embedding table is `index_select(weight, tokens)`.
     """
     _check_index(index, x.shape[axis], "index_select")
-    return np.take(x, index, axis=axis)
+    return np.take(x, index, axis=axis) if x.size else x[(slice(None),) * (axis % x.ndim) + (index,)]
 
 
 @index_select.gradient("x")

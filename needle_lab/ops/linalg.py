@@ -1,5 +1,6 @@
 """Matrix products: matmul, einsum, outer, dot."""
 
+import math
 import string
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from .elementwise import clip
 from .indexing import diagonal
 from .reduce import norm
 from .reduce import sum as sum_
-from .shape import permute, unsqueeze
+from .shape import flatten, permute, unsqueeze
 
 
 @op(onnx="MatMul")
@@ -36,7 +37,7 @@ def matmul_to_b(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if b.ndim == 1:
         return sum_(unsqueeze(g, -1) * a, axis=tuple(range(a.ndim - 1)))
     if b.ndim == 2 and a.ndim > 2:                    # one product over all leading axes, not a sum of many
-        return a.reshape(-1, a.shape[-1]).mT @ g.reshape(-1, g.shape[-1])
+        return flatten(a, 0, -2).mT @ flatten(g, 0, -2)
     return a.mT @ g
 
 
@@ -56,7 +57,8 @@ def linear_to_x(g: Tensor, weight: Tensor) -> Tensor:
 
 @linear.gradient("weight")
 def linear_to_weight(g: Tensor, x: Tensor) -> Tensor:
-    return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
+    rows = math.prod(g.shape[:-1])
+    return g.reshape(rows, g.shape[-1]).mT @ x.reshape(rows, x.shape[-1])
 
 
 @linear.gradient("bias")
