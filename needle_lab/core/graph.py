@@ -23,6 +23,7 @@ from ..errors import ArgumentError, GraphError, NeedleError
 from . import calls
 from .device import BACKENDS, to_device
 from .dtypes import float32, float64, promote
+from .explain import RAW
 from .modes import mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
@@ -100,7 +101,7 @@ class Op:
                 result = BACKENDS[device.kind].run(self, device, arrays, attrs)
         except NeedleError:
             raise
-        except (ValueError, IndexError, TypeError) as error:
+        except RAW as error:
             raise calls.explained(self, error, inputs, attrs) from error
         results = result if type(result) is tuple else (result,)
         if narrow is not None:

@@ -43,6 +43,7 @@ from .shape import (
     split, squeeze, stack, swapaxes, tile, transpose, tril, triu, unbind, unsqueeze, zeros_like,
 )
 from .spectral import fourier
+from ..core.explain import at_the_door as _at_the_door
 from . import methods as _methods       # gives tensors their operators and methods, which are the functions above
 
 # The public names; what else a file of ops holds, ops are made of, and kernels and layers import it from there.
@@ -69,3 +70,5 @@ __all__ = [
     "tanh", "tile", "topk", "trace", "transpose", "tril", "triu", "trunc", "unbind", "unsqueeze", "var", "where",
     "zeros_like",
 ]
+
+_at_the_door(globals(), __all__)

@@ -9,6 +9,8 @@ import numpy as np
 
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype
+from ..core.explain import explaining
+from ..core.graph import Op
 from ..core.modes import is_grad_enabled, no_grad
 from ..core.tensor import Tensor, flat, plain_index
 from ..errors import ShapeError
@@ -67,6 +69,7 @@ def _in_place(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
 
 def _attach_method(name: str) -> None:
     function = _function(name)
+    function = function if isinstance(function, Op) else explaining(function)
     _method(name, lambda self, *args, **kwargs: function(self, *args, **kwargs), f"ndl.{name}(self, ...)")
 
 
@@ -115,11 +118,14 @@ _method("view", lambda self, *shape: shapes.reshape(self, shape=flat(shape)), "n
 _method("permute", lambda self, *axes: shapes.permute(self, axes=flat(axes)), "ndl.permute(self, axes)")
 _method("expand", lambda self, *shape: shapes.expand(self, shape=flat(shape)), "ndl.expand(self, shape)")
 _method("tile", lambda self, *repeats: shapes.tile(self, repeats=flat(repeats)), "ndl.tile(self, repeats)")
-_method("astype", _astype, "The values in another dtype; the tensor itself if it has that dtype already.")
+_method("astype", explaining(_astype, "astype"),
+        "The values in another dtype; the tensor itself if it has that dtype already.")
 _method("float", lambda self: _astype(self, "float32"), "The values as float32.")
-_method("to", _to, 'To a device (`x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both.')
+_method("to", explaining(_to, "to"), 'To a device (`x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both.')
 _method("cpu", lambda self: _to(self, device="cpu"), "On the host.")
 _method("contiguous", lambda self: self if self.device.backend != "numpy" or self.data.flags.c_contiguous
         else shapes.clone(self), "The same values in one piece of memory, row by row; the tensor itself if they are.")
 Tensor.T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes in reverse.")  # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
+for _name in ("size", "requires_grad_", "register_hook", "copy_", "fill_"):
+    setattr(Tensor, _name, explaining(getattr(Tensor, _name)))
