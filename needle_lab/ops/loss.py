@@ -98,7 +98,7 @@ def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ig
 
 
 def _without_ignored(x: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    """x with zeros where the target is to be ignored: what stands there, also inf or nan, reaches no loss and no gradient."""
+    """x with zeros where the target is to be ignored: what stands there, be it inf or nan, reaches no loss, no gradient."""
     if target.dtype.kind not in "iu" or target.shape != x.shape[:1] + x.shape[2:]:
         return x
     ignored = target.numpy() == ignore_index
