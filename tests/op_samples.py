@@ -260,7 +260,7 @@ def _torch_index_put(x, value, index):
     return y
 
 
-@samples("index_add", _torch_index_add)
+@samples("add_at", _torch_index_add)
 def _(rng):
     yield case(rng.normal(size=(4, 5)), shape=(3, 5), index=np.array([2, 0, 2, 2]))
     yield case(rng.normal(size=(2, 5)), shape=(4, 5), index=slice(None, None, 2))

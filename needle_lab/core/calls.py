@@ -84,6 +84,17 @@ def explained(op: Op, error: Exception, inputs: tuple[Any, ...], attrs: dict[str
     return DTypeError(f"{op.name}: {error}; inputs: {described(inputs)}")
 
 
+def misfit(function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> NeedleError | None:
+    """Our error for arguments that a function does not take; None if it takes them."""
+    typed = inspect.signature(function)
+    try:
+        typed.bind(*args, **given)
+    except TypeError as wrong:
+        names = [p.replace(annotation=p.empty) for p in typed.parameters.values()]
+        return ArgumentError(f"{function.__name__}{typed.replace(parameters=names, return_annotation=typed.empty)}: {wrong}")
+    return None
+
+
 def rounded(results: tuple[Any, ...], narrow: np.dtype) -> tuple[Any, ...]:
     """float32 results as float16 or bfloat16."""
     return tuple(r.astype(narrow) if r is not None and r.dtype == np.float32 else r for r in results)

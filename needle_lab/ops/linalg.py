@@ -10,10 +10,9 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Gradients
 from ..errors import ArgumentError, ShapeError
 from .elementwise import clip
-from .indexing import diagonal
 from .reduce import norm
 from .reduce import sum as sum_
-from .shape import permute, unsqueeze
+from .shape import diagonal, permute, unsqueeze
 
 
 @op(onnx="MatMul")
@@ -66,7 +65,7 @@ def linear_to_bias(g: Tensor) -> Tensor:
 
 def trace(x: Tensor) -> Tensor:
     """The sum of the diagonal of the last two axes.  torch.trace, of batches too."""
-    return sum_(diagonal(x), axis=-1)
+    return sum_(diagonal(x, 0, -2, -1), axis=-1)
 
 
 def normalize(x: Tensor, p: float = 2, axis: int = -1, eps: float = 1e-12) -> Tensor:
