@@ -53,7 +53,7 @@ from .core.dtypes import (
     uint64,
 )
 from .core.graph import op
-from .core.modes import enable_grad, is_grad_enabled, no_grad
+from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .core.tensor import Tensor
 from .core.tiers import fast_available, kernel, use_kernels
 from .creation import (
@@ -134,8 +134,8 @@ _HERE = """
     Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ checkpoint cpu cuda empty empty_like
     enable_grad errors eye fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph
     int16 int32 int64 int8 is_grad_enabled kernel linspace logspace manual_seed multinomial nn no_grad normal ones op ops
-    optim rand rand_like randint randint_like randn randn_like random randperm scalar_tensor set_rng_state tensor
-    tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8 uniform use_kernels zeros
+    optim rand rand_like randint randint_like randn randn_like random randperm scalar_tensor set_grad_enabled
+    set_rng_state tensor tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8 uniform use_kernels zeros
 """.split()
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
 

@@ -28,7 +28,7 @@ def tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None,
     if isinstance(data, Tensor):
         leaving(data)
     x = Tensor(data, device=device, dtype=dtype)
-    if isinstance(data, (np.ndarray, Tensor)) and x.device.backend == "numpy":
+    if hasattr(data, "dtype") and x.device.backend == "numpy":               # arrays and tensors, of ours or of others
         x.data = x.data.copy()
     return x.requires_grad_() if requires_grad else x
 

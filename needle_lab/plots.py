@@ -50,8 +50,8 @@ def show_images(images: np.ndarray | Tensor, titles: Sequence[Any] = (), columns
 
 
 def plot_history(history: History, axes: Any = None, goal: float | None = None) -> np.ndarray:
-    """The loss of every step and of every epoch; beside it, if it was measured, the test accuracy, and the goal."""
-    panels = 1 + bool(history.accuracy)
+    """The loss of every step and of every epoch, and on the test set; beside it the metrics, if any, and the goal."""
+    panels = 1 + bool(history.metrics)
     if axes is None:
         axes = pyplot().subplots(1, panels, figsize=(4.6 * panels, 2.8), squeeze=False, layout="constrained")[1][0]
     per_epoch = len(history.batch_loss) / max(len(history.loss), 1)
@@ -60,11 +60,18 @@ def plot_history(history: History, axes: Any = None, goal: float | None = None) 
     steps = np.arange(1, len(history.batch_loss) + 1)
     ax.plot(steps / per_epoch, history.batch_loss, color=FAINT, lw=0.8, label="each step")
     ax.plot(ends - 0.5, history.loss, "o-", color=COLOURS[0], ms=4, label="mean of the epoch")
-    ax.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    if history.test_loss:
+        ax.plot(_last(ends, history.test_loss), history.test_loss, "s-", color=COLOURS[1], ms=3, label="on the test set")
+    ax.set(xlabel="epoch", ylabel="loss", yscale="log" if min(history.batch_loss + history.test_loss) > 0 else "linear")
     ax.legend(frameon=False, fontsize=8)
-    if history.accuracy and len(axes) > 1:
-        axes[1].plot(ends, np.multiply(history.accuracy, 100), "o-", color=COLOURS[2], ms=4)
-        axes[1].set(xlabel="epoch", ylabel="test accuracy in %")
+    if history.metrics and len(axes) > 1:
+        for i, (name, values) in enumerate(history.metrics.items()):
+            axes[1].plot(_last(ends, values), np.multiply(values, 100), "o-", color=COLOURS[(2 + i) % len(COLOURS)], ms=4,
+                         label=name)
+        names = list(history.metrics)
+        axes[1].set(xlabel="epoch", ylabel=f"test {names[0]} in %" if len(names) == 1 else "on the test set, in %")
+        if len(names) > 1:
+            axes[1].legend(frameon=False, fontsize=8)
         if goal is not None:
             axes[1].axhline(100 * goal, color=COLOURS[5], lw=1, ls="--")
             axes[1].annotate(f"goal {goal:.0%}", (1, 100 * goal), (0, -2), axes[1].get_yaxis_transform(),
@@ -72,6 +79,11 @@ def plot_history(history: History, axes: Any = None, goal: float | None = None) 
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return axes
+
+
+def _last(ends: np.ndarray, values: Sequence[float]) -> np.ndarray:
+    """The newest epochs, as many as there are values: an earlier part of the run may have measured nothing."""
+    return ends[len(ends) - len(values):]
 
 
 class LiveLoss:
@@ -90,7 +102,7 @@ class LiveLoss:
         pyplot()
         from matplotlib.figure import Figure
 
-        panels = 1 + bool(history.accuracy)
+        panels = 1 + bool(history.metrics)
         # No pyplot: it would show the picture a second time when the cell ends.
         figure = self.figure = Figure(figsize=(4.6 * panels, 2.8), layout="constrained")
         plot_history(history, figure.subplots(1, panels, squeeze=False)[0], self.goal)

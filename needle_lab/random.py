@@ -6,6 +6,10 @@ on the host, so a seed gives the same numbers on every device.
 
 from __future__ import annotations
 
+import operator
+import os
+import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -19,9 +23,12 @@ from .errors import ArgumentError
 class Generator:
     """A stream of random numbers (PCG64).  torch.Generator."""
 
+    living: weakref.WeakSet[Generator] = weakref.WeakSet()
+
     def __init__(self, seed: int | None = None):
-        self._seed = seed
+        self._seed = None if seed is None else _checked(seed)
         self._numpy: np.random.Generator | None = None
+        Generator.living.add(self)
 
     @property
     def numpy(self) -> np.random.Generator:
@@ -32,7 +39,8 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Start again at this seed."""
-        self._seed, self._numpy = seed, np.random.default_rng(seed)
+        self._seed = _checked(seed)
+        self._numpy = np.random.default_rng(self._seed)
         return self
 
     def get_state(self) -> dict[str, Any]:
@@ -49,7 +57,36 @@ class Generator:
         self._numpy = np.random.Generator(fresh)
 
 
+def _checked(seed: Any) -> int:
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ArgumentError(f"a seed is an integer of 0 or more, got {seed!r}")
+    return number
+
+
 default_generator = Generator()
+
+# A process that is forked while another thread draws would inherit that thread's lock, which nobody in it gives back: so all
+# locks are held at the moment of the fork, and given back on both sides.
+_held = threading.local()
+
+
+def _hold() -> None:
+    _held.locks = [g._numpy.bit_generator.lock for g in list(Generator.living) if g._numpy is not None]
+    for lock in _held.locks:
+        lock.acquire()
+
+
+def _give_back() -> None:
+    for lock in _held.locks:
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_give_back, after_in_child=_give_back)
 
 
 def manual_seed(seed: int) -> Generator:

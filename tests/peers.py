@@ -10,6 +10,7 @@ import pytest
 
 REASONS = {
     "torch": "PyTorch is the oracle here; pip install torch==2.13.0",
+    "expecttest": "PyTorch's samples need it; pip install expecttest scipy",
     "onnx": "the ONNX room needs onnx; pip install 'needle-lab[onnx]'",
     "onnxruntime": "onnxruntime is the oracle here; pip install onnxruntime",
     "onnxscript": "PyTorch's exporter needs it; pip install onnxscript",

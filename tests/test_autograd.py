@@ -363,6 +363,47 @@ def test_mistakes_say_what_was_expected(call, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_a_mode_decorates_functions_and_generators():
+    x = ndl.ones(2, requires_grad=True)
+
+    @ndl.no_grad
+    def plain():
+        return x * 2
+
+    @ndl.no_grad()
+    def steps():
+        """Nothing is recorded in the body, and everything between its values."""
+        sent = yield x * 2
+        try:
+            yield x * sent
+        except KeyError:
+            yield x * 4
+        return "end"
+    assert not plain().requires_grad and steps.__doc__.startswith("Nothing")
+    running = steps()
+    found = [next(running), running.send(3.0), running.throw(KeyError())]
+    assert [y.tolist() for y in found] == [[2, 2], [3, 3], [4, 4]] and not any(y.requires_grad for y in found)
+    assert (x * 2).requires_grad
+    with pytest.raises(StopIteration, match="end"):
+        next(running)
+    with ndl.no_grad():
+        @ndl.enable_grad
+        def recorded():
+            return x * 2
+        assert recorded().requires_grad and not (x * 2).requires_grad
+
+
+def test_grad_mode_is_switched_for_good_or_for_a_while():
+    x = ndl.ones(2, requires_grad=True)
+    with ndl.set_grad_enabled(False):
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+    ndl.set_grad_enabled(False)
+    assert not (x * 2).requires_grad
+    ndl.set_grad_enabled(True)
+    assert (x * 2).requires_grad
+
+
 def test_errors_are_also_the_builtins_a_programmer_expects():
     with pytest.raises(ValueError):
         ndl.ones(2) + ndl.ones(3)

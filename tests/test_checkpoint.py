@@ -101,3 +101,23 @@ def test_wrong_results_and_changed_parameters_are_refused():
         layer.weight += 1.0
     with pytest.raises(ndl.errors.GraphError, match="changed in place"):
         y.backward()
+
+
+def test_dropout_from_any_generator_is_drawn_again():
+    own = ndl.Generator(3)
+    x, w = ndl.randn(4, 5, requires_grad=True), ndl.randn(5, 5, requires_grad=True)
+    y = ndl.checkpoint(lambda x: ndl.dropout(x @ w, 0.5, generator=own), x)
+    ndl.randn(3, generator=own)                                            # others draw from it in between
+    after = own.get_state()
+    y.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 2 * (y.numpy() != 0) @ w.numpy().T, rtol=1e-6)
+    assert own.get_state() == after
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(5)])
+def test_another_mode_in_backward_is_an_error(layer):
+    model = nn.Sequential(nn.Linear(5, 5), layer)
+    y = ndl.checkpoint(model, ndl.randn(4, 5, requires_grad=True))
+    model.eval()
+    with pytest.raises(ndl.errors.GraphError, match="something else.*eval"):
+        y.sum().backward()

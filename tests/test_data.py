@@ -2,22 +2,29 @@
 
 import numpy as np
 import pytest
-from peers import needs
+from peers import needs, require
 
 import needle_lab as ndl
 from needle_lab.data import (
     ArrayDataset,
+    BatchSampler,
     Compose,
+    ConcatDataset,
     DataLoader,
     Dataset,
+    IterableDataset,
     Normalize,
     OneHot,
     RandomCrop,
     RandomFlipHorizontal,
+    RandomSampler,
+    SequentialSampler,
     Subset,
+    SubsetRandomSampler,
     TensorDataset,
     ToFloat,
     Transform,
+    WeightedRandomSampler,
     digits,
     mnist1d,
     random_split,
@@ -84,6 +91,17 @@ def test_random_split_deals_out_every_example_once(lengths):
     (lambda: Subset(counted(), [0, 23]), ArgumentError, "index 23 lies outside a dataset of 23"),
     (lambda: random_split(counted(), [10, 10]), ArgumentError, r"\[10, 10\] sum to 20, the dataset has 23"),
     (lambda: random_split(counted(), [0.5, 0.4]), ArgumentError, "sum to 1"),
+    (lambda: Subset(counted(), np.ones(22, bool)), ShapeError, "one bool for each of 23"),
+    (lambda: Subset(counted(), [0.5]), ArgumentError, "integers or a mask"),
+    (lambda: ConcatDataset([]), ArgumentError, "at least one"),
+    (lambda: DataLoader(7), ArgumentError, "arrays .x, y., or a list of examples; got int"),
+    (lambda: DataLoader(counted(), seed=-1), ArgumentError, "seed is an integer of 0 or more, got -1"),
+    (lambda: DataLoader(counted(), shuffle=RandomSampler(counted())), ArgumentError, "sampler=..."),
+    (lambda: DataLoader(counted(), shuffle=True, sampler=[0]), ArgumentError, "from shuffle or from sampler"),
+    (lambda: DataLoader(Stream(), num_workers=2), ArgumentError, "own order"),
+    (lambda: len(DataLoader(Stream())), TypeError, "no length"),
+    (lambda: WeightedRandomSampler([0, 0], 2), ArgumentError, "not all 0"),
+    (lambda: WeightedRandomSampler([1, 0], 2, replacement=False), ArgumentError, "num_samples=2 of 1"),
     (lambda: DataLoader(counted(), 0), ArgumentError, "batch_size is an integer of 1 or more, got 0"),
     (lambda: DataLoader(counted(), 2.5), ArgumentError, "got 2.5"),
     (lambda: DataLoader(counted(), workers=-1), ArgumentError, "workers"),
@@ -104,13 +122,15 @@ def test_examples_that_do_not_stack():
         def __getitem__(self, index):
             return np.ones(index + 1), index
 
-    class Bare(Squares):
-        def __getitem__(self, index):
-            return index
-    with pytest.raises(ShapeError, match=r"Ragged: examples of different shapes .*\(1,\)"):
+    with pytest.raises(ShapeError, match=r"examples of different shapes .*\(1,\).*collate_fn"):
         next(iter(DataLoader(Ragged(), 3)))
-    with pytest.raises(ArgumentError, match=r"Bare: an example is a tuple such as \(input, label\), got int"):
-        next(iter(DataLoader(Bare(), 3)))
+
+
+class Stream(IterableDataset):
+    """Examples that come one after the other."""
+
+    def __iter__(self):
+        return iter(range(7))
 
 
 # --- the loader ---------------------------------------------------------------------------------------------------
@@ -293,3 +313,84 @@ def test_synthetic_sets_are_seeded_balanced_and_need_more_than_a_linear_model(ma
     linear = LogisticRegression(max_iter=300).fit(x[:900], y[:900]).score(x[900:], y[900:])
     near = KNeighborsClassifier(1).fit(x[:900], y[:900]).score(x[900:], y[900:])
     assert linear < 0.8 < near
+
+
+# --- what PyTorch's loader takes ------------------------------------------------------------------------------------------
+
+
+def told(batches):
+    return [np.asarray(batch).tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("data", [[3, 1, 4, 1, 5], np.array([3, 1, 4, 1, 5]), Subset(counted(), np.arange(23) < 5)])
+def test_a_list_is_a_dataset(data):
+    first = next(iter(DataLoader(data, 2)))
+    assert len(first) == 2
+
+
+def test_examples_of_any_structure_are_stacked_like_pytorchs():
+    torch = require("torch")
+    examples = [{"x": np.ones(2, "float32") * i, "y": (i, i % 2 == 0), "name": f"n{i}"} for i in range(5)]
+    ours = list(DataLoader(examples, 2))
+    theirs = list(torch.utils.data.DataLoader(examples, 2))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["name"] == b["name"] and a["x"].shape == tuple(b["x"].shape)
+        assert told(a["y"]) == told(b["y"]) and a["y"][1].dtype == bool and a["y"][0].dtype == np.int64
+    assert next(iter(DataLoader([(0.5, 1)], 1)))[0].dtype == np.float32                        # a Python float
+
+
+def test_collate_fn_makes_the_batch():
+    batches = list(DataLoader([[1], [2, 3], [4]], 2, collate_fn=lambda examples: sum(examples, [])))
+    assert batches == [[1, 2, 3], [4]]
+
+
+def test_single_examples_without_a_batch_size():
+    assert told(DataLoader([3, 1, 4], batch_size=None)) == [3, 1, 4]
+
+
+def test_concatenated_datasets():
+    both = Subset(counted(), range(3)) + counted()
+    assert len(both) == 26 and told(both[-1])[1] == 22 and [told(both[i])[1] for i in (0, 2, 3)] == [0, 2, 0]
+    with pytest.raises(IndexError):
+        both[26]
+    assert len(list(DataLoader(both, 4))) == 7
+
+
+def test_a_stream_of_examples():
+    assert told(DataLoader(Stream(), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert told(DataLoader(Stream(), 3, drop_last=True)) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_weights_say_how_often_an_example_comes():
+    chosen = np.array(list(WeightedRandomSampler([1, 0, 3], 4000, generator=ndl.Generator(0))))
+    counts = np.bincount(chosen, minlength=3)
+    assert counts[1] == 0 and abs(counts[2] / 4000 - 0.75) < 0.04          # six standard deviations
+    assert sorted(WeightedRandomSampler([1, 2, 3], 3, replacement=False)) == [0, 1, 2]
+    assert sorted(SubsetRandomSampler([5, 7, 9])) == [5, 7, 9] and list(SequentialSampler("abc")) == [0, 1, 2]
+    assert len(list(RandomSampler(range(3), num_samples=8))) == 8
+    assert list(BatchSampler(SequentialSampler("abcde"), 2, True)) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("options", [{"sampler": RandomSampler(range(23))}, {"shuffle": True},
+                                     {"sampler": WeightedRandomSampler(np.arange(23), 30)},
+                                     {"batch_sampler": BatchSampler(RandomSampler(range(23)), 4)}])
+@pytest.mark.parametrize("workers", [{}, {"workers": 2}, {"num_workers": 2}])
+def test_a_pass_is_continued_where_it_stopped(options, workers):
+    size = {} if "batch_sampler" in options else {"batch_size": 4}
+
+    def made():
+        return DataLoader(counted(), seed=5, **options, **workers, **size)
+    whole = [y.tolist() for _, y in made()]
+    half = made()
+    passing = iter(half)
+    begun = [next(passing)[1].tolist() for _ in range(2)]
+    rest = made()
+    rest.load_state_dict(half.state_dict())
+    passing.close()
+    assert begun + [y.tolist() for _, y in rest] == whole
+
+
+def test_a_loader_of_processes_gives_the_same():
+    plain, processes = DataLoader(counted(), 5, shuffle=True, seed=2), DataLoader(counted(), 5, True, 2, num_workers=2)
+    for _ in range(2):
+        assert [told(b) for b in plain] == [told(b) for b in processes]

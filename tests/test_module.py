@@ -458,3 +458,21 @@ def test_parameter_and_buffer():
     with pytest.raises(DTypeError):
         Parameter(np.arange(3))
     assert nn.Parameter(ndl.ones(2, dtype=ndl.bfloat16)).dtype == ndl.bfloat16
+
+
+@needs_torch
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_a_state_of_pytorchs_tensors_loads(dtype):
+    """With gradients, as `dict(net.named_parameters())` gives them, in any floating dtype, and not contiguous."""
+    theirs = torch.nn.Linear(3, 2).to(getattr(torch, dtype))
+    ours = nn.Linear(3, 2)
+    ours.load_state_dict({**dict(theirs.named_parameters()), "weight": theirs.weight.t().contiguous().t()})
+    np.testing.assert_array_equal(ours.weight.numpy(), theirs.weight.detach().float().numpy())
+    made = ndl.tensor(theirs.bias)
+    assert made.dtype == dtype and made.is_leaf and not made.requires_grad
+
+
+@needs_torch
+def test_a_state_that_is_none_of_numbers_is_an_error_of_ours():
+    with pytest.raises(ndl.errors.NeedleError, match="weight|numbers"):
+        nn.Linear(3, 2).load_state_dict({"weight": object(), "bias": [1.0, 2.0]})

@@ -13,6 +13,7 @@ from peers import needs, torch
 from small_models import Affine, Momentum, Net, bits
 
 import needle_lab as ndl
+from needle_lab import nn
 from needle_lab.errors import ArgumentError, DeviceError, FileFormatError, SignatureMismatch, StorageError
 from needle_lab.nn import Buffer, Module, Parameter, Sequential
 from needle_lab.serialize import (
@@ -272,12 +273,12 @@ def test_a_whole_model_resumes_with_schedule_and_dropout(tmp_path):
     ndl.manual_seed(5)
     whole = make()
     steps(*whole, 6)
-    save_checkpoint(tmp_path / "c", model=whole[0], optimizer=whole[1], schedule=whole[2].state_dict())
+    save_checkpoint(tmp_path / "c", model=whole[0], optimizer=whole[1], schedule=whole[2])
     steps(*whole, 6)
     ndl.manual_seed(6)
     resumed = make()
-    checkpoint = load_checkpoint(tmp_path / "c", model=resumed[0], optimizer=resumed[1])
-    resumed[2].load_state_dict(checkpoint["schedule"])
+    checkpoint = load_checkpoint(tmp_path / "c", model=resumed[0], optimizer=resumed[1], schedule=resumed[2])
+    assert checkpoint.restored == ("model", "optimizer", "schedule", "rng")
     steps(*resumed, 6)
     assert bits(resumed[0]) == bits(whole[0]) and resumed[1].lr == whole[1].lr
 
@@ -570,3 +571,23 @@ def test_a_checkpoint_saved_by_version_0_1_0_is_resumed():
     assert checkpoint["note"]["caf\u00e9"][1].tolist() == [0, 1]
     assert optimizer.state_dict()["state"]["1"]["momentum_buffer"].tolist() == [1.0]
     assert ndl.rand(2).tolist() == [0.26978665590286255, 0.3078293800354004]
+
+
+@pytest.mark.parametrize("name", ["\u6a21" * 80 + ".safetensors", "a" * 243 + ".safetensors", "\u00e9" * 121 + ".safetens"],
+                         ids=["CJK", "ASCII", "accents"])
+def test_any_name_that_the_file_system_takes_can_be_saved_to(tmp_path, name):
+    """Up to 255 bytes, which 84 Chinese characters fill; the temporary file beside it has a shorter one."""
+    assert 240 <= len(name.encode()) <= 255
+    model = nn.Linear(2, 2)
+    save_state_dict(model, tmp_path / name)
+    save_state_dict(model, tmp_path / name)
+    assert load_state_dict(nn.Linear(2, 2), tmp_path / name).complete and [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_of_another_float_dtype_loads_what_fits(tmp_path):
+    narrow, model = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_state_dict(narrow.to("float16"), tmp_path / "half")
+    with pytest.raises(SignatureMismatch):
+        load_state_dict(model, tmp_path / "half")
+    assert load_state_dict(model, tmp_path / "half", strict=False).loaded == ["weight", "bias"]
+    np.testing.assert_array_equal(model.weight.numpy(), narrow.weight.numpy())

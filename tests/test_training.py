@@ -7,7 +7,7 @@ import pytest
 from peers import require
 
 import needle_lab as ndl
-from needle_lab import nn, plots
+from needle_lab import nn, plots, training
 from needle_lab.data import ArrayDataset, DataLoader, alice, batchify, digits, shapes, spirals
 from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.models import GPT, LanguageModel
@@ -178,6 +178,172 @@ def test_perplexity_of_a_model_that_knows_nothing_is_the_size_of_the_vocabulary(
     assert abs(perplexity(model, batchify(np.arange(90) % 11, 3), bptt=7) - 11) < 1e-4
 
 
+# --- other tasks than classes --------------------------------------------------------------------------------------
+
+
+def line(n=64, seed=0):
+    """y = 2 x0 - x1 + 0.5, and a little noise."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2)).astype("float32")
+    return x, (x @ [[2.0], [-1.0]] + 0.5 + 0.01 * rng.normal(size=(n, 1))).astype("float32")
+
+
+@pytest.mark.parametrize("shape", [(-1, 1), (-1,)])
+def test_a_regression_is_measured_by_its_loss_and_by_r2(shape):
+    x, y = line()
+    model = nn.Linear(2, 1) if shape == (-1, 1) else nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
+    history = fit(model, (x, y.reshape(shape)), Adam(model.parameters(), lr=0.05), loss=ndl.mse_loss, epochs=40,
+                  test=(x, y.reshape(shape)), metrics=["r2", worst], progress=False)
+    assert history.accuracy == [] and len(history.test_loss) == 40 and history.test_loss[-1] < 1e-2
+    guess = model(ndl.tensor(x)).detach().numpy()
+    assert history.metrics["r2"][-1] == pytest.approx(metrics.r2_score(y.reshape(shape), guess), abs=1e-6)
+    assert history.metrics["worst"][-1] == pytest.approx(np.abs(guess - y.reshape(shape)).max())
+    assert history.test_loss[-1] == pytest.approx(metrics.mean_squared_error(y.reshape(shape), guess), rel=1e-4)
+    assert "test loss" in repr(history) and "accuracy" not in repr(history)
+
+
+def worst(outputs, targets):
+    return np.abs(outputs.numpy() - targets.numpy()).max()
+
+
+@pytest.mark.parametrize("name, theirs", [("accuracy", lambda t, g: metrics.accuracy_score(t, g)), *(
+    (name, lambda t, g, name=name: getattr(metrics, f"{name}_score")(t, g, average="macro", zero_division=0))
+    for name in ("precision", "recall", "f1"))])
+def test_metrics_agree_with_scikit_learn(name, theirs, rng):
+    for truth in (rng.integers(0, 4, 60), rng.integers(0, 4, 60) * 5, np.zeros(5, int)):
+        scores = rng.normal(size=(len(truth), 21)).astype("float32")
+        scores[:, 1:] -= 2 * (np.arange(1, 21) % 5 != 0)
+        ours = getattr(training, name)
+        assert ours(ndl.tensor(scores), ndl.tensor(truth)) == pytest.approx(theirs(truth, scores.argmax(1)))
+        assert ours(scores.argmax(1), truth) == pytest.approx(theirs(truth, scores.argmax(1)))
+
+
+def test_accuracy_counts_places_and_leaves_out_what_is_ignored(rng):
+    scores, truth = rng.normal(size=(3, 5, 7)), rng.integers(0, 5, (3, 7))
+    truth[0, :4] = -100
+    counts = truth >= 0
+    assert training.accuracy(scores, truth) == (scores.argmax(1) == truth)[counts].mean()
+    assert training.accuracy(scores, np.eye(5)[scores.argmax(1)].transpose(0, 2, 1)) == 1.0            # probabilities
+
+
+def test_binary_losses_are_measured_by_accuracy():
+    x, y = spirals(60).arrays
+    y = (y[:, None] == 0).astype("float32")
+    for loss, last in ((nn.BCEWithLogitsLoss(), nn.Identity()), (ndl.binary_cross_entropy, nn.Sigmoid())):
+        model = nn.Sequential(nn.Linear(2, 1), last)
+        history = fit(model, (x, y), SGD(model.parameters(), lr=0.1), loss=loss, test=(x, y), progress=False)
+        guess = model(ndl.tensor(x)).detach().numpy() > (0.5 if isinstance(last, nn.Sigmoid) else 0)
+        assert history.accuracy == [(guess == y).mean()]
+
+
+def test_fit_ends_early_and_keeps_the_best():
+    """The test set asks for the opposite of what is learned, so its loss only grows."""
+    x, y = line()
+    model, weights = nn.Linear(2, 1), []
+    history = fit(model, (x, y), SGD(model.parameters(), lr=0.05), loss=ndl.mse_loss, epochs=50, test=(x, -y), patience=3,
+                  keep_best=True, progress=False, after_epoch=lambda h: weights.append(model.weight.numpy().copy()))
+    best = int(np.argmin(history.test_loss))
+    assert len(history.loss) == best + 4 < 50
+    assert np.array_equal(model.weight.numpy(), weights[best])
+
+
+def test_what_is_monitored_may_be_a_metric():
+    x, y = line()
+    model = nn.Linear(2, 1)
+    history = fit(model, (x, y), SGD(model.parameters(), lr=0.0), loss=ndl.mse_loss, epochs=9, test=(x, y), metrics="R2",
+                  monitor="r2", patience=2, progress=False)
+    assert len(history.metrics["r2"]) == 3
+
+
+def test_after_epoch_may_end_the_training():
+    model = linear()
+    stopped = fit(model, spirals(30), SGD(model.parameters(), lr=0.1), epochs=9, progress=False,
+                  after_epoch=lambda h: len(h.loss) == 2)
+    going = fit(model, spirals(30), SGD(model.parameters(), lr=0.1), epochs=3, progress=False, after_epoch=lambda h: h.loss)
+    assert len(stopped.loss) == 2 and len(going.loss) == 3
+
+
+def test_fit_takes_data_as_it_comes():
+    data, sizes = spirals(60), []
+
+    def counted(logits, y):
+        sizes.append(len(y))
+        return ndl.cross_entropy(logits, y)
+
+    class Batches:
+        def __iter__(self):
+            return iter([tuple(map(ndl.tensor, data.arrays))])
+    for given, first in ((data, 7), (data.arrays, 7), (tuple(map(ndl.tensor, data.arrays)), 7),
+                         ([data[i] for i in range(60)], 7), (Batches(), 60)):
+        sizes.clear()
+        model = linear()
+        fit(model, given, SGD(model.parameters(), lr=0.1), loss=counted, batch_size=7, progress=False)
+        assert sum(sizes) == 60 and sizes[0] == first
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"epochs": -1}, "epochs is an integer of 0 or more, got -1"), ({"epochs": 1.5}, "epochs is an integer"),
+    ({"metrics": "auc", "test": spirals(9)}, "'auc' is no metric; there are accuracy"),
+    ({"metrics": "r2"}, "needs? test="), ({"patience": 2}, "needs? test="), ({"keep_best": True}, "needs? test="),
+    ({"test": spirals(9), "patience": 0}, "at least 1"),
+    ({"test": spirals(9), "patience": 2, "monitor": "f1"}, "monitor='f1' is none of loss, accuracy"),
+    ({"test": iter([])}, "iterated anew"), ({"test": 3}, "a Dataset is needed, arrays"),
+    ({"loss": lambda y, t: y}, r"one number.*got a tensor of shape \(8, 3\)"), ({"loss": lambda y, t: 1.0}, "got float"),
+    ({"test": line(), "loss": ndl.mse_loss, "metrics": "accuracy"}, "scores .N, classes."),
+])
+def test_what_does_not_fit_is_said_before_the_first_epoch(options, message):
+    regression = options.get("loss") is ndl.mse_loss
+    model, data = (nn.Linear(2, 1), line()) if regression else (nn.Linear(2, 3), spirals(24))
+    before = model.weight.numpy().copy()
+    with pytest.raises((ArgumentError, ShapeError), match=message):
+        fit(model, DataLoader(data, 8), SGD(model.parameters(), lr=0.1), progress=False, **options)
+    assert np.array_equal(before, model.weight.numpy())
+
+
+def test_a_batch_is_an_input_and_a_target():
+    model = linear()
+    for batches in ([{"x": 1}], [np.ones(2)]):
+        with pytest.raises(ArgumentError, match=r"a batch is \(x, y\)"):
+            fit(model, DataLoader(batches, 1), SGD(model.parameters(), lr=0.1), progress=False)
+    with pytest.raises(ArgumentError, match="no batches"):
+        fit(model, DataLoader(spirals(9), 10, drop_last=True), SGD(model.parameters(), lr=0.1), progress=False)
+
+
+def test_a_run_is_continued_bit_by_bit(tmp_path):
+    """Model, optimizer, schedule, loader, history and random numbers: interrupted after one epoch, and never."""
+    def begin(seed):
+        ndl.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(2, 16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, 3))
+        optimizer = Adam(model.parameters(), lr=0.01)
+        return model, DataLoader(spirals(60), 8, shuffle=True), optimizer, CosineAnnealingLR(optimizer, 24)
+
+    def go(model, loader, optimizer, schedule, **options):
+        return fit(model, loader, optimizer, schedule=schedule, progress=False, **options)
+    whole = begin(1)
+    history = go(*whole, epochs=3)
+    model, loader, optimizer, schedule = half = begin(1)
+    first = go(*half, epochs=1)
+    ndl.save_checkpoint(tmp_path / "c", model=model, optimizer=optimizer, schedule=schedule, loader=loader, history=first)
+    model, loader, optimizer, schedule = resumed = begin(99)
+    found = ndl.load_checkpoint(tmp_path / "c", model=model, optimizer=optimizer, schedule=schedule, loader=loader)
+    assert go(*resumed, epochs=2, history=History(**found.history)).batch_loss == history.batch_loss
+    assert all(np.array_equal(p.numpy(), q.numpy()) for p, q in zip(model.parameters(), whole[0].parameters(), strict=True))
+    with pytest.raises(ArgumentError, match="schedule= is an object"):
+        ndl.save_checkpoint(tmp_path / "d", schedule=3)
+
+
+def test_gpt_is_a_language_model_too():
+    ndl.manual_seed(0)
+    corpus = alice("char")
+    train, test = batchify(corpus.train[:8000], 16), batchify(corpus.test, 16)
+    model = GPT(len(corpus.dictionary), context=32, embed_dim=32, num_layers=1)
+    untrained = perplexity(model, test)
+    fit_language_model(model, train, AdamW(model.parameters(), lr=1e-2), bptt=32, epochs=2, progress=False)
+    assert untrained > 0.8 * len(corpus.dictionary) and perplexity(model, test) < untrained / 3
+    with pytest.raises(ShapeError, match="T <= 32"):
+        fit_language_model(model, train, AdamW(model.parameters()), bptt=33, progress=False)
+
+
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 def drawn(ax):
@@ -187,7 +353,7 @@ def drawn(ax):
 
 
 def test_pictures_hold_what_they_were_given():
-    history = History([2.0, 1.0, 0.5, 0.25], [1.5, 0.375], [0.5, 0.75], [1.0, 1.0])
+    history = History([2.0, 1.0, 0.5, 0.25], [1.5, 0.375], [1.6, 0.5], {"accuracy": [0.5, 0.75]}, [1.0, 1.0])
     loss, accuracy = plots.plot_history(history, goal=0.7)
     assert np.array_equal(loss.lines[0].get_xydata(), [[0.5, 2], [1, 1], [1.5, 0.5], [2, 0.25]])
     assert np.array_equal(accuracy.lines[0].get_ydata(), [50, 75]) and accuracy.lines[1].get_ydata()[0] == 70

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -30,21 +31,57 @@ class grad_mode:
         mode.enabled = self.before
 
     def __call__(self, function: Any) -> Any:
+        if inspect.isgeneratorfunction(function):
+            return self._stepwise(function)
+
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with grad_mode(self.enabled):
                 return function(*args, **kwargs)
         return wrapped
 
+    def _stepwise(self, function: Any) -> Any:
+        """A generator function whose body runs in this mode, and what happens between its values in the caller's."""
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            running = function(*args, **kwargs)
+            step = functools.partial(running.send, None)
+            while True:
+                try:
+                    with grad_mode(self.enabled):
+                        value = step()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    step = functools.partial(running.send, (yield value))
+                except BaseException as error:               # thrown in, or closed: the generator's own business
+                    step = functools.partial(running.throw, error)
+        return wrapped
 
-def no_grad() -> grad_mode:
-    """Compute without recording: results have no node.  torch.no_grad."""
-    return grad_mode(False)
+
+def no_grad(function: Any = None) -> Any:
+    """Compute without recording: results have no node.  `with ndl.no_grad(): ...`, or `@ndl.no_grad`.  torch.no_grad."""
+    return grad_mode(False) if function is None else grad_mode(False)(function)
 
 
-def enable_grad() -> grad_mode:
+def enable_grad(function: Any = None) -> Any:
     """Record again inside `no_grad`.  torch.enable_grad."""
-    return grad_mode(True)
+    return grad_mode(True) if function is None else grad_mode(True)(function)
+
+
+class set_grad_enabled(grad_mode):
+    """Switch recording on or off from now on, or, as a context manager, until its end.  torch.set_grad_enabled."""
+
+    def __init__(self, enabled: bool):
+        super().__init__(bool(enabled))
+        self.before, mode.enabled = mode.enabled, self.enabled
+
+    def __enter__(self) -> set_grad_enabled:
+        return self
+
+    def __call__(self, function: Any) -> Any:
+        mode.enabled = self.before
+        return super().__call__(function)
 
 
 def is_grad_enabled() -> bool:

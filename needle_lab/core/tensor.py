@@ -56,7 +56,7 @@ class Tensor:
         if isinstance(data, Tensor):
             data, device = data.data, device or data.device
         device = as_device(device)
-        if not hasattr(data, "data_ptr"):
+        if not hasattr(data, "data_ptr") or hasattr(data, "detach"):               # no array of a device of ours
             data = to_device(_host_array(data, dtype), device)
         if dtype is not None:
             data = data.astype(as_dtype(dtype)) if data.dtype != as_dtype(dtype) else data
@@ -290,6 +290,7 @@ def _host_array(data: Any, dtype: Any) -> np.ndarray:
     elif isinstance(data, np.generic):
         array = np.asarray(data)
     else:
+        data = _foreign(data) if hasattr(data, "detach") else data
         try:
             array = np.asarray([x.numpy() if isinstance(x, Tensor) else x for x in data]
                                if isinstance(data, (list, tuple)) else data)
@@ -303,6 +304,14 @@ def _host_array(data: Any, dtype: Any) -> np.ndarray:
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
     except (ValueError, TypeError) as error:
         raise DTypeError(f"tensor: {type(data).__name__} cannot be converted to {dtype}: {error}") from error
+
+
+def _foreign(x: Any) -> Any:
+    """A tensor of PyTorch's, outside its graph, as NumPy's array; bfloat16 and float8 are dtypes that NumPy has not."""
+    if isinstance(x, Tensor):
+        return x
+    x, name = x.detach().cpu(), str(x.dtype).removeprefix("torch.")
+    return x.float().numpy().astype(as_dtype(name)) if name.startswith(("bfloat16", "float8")) else x.numpy()
 
 
 def _holds_numpy(data: Any) -> bool:

@@ -78,7 +78,7 @@ def match(module: Module, state: Mapping[str, Any], exact_dtype: bool = False
     error: type[NeedleError] = StateKeyError
     for name, value in state.items():
         path = _first_path(name, shared)
-        array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        array = (value if isinstance(value, Tensor) else Tensor(value)).numpy()
         target = held.get(path)
         if target is None:
             report.unexpected.append(name)

@@ -19,10 +19,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 def torch_names(function: F) -> F:
     """A function that also takes its arguments under PyTorch's names: dim, keepdim, input (the first), other (the second).
 
+    >>> from needle_lab.ops.axes import torch_names
     >>> @torch_names
     ... def count(x, axis=None):
     ...     return x.shape[axis]
-    >>> import needle_lab as ndl
     >>> count(input=ndl.zeros(2, 3), dim=1)
     3
     """

@@ -14,7 +14,9 @@ import contextlib
 import copy
 import hashlib
 import html
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +35,18 @@ from .passes import optimise
 from .program import Call, Program, as_argument, bind_names, called
 from .record import modes, trace
 from .values import Value, mapped
+
+_living: weakref.WeakSet[InferencePlan] = weakref.WeakSet()
+
+
+def _in_a_forked_process() -> None:
+    """A plan that another thread was running is free again: that thread stayed behind."""
+    for one in list(_living):
+        one._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_process)
 
 
 def plan(module: Module | Callable, *examples: Tensor | np.ndarray, **named: Any) -> InferencePlan:
@@ -162,6 +176,7 @@ class InferencePlan:
         self._arrays, size = layout.arrays(self._graph)
         self._free: dict[Value, Any] = {}                    # values without a place, during a call
         self._lock = threading.Lock()
+        _living.add(self)
         self._places = {(s.first, s.last, s.offset, s.size) for s in layout.storages if s.size}
         self._steps = [(call, self._prepared(call)) for call in self._graph.calls if call.outputs[0] not in layout.views]
         return layout, size

@@ -76,7 +76,8 @@ def _create(folder: str, name: str) -> tuple[int, str]:
 
 
 def _prefix(name: str) -> str:
-    return f".{name[:200]}."                               # file systems allow 255 bytes
+    begin = os.fsencode(name)[:200].decode(errors="ignore")          # file systems allow 255 bytes, of UTF-8 nearly always
+    return f".{begin}."
 
 
 def _remove_abandoned(folder: str, name: str) -> None:

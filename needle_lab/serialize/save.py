@@ -90,7 +90,7 @@ class Checkpoint:
 
     history: Any
     aux: dict[str, Any]
-    restored: tuple[str, ...]          # which of "model", "optimizer", "rng" were put back
+    restored: tuple[str, ...]          # which of "model", "optimizer", "schedule", "loader", "rng" were put back
     versions: dict[str, str]
 
     def __getitem__(self, name: str) -> Any:
@@ -100,11 +100,13 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None, optimizer: Any = None,
-                    history: Any = None, rng: Generator | Mapping[str, Generator] | None = None, **aux: Any) -> None:
+                    schedule: Any = None, loader: Any = None, history: Any = None,
+                    rng: Generator | Mapping[str, Generator] | None = None, **aux: Any) -> None:
     """Save everything needed to resume: continuing after `load_checkpoint` gives the same bits as never stopping.
 
-    optimizer: anything with state_dict() and load_state_dict(). history, aux: plain values, arrays and tensors, nested.
-    rng: further generators; the default generator is always saved. Atomic as `save_state_dict`; same errors.
+    optimizer, schedule, loader: anything with state_dict() and load_state_dict(). history: a History, or like aux: plain
+    values, arrays and tensors, nested. rng: further generators; the default generator is always saved. Atomic as
+    `save_state_dict`; same errors.
 
     >>> model = ndl.nn.Linear(3, 2)
     >>> ndl.save_checkpoint("run.safetensors", model=model, epoch=7)
@@ -117,17 +119,20 @@ def save_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None
         _check_module(model, "save_checkpoint")
         weights, about = _describe_model(model)
         arrays.update({MODEL + name: array for name, array in weights.items()})
-    tree = {"optimizer": None if optimizer is None else optimizer.state_dict(), "history": history,
+    parts = {"optimizer": optimizer, "schedule": schedule, "loader": loader}
+    history = history.to_dict() if hasattr(history, "to_dict") else history
+    tree = {**{name: part if part is None else _state_of(name, part) for name, part in parts.items()}, "history": history,
             "rng": {name: g.get_state() for name, g in _generators(rng).items()}, "aux": aux}
     packed = {part: pack(value, part, arrays) for part, value in tree.items()}
     tensorfile.write(path, arrays, {KEY: json.dumps({**_versions("checkpoint"), **about, "tree": packed})})
 
 
 def load_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None, optimizer: Any = None,
-                    rng: Generator | Mapping[str, Generator] | None = None, map_device: MapDevice = None) -> Checkpoint:
-    """Restore model, optimizer and random generators from `save_checkpoint`; -> history and extras.
+                    schedule: Any = None, loader: Any = None, rng: Generator | Mapping[str, Generator] | None = None,
+                    map_device: MapDevice = None) -> Checkpoint:
+    """Restore model, optimizer, schedule, loader and random generators from `save_checkpoint`; -> history and extras.
 
-    Give the same kind of model, optimizer and generators as were saved; leave out what is not to be restored (the
+    Give the same kind of each as was saved; leave out what is not to be restored (the
     default generator always is). All or nothing, with the errors of `load_state_dict`.
     """
     file = tensorfile.read(path)
@@ -143,8 +148,11 @@ def load_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None
     if model is not None:
         _check_module(model, "load_checkpoint")
         values, _ = _match_model(model, file, about, map_device, strict=True)
-    if optimizer is not None and tree["optimizer"] is None:
-        raise ArgumentError(f"{file.path} was saved without an optimizer; leave out optimizer=")
+    parts = {name: part for name, part in (("optimizer", optimizer), ("schedule", schedule), ("loader", loader))
+             if part is not None}
+    if absent := [name for name in parts if tree.get(name) is None]:
+        a = "an" if absent[0] == "optimizer" else "a"
+        raise ArgumentError(f"{file.path} was saved without {a} {absent[0]}; leave out {absent[0]}=")
     generators = _generators(rng)
     absent = [name for name in generators if name not in tree["rng"]]
     if absent:
@@ -152,24 +160,30 @@ def load_checkpoint(path: str | os.PathLike[str], *, model: Module | None = None
                             f"{', '.join(map(repr, tree['rng']))}")
 
     def restore_the_rest() -> None:
-        state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
+        before = {name: copy.deepcopy(_state_of(name, part)) for name, part in parts.items()}
         streams = [(g, g.get_state()) for g in generators.values()]
         try:
-            if optimizer is not None:
-                optimizer.load_state_dict(tree["optimizer"])
+            for name, part in parts.items():
+                part.load_state_dict(tree[name])
             for name, g in generators.items():
                 g.set_state(tree["rng"][name])
         except BaseException:
-            if optimizer is not None:
-                optimizer.load_state_dict(state)
-            for g, before in streams:
-                g.set_state(before)
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            for g, stood in streams:
+                g.set_state(stood)
             raise
 
     write(values, then=restore_the_rest)
-    restored = tuple(name for name, there in (("model", model), ("optimizer", optimizer), ("rng", True))
-                     if there is not None)
+    restored = (*(["model"] if model is not None else []), *parts, "rng")
     return Checkpoint(tree["history"], tree["aux"], restored, about["versions"])
+
+
+def _state_of(name: str, part: Any) -> Any:
+    if not hasattr(part, "state_dict") or not hasattr(part, "load_state_dict"):
+        raise ArgumentError(f"save_checkpoint: {name}= is an object with state_dict() and load_state_dict(), got "
+                            f"{type(part).__name__}; a plain value goes under another name")
+    return part.state_dict()
 
 
 # --- what is in the metadata --------------------------------------------------------------------------------------
@@ -200,7 +214,7 @@ def _match_model(module: Module, file: TensorFile, about: dict[str, Any] | None,
         _check_promise(file.path, about["signature"], arrays)
         if strict and canonical(about["signature"]) != canonical(module.signature()):
             raise SignatureMismatch(_explain(file.path, about["signature"], module))
-    values, report, _ = match(module, arrays, exact_dtype=True)
+    values, report, _ = match(module, arrays, exact_dtype=strict)
     if about is not None:
         paths = {id(value): path for path, value in _state(module)}
         _check_device(file.path, about["device"], [(paths[id(tensor)], tensor) for tensor, _ in values], map_device)

@@ -52,6 +52,15 @@ _state: Any = _State(_usable_cores())
 _worker = threading.local()              # .inside: this thread is working on a part
 
 
+def _in_a_forked_process() -> None:
+    """Of the pool only the object is left: its threads stayed behind, as may have who held the lock."""
+    _state.pool, _state.lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_forked_process)
+
+
 def get_num_threads() -> int:
     """How many threads a computation may use.  torch.get_num_threads."""
     return _state.threads
