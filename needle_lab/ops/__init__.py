@@ -27,7 +27,7 @@ from .elementwise import (
 from .formulas import (
     addcdiv, addcmul, bitwise_left_shift, bitwise_right_shift, copysign, deg2rad, equal, fill, float_power, fmax, fmin,
     frac, gcd, heaviside, is_floating_point, is_tensor, isclose, isneginf, isposinf, lcm, ldexp, lerp, nan_to_num, numel,
-    positive, rad2deg, rsub, sgn, signbit,
+    positive, rad2deg, rsub, signbit,
 )
 from .indexing import (
     embedding, gather, index_put, index_select, nonzero, one_hot, pad, repeat_interleave, scatter, scatter_add,
@@ -54,7 +54,7 @@ from .products import (
     tensordot, vdot,
 )
 from .reduce import all, any, argmax, argmin, argsort, cumprod, cumsum, logsumexp, max, mean, min, norm, prod, sum, var
-from .scatter import (
+from .places import (
     argwhere, index_add, index_copy, index_fill, masked_scatter, masked_select, put, scatter_reduce, take,
     take_along_dim,
 )
@@ -105,7 +105,7 @@ __all__ = [
     "pow", "prelu", "prod", "put", "quantile", "rad2deg", "ravel", "reciprocal", "relu", "relu6", "remainder", "renorm",
     "repeat", "repeat_interleave", "reshape", "reshape_as", "rms_norm", "roll", "rot90", "round", "row_stack", "rsqrt",
     "rsub", "scaled_dot_product_attention", "scatter", "scatter_add", "scatter_reduce", "searchsorted", "select", "selu",
-    "sgn", "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh", "smooth_l1_loss", "softmax", "softplus",
+    "sigmoid", "sign", "signbit", "silu", "sin", "sinc", "sinh", "smooth_l1_loss", "softmax", "softplus",
     "softsign", "sort", "split", "split_with_sizes", "sqrt", "square", "squeeze", "stack", "std", "std_mean", "sub",
     "sum", "sum_to_size", "swapaxes", "swapdims", "t", "take", "take_along_axis", "take_along_dim", "tan", "tanh",
     "tensor_split", "tensordot", "tile", "topk", "trace", "transpose", "trapezoid", "trapz", "tril", "triu", "trunc",

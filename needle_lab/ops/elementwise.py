@@ -93,7 +93,10 @@ def torch_div(a: Tensor, b: Tensor | float, *, rounding_mode: str | None = None)
         raise ArgumentError(f"div: rounding_mode is None, 'trunc' or 'floor', got {rounding_mode!r}")
     if rounding_mode is None:
         return div(a, b)
-    return floor_divide(a if rounding_mode == "floor" else sub(a, fmod(a, b)), b)
+    if rounding_mode == "floor":
+        return floor_divide(a, b)
+    whole = all(isinstance(x, int) or getattr(x, "dtype", np.dtype("float32")).kind in "iub" for x in (a, b))
+    return floor_divide(sub(a, fmod(a, b)), b) if whole else trunc(div(a, b))
 
 
 @elementwise(onnx="Pow")

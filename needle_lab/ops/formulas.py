@@ -192,9 +192,3 @@ def is_tensor(x: Any) -> bool:
 def numel(x: Tensor) -> int:
     """How many values x holds.  torch.numel."""
     return x.numel()
-
-
-def sgn(x: Tensor) -> Tensor:
-    """-1, 0 or 1: `sign`.  torch.sgn."""
-    return x.sign()
-

@@ -58,7 +58,7 @@ METHODS = """
     isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax logaddexp logaddexp2 logcumsumexp logsumexp
     masked_select matmul max maximum mean median min minimum mm mode moveaxis movedim msort mv nanmean nanmedian nanquantile
     nansum narrow nonzero norm outer pad positive prod quantile ravel repeat repeat_interleave reshape_as roll rot90 rsub
-    select sgn signbit silu softmax sort split split_with_sizes squeeze std std_mean sum sum_to_size swapaxes swapdims t take
+    select signbit silu softmax sort split split_with_sizes squeeze std std_mean sum sum_to_size swapaxes swapdims t take
     take_along_axis take_along_dim tensor_split topk trace transpose trapezoid unbind unflatten unfold unique
     unique_consecutive unsqueeze var var_mean vdot vsplit
 """.split()
@@ -72,7 +72,7 @@ CASTS = {"float": "float32", "double": "float64", "half": "float16", "bfloat16":
 
 def _function(name: str) -> Any:
     """The op, or function of ops, with this name: the public one where two files have it, as `order` has `max`."""
-    rooms = (order, statistics, scatter, arrange, products, special, formulas, elementwise, activations, shapes, indexing,
+    rooms = (order, statistics, places, arrange, products, special, formulas, elementwise, activations, shapes, indexing,
              reduce, linalg)
     found: Any = [getattr(room, name) for room in rooms if hasattr(room, name)]
     return next((f for f in found if isinstance(f, Op)), found[0])

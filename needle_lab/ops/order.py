@@ -259,8 +259,10 @@ def _quantile(x: Tensor, q: Any, axis: int | None, keepdims: bool, interpolation
         share = rank - low if interpolation == "linear" else np.full(rank.shape, 0.5)
         value = where(share == 0, value, value + (above - value) * share.astype(x.dtype))
     value = movedim(value, -1, 0)
-    if keepdims:
-        value = value.reshape(len(value), *(1,) * x.ndim) if axis is None else unsqueeze(value, one_axis(axis, x.ndim) + 1)
+    if keepdims and (axis is None or not x.ndim):
+        value = value.reshape(len(value), *(1,) * x.ndim)
+    elif keepdims:
+        value = unsqueeze(value, one_axis(axis, x.ndim) + 1)
     return value if shares.ndim else value[0]
 
 # --- counting and searching: host values, no gradient -----------------------------------------------------------------
@@ -284,7 +286,8 @@ def unique_consecutive(x: Tensor, return_inverse: bool = False, return_counts: b
     """The values (or slices along dim) without those that equal the one before; then as `unique`.  torch.unique_consecutive."""
     values = x.numpy().reshape(-1) if dim is None else np.moveaxis(x.numpy(), dim, 0)
     new = np.ones(len(values), bool)
-    new[1:] = (values[1:] != values[:-1]).reshape(builtins.max(len(values) - 1, 0), -1).any(-1)
+    if len(values):
+        new[1:] = (values[1:] != values[:-1]).any(axis=tuple(range(1, values.ndim)))
     counts = np.diff(np.append(np.flatnonzero(new), len(values)))
     inverse = (np.cumsum(new) - 1).reshape(x.shape if dim is None else -1)
     return _asked(x, values[new] if dim is None else np.moveaxis(values[new], 0, dim), inverse, counts, return_inverse,
@@ -344,7 +347,7 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
 @torch_names
 def histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many values lie in each of `bins` equal parts of min..max (of the values' range, where both are equal).  torch.histc."""
-    return _histogram(x, bins, (min, max))[0]
+    return _histogram(x, bins, (min, max), margin=1.0)[0]
 
 
 class Histogram(NamedTuple):
@@ -361,14 +364,15 @@ def histogram(x: Tensor, bins: Any, *, range: Sequence[float] | None = None, wei
     return Histogram(*_histogram(x, bins, range, weight, density))
 
 
-def _histogram(x: Tensor, bins: Any, ends: Any, weight: Tensor | None = None, density: bool = False) -> tuple[Tensor, Tensor]:
+def _histogram(x: Tensor, bins: Any, ends: Any, weight: Tensor | None = None, density: bool = False,
+               margin: float = 0.5) -> tuple[Tensor, Tensor]:
     values = x.numpy().reshape(-1)
     if values.dtype.kind != "f":
         raise DTypeError(f"histogram: floating values are needed, got {x.dtype}")
     if isinstance(bins, int):
         low, high = ends if ends and ends[0] != ends[1] else (values.min(initial=np.inf), values.max(initial=-np.inf)) \
             if values.size else (0, 0)
-        low, high = (low - 1, high + 1) if low == high else (low, high)
+        low, high = (low - margin, high + margin) if low == high else (low, high)
         bins = np.linspace(low, high, bins + 1).astype(x.dtype)
     counts, edges = np.histogram(values, np.asarray(bins), weights=None if weight is None else weight.numpy().reshape(-1),
                                  density=density)

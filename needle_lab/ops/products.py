@@ -95,6 +95,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     if isinstance(dims, int):
         dims = range(a.ndim - dims, a.ndim), range(dims)
     mine, theirs = ([one_axis(d, x.ndim) for d in part] for x, part in zip((a, b), dims, strict=True))
+    for d, e in zip(mine, theirs, strict=True):                # a length of 1 goes with all, as in PyTorch
+        a, b = (sum_(a, axis=d, keepdims=True), b) if b.shape[e] == 1 else (a, sum_(b, axis=e, keepdims=True)) \
+            if a.shape[d] == 1 else (a, b)
     if [a.shape[d] for d in mine] != [b.shape[d] for d in theirs]:
         raise ShapeError(f"tensordot: axes {mine} of {a.shape} and {theirs} of {b.shape} have other lengths")
     kept, others = ([d for d in range(x.ndim) if d not in part] for x, part in ((a, mine), (b, theirs)))

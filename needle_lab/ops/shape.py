@@ -312,7 +312,12 @@ def split_(x: Array, *, ends: Shape, axis: int) -> tuple[Array, ...]:
 def split_gradient(g: Outputs, x: Tensor, ends: Shape, axis: int) -> Tensor:
     shapes = [(*x.shape[:axis], b - a, *x.shape[axis + 1:]) for a, b in itertools.pairwise(ends)]
     return concatenate_(*[np.zeros(shape, x.dtype) if part is None else part
-                          for part, shape in zip(g, shapes, strict=True)], axis=axis)
+                          for part, shape in zip(_all(g), shapes, strict=True)], axis=axis)
+
+
+def _all(g: Outputs) -> Outputs:
+    """The gradients of all outputs, also where there is one."""
+    return g if isinstance(g, tuple) else (g,)
 
 
 split_with_sizes = split
@@ -345,7 +350,7 @@ def unbind_(x: Array, *, axis: int) -> tuple[Array, ...]:
 @unbind_.gradient
 def unbind_gradient(g: Outputs, x: Tensor, axis: int) -> Tensor:
     nothing = np.zeros(x.shape[:axis] + x.shape[axis + 1:], x.dtype)
-    return stack_(*[nothing if part is None else part for part in g], axis=axis)
+    return stack_(*[nothing if part is None else part for part in _all(g)], axis=axis)
 
 # --- masks and constants --------------------------------------------------------------------------------------------
 

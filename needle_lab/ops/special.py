@@ -98,8 +98,9 @@ def polygamma_(x: Array, *, n: int) -> Array:
     return np.asarray((-1) ** (n + 1) * float(math.factorial(n)) * total).astype(x.dtype)
 
 
-def polygamma(n: int, x: Tensor) -> Tensor:
-    """The n-th derivative of digamma.  torch.polygamma."""
+def polygamma(n: Any, x: Any) -> Tensor:
+    """The n-th derivative of digamma.  torch.polygamma; also polygamma(x, n), as a method has it."""
+    n, x = (x, n) if isinstance(n, Tensor) else (n, x)
     if n < 0:
         raise ArgumentError(f"polygamma: n={n}; it is 0 or more")
     return digamma(x) if n == 0 else polygamma_(x, n=n)

@@ -13,7 +13,7 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Axis, DTypeLike
 from ..errors import ArgumentError, ShapeError
 from . import activations, reduce
-from .axes import one_axis, torch_names
+from .axes import normalize_axes, one_axis, torch_names
 from .elementwise import exp, isnan, log, logical_not, where
 from .linalg import matmul
 from .reduce import mean, norm, sqrt, var
@@ -37,7 +37,10 @@ def _reduction(of: Op) -> None:
     @of.torch
     @torch_names
     def call(x: Tensor, axis: Any = None, keepdims: bool = False, *, dtype: DTypeLike | None = None) -> Tensor:
-        return of(_cast(x, dtype), axis=_axes(axis), keepdims=keepdims)
+        axis = _axes(axis)
+        if not x.ndim:
+            axis = normalize_axes(axis, 0)                  # a tensor without axes has one, in PyTorch: there is none to reduce
+        return of(_cast(x, dtype), axis=axis, keepdims=keepdims)
     call.__name__ = of.name
 
 
@@ -176,8 +179,8 @@ def cov(x: Tensor, *, correction: float = 1, fweights: Tensor | None = None, awe
     else:
         n = total - correction
     apart = rows - center
-    found = matmul(apart * weights, apart.mT) / (n.clip(min=0) if isinstance(n, Tensor) else max(n, 0) or math.nan)
-    return found if x.ndim == 2 else found.reshape(())
+    found = matmul(apart, (apart * weights).mT) / (n.clip(min=0) if isinstance(n, Tensor) else max(n, 0) or math.nan)
+    return found.reshape(()) if len(rows) == 1 else found
 
 
 def corrcoef(x: Tensor) -> Tensor:
@@ -215,8 +218,8 @@ def diff(x: Tensor, n: int = 1, axis: int = -1, prepend: Tensor | None = None, a
         raise ShapeError("diff: a tensor with at least one axis is needed")
     if n < 0:
         raise ArgumentError(f"diff: n={n} times; it is 0 or more")
-    x = concat([part for part in (prepend, x, append) if part is not None], axis)
     axis = one_axis(axis, x.ndim)
+    x = concat([part for part in (prepend, x, append) if part is not None], axis) if n else x
     for _ in range(min(n, x.shape[axis])):
         length = x.shape[axis] - 1
         after, before = x.narrow(axis, 1, length), x.narrow(axis, 0, length)

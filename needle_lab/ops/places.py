@@ -1,6 +1,6 @@
 """PyTorch's calls that pick and put values by an index along one axis, made of the ops of `indexing`.
 
-All but `take` and `put` refuse an index outside 0..n-1 with a ShapeError that names it, as PyTorch does. A tensor without
+All but `take`, `put` and `take_along_dim` refuse an index outside 0..n-1 with a ShapeError that names it, as PyTorch does. A tensor without
 axes counts as one with a single value.
 """
 
@@ -101,7 +101,7 @@ def scatter_extreme_gradient(g: Tensor, y: Tensor, x: Tensor, index: Tensor, sou
     if how != "prod":                                            # ties share
         mine, theirs = eq(x, y).astype(x.dtype), eq(part, meets(y)).astype(x.dtype)
         share = g / scatter_add(mine, index, theirs, axis=axis)
-        return share * mine, into_corner(meets(share) * theirs, source.shape)
+        return share * mine, None, into_corner(meets(share) * theirs, source.shape)
     zero, zero_part = eq(x, 0.0), eq(part, 0.0)
     zeros = scatter_add(zero.astype(x.dtype), index, zero_part.astype(x.dtype), axis=axis)
     # A product with one zero still has a slope there: that of the others. With more it has none.
@@ -110,7 +110,7 @@ def scatter_extreme_gradient(g: Tensor, y: Tensor, x: Tensor, index: Tensor, sou
     rest = g * where(eq(zeros, 0.0), others, 0.0)
     to_x = where(zero, where(single, g * others, 0.0), rest / where(zero, 1.0, x))
     to_part = where(zero_part, where(meets(single), meets(g * others), 0.0), meets(rest) / where(zero_part, 1.0, part))
-    return to_x, into_corner(to_part, source.shape)
+    return to_x, None, into_corner(to_part, source.shape)
 
 
 @torch_names
@@ -169,17 +169,15 @@ def index_copy(x: Tensor, axis: int, index: Tensor, source: Tensor) -> Tensor:
 def index_fill(x: Tensor, axis: int, index: Tensor, value: Any) -> Tensor:
     """A copy of x with the slices at the places of index along axis filled with value.  torch.index_fill."""
     axis = one_axis(axis, x.ndim)
-    if not x.ndim:
-        return index_fill(x.reshape(1), 0, index.reshape(-1), value).reshape(())
-    shape = (*x.shape[:axis], index.numel(), *x.shape[axis + 1:])
-    source = value.astype(x.dtype).expand(shape) if isinstance(value, Tensor) else value
-    spread = _spread(index, shape, axis)
-    return _along(scatter, x, axis, spread, _source(x, spread, source, "index_fill"))
+    n = x.shape[axis] if x.ndim else 1
+    check_index(index.numpy(), n, "index_fill", False)
+    hit = np.isin(np.arange(n), index.numpy()).reshape(tuple(n if a == axis else 1 for a in range(x.ndim)))
+    return where(hit, value.astype(x.dtype) if isinstance(value, Tensor) else np.asarray(value, x.dtype), x)
 
 
 def _fits(x: Tensor, axis: int, index: Tensor, source: Tensor, name: str) -> None:
     """Whether source has a slice for each index, and slices are those of x; no index may leave x."""
-    check_index(index, x.shape[axis], name, False)
+    check_index(index.numpy(), x.shape[axis], name, False)
     if source.dtype != x.dtype:
         raise DTypeError(f"{name}: {source.dtype} values do not go into a tensor of {x.dtype}; cast one of them")
     if index.ndim > 1 or source.shape != (*x.shape[:axis], index.numel(), *x.shape[axis + 1:]):
@@ -220,7 +218,7 @@ def take_along_dim(x: Tensor, indices: Tensor, axis: int | None = None) -> Tenso
         raise ShapeError(f"take_along_dim: {indices.ndim} axes of indices for {x.ndim} axes of {x.shape}")
     rest = np.broadcast_shapes(*(tuple(1 if a == axis else n for a, n in enumerate(y.shape)) for y in (x, indices)))
     x, indices = (y.expand(tuple(y.shape[a] if a == axis else n for a, n in enumerate(rest))) for y in (x, indices))
-    return take_along_axis(x, indices, axis=axis, from_end=False)
+    return take_along_axis(x, indices, axis=axis)
 
 
 @torch_names
