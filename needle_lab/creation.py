@@ -42,7 +42,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def full(size: Sizes, fill_value: Any, dtype: DTypeLike | None = None, device: DeviceLike = None,
          requires_grad: bool = False) -> Tensor:
-    """Every value is `fill_value`, whose dtype is the default; ArgumentError for a negative length.  torch.full, numpy.full."""
+    """Every value is `fill_value`, whose dtype is the default; ArgumentError for a negative length.  torch.full."""
     shape = (size,) if isinstance(size, int) else tuple(size)
     if any(n < 0 for n in shape):
         raise ArgumentError(f"a shape has lengths of 0 or more, got {shape}")
@@ -82,7 +82,7 @@ def scalar_tensor(value: Any, dtype: DTypeLike = float32, device: DeviceLike = N
 
 
 def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None) -> Tensor:
-    """The data as a tensor, in the same memory where that is possible; a tensor as it is.  torch.as_tensor, torch.asarray."""
+    """The data as a tensor, in the same memory where that is possible; a tensor as it is.  torch.as_tensor."""
     if not isinstance(data, Tensor):
         return Tensor(data, device=device, dtype=dtype)
     changes = {"device": device, "dtype": dtype}
@@ -111,7 +111,7 @@ def arange(start: float = 0, end: float | None = None, step: float = 1, dtype: D
 
 
 def _whole(*numbers: Any) -> bool:
-    return all(isinstance(n, (int, np.integer)) or getattr(getattr(n, "dtype", None), "kind", "") in ("i", "u") for n in numbers)
+    return all(isinstance(n, int) or (hasattr(n, "dtype") and n.dtype.kind in "iu") for n in numbers)
 
 
 def linspace(start: Any, end: Any, steps: int, dtype: DTypeLike = float32, device: DeviceLike = None,

@@ -148,7 +148,7 @@ def normal(mean: Any, std: Any = 1.0, shape: Sizes | None = None, dtype: DTypeLi
 
 def randint(low: int, high: Any = None, shape: Sizes | None = None, dtype: DTypeLike = int64, device: DeviceLike = None,
             generator: Generator | None = None, *, size: Sizes | None = None) -> Tensor:
-    """Integers in [low, high): randint(2, 9, (3,)); in [0, n): randint(n, (3,)).  torch.randint, which says size for shape."""
+    """Integers in [low, high): randint(2, 9, (3,)); in [0, n): randint(n, (3,)).  torch.randint (size=)."""
     if high is None or not isinstance(high, int):
         low, high, shape = 0, low, high if shape is None else shape
     shape = size if shape is None else shape
@@ -162,7 +162,7 @@ def randperm(n: int, device: DeviceLike = None, generator: Generator | None = No
     return Tensor(_draw(generator).permutation(n), device=device)
 
 
-def bernoulli(p: float | Tensor, shape: Sizes | None = None, dtype: DTypeLike = float32, device: DeviceLike = None,
+def bernoulli(p: Any, shape: Sizes | None = None, dtype: DTypeLike = float32, device: DeviceLike = None,
               generator: Generator | None = None) -> Tensor:
     """1 with probability p, else 0; of a tensor of probabilities, one for each.  torch.bernoulli."""
     if isinstance(p, Tensor):
@@ -172,7 +172,8 @@ def bernoulli(p: float | Tensor, shape: Sizes | None = None, dtype: DTypeLike = 
     return Tensor(np.asarray(_draw(generator).random(shape, np.float32) < p).astype(as_dtype(dtype)), device=device)
 
 
-def multinomial(weights: Tensor, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Tensor:
+def multinomial(weights: Tensor, num_samples: int, replacement: bool = False, *,
+                generator: Generator | None = None) -> Tensor:
     """num_samples indices, drawn with these weights (n,) or (rows, n), int64.  torch.multinomial."""
     p = weights.numpy().astype(np.float64)
     if p.ndim not in (1, 2) or not (p >= 0).all() or not np.isfinite(p).all() or not (p.sum(-1) > 0).all():

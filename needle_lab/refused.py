@@ -10,6 +10,8 @@ REFUSED: dict[str, str] = {
     "masked.": "masks are bool tensors beside the values: ndl.where, x.masked_fill and x[mask]",
     "jit.": "a model as data is ndl.program.trace(model, x), which prints, runs and goes out as ONNX",
     "Tensor.to_sparse": "tensors are dense; a mask, or index_select and index_add, do what most programs need",
+    "optim.SparseAdam": "gradients are dense; use Adam",
+    "optim.swa_utils.": "a mean of weights is a line in the loop: for p, m in zip(...): m.lerp_(p, 0.001)",
     "nn.AdaptiveLogSoftmaxWithLoss": "a softmax for very large vocabularies on small machines; use nn.CrossEntropyLoss",
 }
 

@@ -11,7 +11,19 @@ from needle_lab import optim
 SETTINGS = [("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}),
             ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}), ("SGD", {"lr": 0.1, "momentum": 0.5, "dampening": 0.3}),
             ("Adam", {"lr": 0.01}), ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
-            ("AdamW", {"lr": 0.01}), ("AdamW", {"lr": 0.01, "weight_decay": 0.3})]
+            ("AdamW", {"lr": 0.01}), ("AdamW", {"lr": 0.01, "weight_decay": 0.3}), ("SGD", {"lr": 0.1, "maximize": True}),
+            ("Adam", {"amsgrad": True}), ("AdamW", {"amsgrad": True, "maximize": True}), ("Adadelta", {}), ("Adagrad", {}),
+            ("Adadelta", {"rho": 0.5, "weight_decay": 0.1, "lr": 0.3}), ("Adamax", {}), ("Adamax", {"weight_decay": 0.1}),
+            ("Adagrad", {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5}), ("NAdam", {}),
+            ("NAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True, "momentum_decay": 0.1}),
+            ("RAdam", {}),
+            ("RAdam", {"betas": (0.5, 0.7), "weight_decay": 0.1}), ("RMSprop", {}),
+            ("RAdam", {"weight_decay": 0.1, "decoupled_weight_decay": True}), ("Rprop", {}),
+            ("RMSprop", {"centered": True, "maximize": True}), ("RMSprop", {"momentum": 0.5, "weight_decay": 0.1}),
+            ("RMSprop", {"centered": True, "momentum": 0.9}),
+            ("Rprop", {"etas": (0.3, 1.5), "step_sizes": (0.005, 0.02)}),
+            ("ASGD", {}), ("ASGD", {"t0": 3, "lambd": 0.1, "weight_decay": 0.1}), ("Adafactor", {}),
+            ("Adafactor", {"lr": 0.5, "beta2_decay": -1.0, "d": 1.5, "weight_decay": 0.1, "eps": (1e-3, 0.1)})]
 
 
 def twins(rng, shapes=((3, 4), (5,))):
@@ -35,6 +47,130 @@ def test_ten_steps_agree_with_torch(name, options, rng):
         a.step(), b.step()
     for p, q in zip(ours, theirs, strict=True):
         assert_close(p, q, 1e-6)
+
+
+@needs_torch
+@pytest.mark.parametrize("options", [{}, {"lr": 0.1, "nesterov": False}, {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3}])
+def test_muon_agrees_with_torch_to_bfloat16(options, rng):
+    ours, theirs = twins(rng, [(6, 4), (3, 7)])
+    a, b = optim.Muon(ours, **options), torch.optim.Muon(theirs, **options)
+    for _ in range(5):
+        set_gradients(ours, theirs, rng)
+        a.step(), b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        assert_close(p, q, 2e-3)
+
+
+@needs_torch
+@pytest.mark.parametrize("options", [{}, {"line_search_fn": "strong_wolfe"}, {"lr": 0.5, "max_iter": 4},
+                                     {"history_size": 2, "line_search_fn": "strong_wolfe"},
+                                     {"line_search_fn": "strong_wolfe", "max_eval": 3}])
+def test_lbfgs_agrees_with_torch(options):
+    """In float64, on Rosenbrock's valley: the same number of losses, the same places."""
+    start = np.array([-1.2, 1.0, 0.5])
+    ours, theirs = ndl.nn.Parameter(start.copy()), torch.nn.Parameter(torch.tensor(start))
+    a, b, counts = optim.LBFGS([ours], **options), torch.optim.LBFGS([theirs], **options), [0, 0]
+
+    def closure(optimizer, x, i):
+        def loss():
+            counts[i] += 1
+            optimizer.zero_grad()
+            value = (5 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()
+            value.backward()
+            return value
+        return loss
+    for _ in range(3):
+        first, second = a.step(closure(a, ours, 0)), b.step(closure(b, theirs, 1))
+        assert_close(first, second, 1e-8)
+        assert_close(ours, theirs, 1e-6)
+        assert counts[0] == counts[1]
+    again = optim.LBFGS([ours], **options)
+    again.load_state_dict(a.state_dict())
+    assert_close(again.state[ours]["moves"], a.state[ours]["moves"])
+
+
+def test_lion_steps_by_the_sign(rng):
+    p, m, g = (rng.normal(size=6) for _ in range(3))
+    q = ndl.nn.Parameter(p.copy())
+    optimizer = optim.Lion([q], lr=0.1, betas=(0.9, 0.8), weight_decay=0.5)
+    optimizer.state[q] = {"step": 3, "exp_avg": ndl.tensor(m)}
+    q.grad = ndl.tensor(g)
+    optimizer.step()
+    np.testing.assert_allclose(q.numpy(), p * 0.95 - 0.1 * np.sign(0.9 * m + 0.1 * g))
+    np.testing.assert_allclose(optimizer.state[q]["exp_avg"].numpy(), 0.8 * m + 0.2 * g)
+
+
+def test_rules_are_the_same_for_tensors_and_for_arrays(rng):
+    """A step by blocks of arrays, and by the definition, which hands over tensors."""
+    for name, options in SETTINGS:
+        results = []
+        for level in ("definition", "numpy"):
+            ours, _ = twins(np.random.default_rng(1)) if torch else (None, None)
+            optimizer = getattr(optim, name)(ours, **options)
+            with ndl.use_kernels(level):
+                for step in range(4):
+                    for p in ours:
+                        p.grad = ndl.tensor(np.random.default_rng(step).normal(size=p.shape).astype(np.float32))
+                    optimizer.step()
+            results.append([p.numpy() for p in ours])
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6, err_msg=f"{name} {options}")
+
+
+def test_what_people_of_pytorch_expect_of_an_optimizer(rng):
+    p, q = ndl.nn.Parameter(np.ones(3, np.float32)), ndl.nn.Parameter(np.ones(2, np.float32))
+    optimizer = optim.SGD([("head", p)], lr=0.1)
+    optimizer.add_param_group({"params": q, "lr": 0.5})
+    assert [g["lr"] for g in optimizer.param_groups] == [0.1, 0.5] and optimizer.defaults["lr"] == 0.1
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p * p).sum() + (q * q).sum()
+        loss.backward()
+        return loss
+    with ndl.no_grad():
+        assert optimizer.step(closure).item() == 5.0
+    assert_close(p, np.full(3, 0.8, np.float32)), assert_close(q, np.zeros(2, np.float32))
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad.tolist() == [0, 0, 0]
+    for call, words in ((lambda: optim.SGD(p), "got one tensor"), (lambda: optim.Muon([p]), "no matrix"),
+                        (lambda: optimizer.add_param_group({"params": p}), "given twice"),
+                        (lambda: optimizer.add_param_group([q]), "a group is"),
+                        (lambda: optim.LBFGS([p]).step(), "a closure"),
+                        (lambda: optim.LBFGS([{"params": [p]}, {"params": [q]}]), "one group"),
+                        (lambda: optim.Rprop([p], etas=(1.5, 2.0)), "etas"),
+                        (lambda: optim.Adadelta([p], rho=2.0), "rho=2.0 must lie in"),
+                        (lambda: optim.Adam([p], lr=float("nan")), "lr=nan"),
+                        (lambda: optim.SparseAdam, "not part of needle_lab")):
+        with pytest.raises(ndl.errors.NeedleError, match=words):
+            call()
+
+
+@needs_torch
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, float("inf")])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_clipping_in_any_norm_and_dtype(norm_type, dtype, rng):
+    params = [ndl.nn.Parameter(np.zeros(2, dtype)) for _ in range(2)]
+    theirs = [torch.zeros(2, dtype=torch.float64) for _ in range(2)]
+    for p, q, g in zip(params, theirs, ([300.0, 400.0], [-7.0, 20.0]), strict=True):
+        p.grad, q.grad = ndl.tensor(np.array(g, dtype)), torch.tensor(g, dtype=torch.float64)
+    total = float(torch.nn.utils.clip_grad_norm_(theirs, 1.5, norm_type))
+    assert optim.clip_grad_norm_(params, 1.5, norm_type) == pytest.approx(total, rel=1e-6)
+    for p, q in zip(params, theirs, strict=True):
+        np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=2e-3 if dtype == "float16" else 1e-6)
+
+
+def test_float16_gradients_and_a_single_tensor_are_clipped():
+    p = ndl.nn.Parameter(np.zeros(2, np.float16))
+    p.grad = ndl.tensor(np.array([300, 400], np.float16))
+    assert optim.clip_grad_norm_(p, 1.0) == 500.0
+    np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.8], rtol=1e-3)
+    optim.clip_grad_value_(p, 0.7)
+    np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.7], rtol=1e-3)
+    p.grad = ndl.tensor(np.array([np.inf, 1], np.float16))
+    with pytest.raises(ndl.errors.NeedleError, match="norm of the gradients is inf"):
+        optim.clip_grad_norm_([p], 1.0, error_if_nonfinite=True)
+    assert optim.clip_grad_norm_([], 1.0) == 0.0
 
 
 @needs_torch
@@ -67,7 +203,7 @@ def test_schedules_agree_with_torch(rng):
         for _ in range(10):
             assert a.lr == pytest.approx(b.param_groups[0]["lr"])
             b.step(), mine.step(), his.step()
-        a.groups[0]["lr"] = b.param_groups[0]["lr"] = 0.2
+        a.param_groups[0]["lr"] = b.param_groups[0]["lr"] = 0.2
 
 
 @needs_torch

@@ -259,7 +259,7 @@ def test_a_whole_model_resumes_with_schedule_and_dropout(tmp_path):
                                   ndl.nn.Linear(24, 16), ndl.nn.BatchNorm1d(16), ndl.nn.ReLU(), ndl.nn.Linear(16, 11))
         optimizer = ndl.optim.AdamW([{"params": [model[0].weight], "lr": 0.01},
                                      {"params": list(model[3:].parameters())}], lr=0.02)
-        return model, optimizer, ndl.optim.CosineAnnealingLR(optimizer, T_max=20, warmup=3)
+        return model, optimizer, ndl.optim.CosineAnnealingLR(optimizer, T_max=20)
 
     def steps(model, optimizer, schedule, count):
         for _ in range(count):

@@ -53,7 +53,7 @@ from .products import (
     addbmm, addmm, addmv, addr, baddbmm, block_diag, bmm, cdist, chain_matmul, cross, ger, inner, kron, mm, mv,
     tensordot, vdot,
 )
-from .reduce import all, any, argmax, argmin, argsort, cumprod, cumsum, logsumexp, max, mean, min, norm, prod, sum, var
+from .reduce import all, any, argmax, argmin, argsort, cumprod, cumsum, logsumexp, max, mean, min, norm, prod, std, sum, var
 from .places import (
     argwhere, index_add, index_copy, index_fill, masked_scatter, masked_select, put, scatter_reduce, take,
     take_along_dim,
@@ -69,7 +69,7 @@ from .special import (
 )
 from .spectral import fourier
 from .statistics import (
-    corrcoef, count_nonzero, cov, cumulative_trapezoid, diff, dist, logcumsumexp, nanmean, nansum, renorm, std, std_mean,
+    corrcoef, count_nonzero, cov, cumulative_trapezoid, dist, logcumsumexp, nanmean, nansum, renorm, std_mean,
     trapezoid, trapz, var_mean,
 )
 from . import methods as _methods       # gives tensors their operators and methods, which are the functions above
@@ -87,7 +87,7 @@ __all__ = [
     "clamp_min", "clip", "clone", "column_stack", "combinations", "concat", "concatenate", "conv", "conv1d", "conv2d",
     "conv3d", "conv_transpose", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "copysign", "corrcoef",
     "cos", "cosh", "cosine_similarity", "count_nonzero", "cov", "cross", "cross_entropy", "cummax", "cummin", "cumprod",
-    "cumsum", "cumulative_trapezoid", "deg2rad", "diag", "diag_embed", "diagflat", "diagonal", "diff", "digamma", "dist",
+    "cumsum", "cumulative_trapezoid", "deg2rad", "diag", "diag_embed", "diagflat", "diagonal", "digamma", "dist",
     "div", "dot", "dropout", "dsplit", "dstack", "einsum", "elu", "embedding", "entr", "eq", "equal", "erf", "erfc",
     "erfinv", "exp", "exp2", "expand", "expand_as", "expm1", "feature_dropout", "fill", "flatten", "flip", "fliplr",
     "flipud", "float_power", "floor", "floor_divide", "fmax", "fmin", "fmod", "fourier", "frac", "gather", "gcd", "ge",

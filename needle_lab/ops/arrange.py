@@ -66,7 +66,7 @@ row_stack = vstack
 
 @torch_names
 def tensor_split(x: Tensor, indices_or_sections: Any, axis: int = 0) -> tuple[Tensor, ...]:
-    """x cut along axis into so many pieces of nearly equal length, or at these places.  torch.tensor_split, numpy.array_split."""
+    """x cut along axis into so many pieces of nearly equal length, or at these places.  torch.tensor_split."""
     axis = one_axis(axis, x.ndim)
     n, cut = x.shape[axis], indices_or_sections
     cut = cut.tolist() if isinstance(cut, Tensor) else cut
@@ -121,7 +121,7 @@ def select(x: Tensor, axis: int, index: int) -> Tensor:
 
 @torch_names
 def unfold(x: Tensor, axis: int, size: int, step: int) -> Tensor:
-    """The windows of `size` values along axis, `step` apart; their values are a new last axis.  torch.Tensor.unfold, a copy."""
+    """The windows of `size` values along axis, `step` apart; their values are a new last axis, copied.  Tensor.unfold."""
     axis = one_axis(axis, x.ndim)
     line = x if x.ndim else x.reshape(1)
     if not 0 <= size <= line.shape[axis] or step < 1:
@@ -191,7 +191,7 @@ def sum_to_size(x: Tensor, *size: Any) -> Tensor:
 
 
 def repeat(x: Tensor, *sizes: Any) -> Tensor:
-    """x as a whole, sizes[i] times along axis i.  torch.Tensor.repeat, numpy.tile; for values in place see repeat_interleave."""
+    """x as a whole, sizes[i] times along axis i.  torch.Tensor.repeat, numpy.tile; for each value see repeat_interleave."""
     times = flat(sizes)
     if len(times) < x.ndim:
         raise ShapeError(f"repeat: {len(times)} numbers for the {x.ndim} axes of {x.shape}; tile takes fewer")

@@ -180,8 +180,8 @@ def ceil(x: Array) -> Array:
 
 @elementwise(onnx="Round", gradient=_flat)
 def round(x: Array) -> Array:
-    """To the nearest integer, halves to even.  torch.round, ONNX Round."""
-    return np.rint(x)
+    """To the nearest integer, halves to even; integers stay as they are.  torch.round, ONNX Round."""
+    return np.round(x)
 
 
 @round.torch
@@ -189,7 +189,7 @@ def round(x: Array) -> Array:
 def torch_round(x: Tensor, decimals: int = 0) -> Tensor:
     """To so many decimals; negative ones round to tens, hundreds, ..."""
     scale = 10.0 ** math.fabs(decimals)
-    return round(x * scale) / scale if decimals >= 0 else round(x / scale) * scale
+    return div(round(x * scale), scale) if decimals >= 0 else mul(round(x / scale), scale)
 
 
 @elementwise(gradient=_flat)
@@ -358,13 +358,13 @@ def where_(condition: Array, a: Array, b: Array) -> Array:
     return np.where(condition, a, b)
 
 
-def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
     """input where condition holds, other elsewhere; with the condition alone, where it holds: an index for each axis.
 
     torch.where, numpy.where, ONNX Where.
     """
     if input is None and other is None:
-        return condition.nonzero(as_tuple=True)
+        return condition.nonzero(as_tuple=True)                        # type: ignore[no-any-return]
     return where_(condition, input, other)
 
 

@@ -5,6 +5,7 @@
 import math
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from ..core.dtypes import float64, is_floating
@@ -37,9 +38,9 @@ def addcdiv(x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
 
 
 @torch_names
-def lerp(x: Tensor, end: Tensor, weight: Any) -> Tensor:
+def lerp(x: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
     """x + weight (end - x): x at weight 0, end at 1.  torch.lerp."""
-    return x + weight * (end - x)
+    return x + (end - x) * weight
 
 
 @torch_names
@@ -129,8 +130,7 @@ def nan_to_num(x: Tensor, nan: float = 0.0, posinf: float | None = None, neginf:
     """nan and infinities replaced, infinities by the dtype's largest values unless said otherwise.  torch.nan_to_num."""
     if not is_floating(x.dtype):
         return x
-    import ml_dtypes
-    ends = ml_dtypes.finfo(x.dtype)
+    ends: Any = ml_dtypes.finfo(x.dtype)                                # type: ignore[no-untyped-call]
     high, low = float(ends.max) if posinf is None else posinf, float(ends.min) if neginf is None else neginf
     return where(isnan(x), 0.0 if nan is None else nan, where(isinf(x), where(x > 0, high, low).astype(x.dtype), x))
 

@@ -78,8 +78,8 @@ def take_along_axis_to_x(g: Tensor, x: Tensor, index: Tensor, axis: int) -> Tens
 def gather(x: Tensor, axis: int, index: Tensor, sparse_grad: bool = False, from_end: bool = False) -> Tensor:
     """torch.gather: `take_along_axis` in which index may be smaller than x along the other axes.
 
-    An index outside 0..n-1 is a ShapeError that names it; from_end: negative ones count from the end, as in ONNX. sparse_grad
-    changes nothing: gradients are dense.
+    An index outside 0..n-1 is a ShapeError that names it; from_end: negative ones count from the end, as in ONNX.
+    sparse_grad changes nothing: gradients are dense.
     """
     axis = one_axis(axis, x.ndim)
     if not index.numel():

@@ -24,9 +24,9 @@ from . import (
     indexing,
     linalg,
     order,
+    places,
     products,
     reduce,
-    scatter,
     special,
     statistics,
 )
@@ -52,19 +52,19 @@ CHANGES = """
 
 # Functions with the tensor first that make something of another shape, or that nobody changes in place.
 METHODS = """
-    all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist chunk clone
-    corrcoef count_nonzero cov cross cummax cummin diag diag_embed diagflat diagonal diff dist dot dsplit entr equal expand_as
-    flatten flip fliplr flipud fmax fmin gather gelu ger histc histogram hsplit index_select inner is_floating_point isclose
-    isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax logaddexp logaddexp2 logcumsumexp logsumexp
-    masked_select matmul max maximum mean median min minimum mm mode moveaxis movedim msort mv nanmean nanmedian nanquantile
-    nansum narrow nonzero norm outer pad positive prod quantile ravel repeat repeat_interleave reshape_as roll rot90 rsub
-    select signbit silu softmax sort split split_with_sizes squeeze std std_mean sum sum_to_size swapaxes swapdims t take
-    take_along_axis take_along_dim tensor_split topk trace transpose trapezoid unbind unflatten unfold unique
-    unique_consecutive unsqueeze var var_mean vdot vsplit
+    all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist chunk
+    clone corrcoef count_nonzero cov cross cummax cummin diag diag_embed diagflat diagonal diff dist dot dsplit entr
+    equal expand_as flatten flip fliplr flipud fmax fmin gather gelu ger histc histogram hsplit index_select inner
+    is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax logaddexp logaddexp2
+    logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode moveaxis movedim msort mv
+    nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prod quantile ravel repeat
+    repeat_interleave reshape_as roll rot90 rsub select signbit silu softmax sort split split_with_sizes squeeze std
+    std_mean sum sum_to_size swapaxes swapdims t take take_along_axis take_along_dim tensor_split topk trace transpose
+    trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean vdot vsplit
 """.split()
-OTHER_NAMES = {"absolute": "abs", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub", "negative": "neg",
-               "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne", "fix": "trunc",
-               "view_as": "reshape_as", "nelement": "numel", "ndimension": "dim"}
+OTHER_NAMES = {"absolute": "abs", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub",
+               "negative": "neg", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
+               "fix": "trunc", "view_as": "reshape_as", "nelement": "numel", "ndimension": "dim"}
 
 CASTS = {"float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16", "long": "int64", "int": "int32",
          "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool"}
@@ -89,7 +89,8 @@ def _attach_operator(sign: str, name: str) -> None:
     if sign in REFLECTED:
         _method(f"__r{sign}__", lambda self, other: function(other, self), f"ndl.{name}(other, self)")
     if sign in IN_PLACE:
-        _method(f"__i{sign}__", lambda self, other: _operator_in_place(self, function, other), f"In place: ndl.{name}(self, other)")
+        _method(f"__i{sign}__", lambda self, other: _operator_in_place(self, function, other),
+                f"In place: ndl.{name}(self, other)")
 
 
 def _operator_in_place(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
@@ -115,8 +116,8 @@ def _castable(x: Tensor, result: Tensor) -> Tensor:
     """A result that x's dtype can hold: fractions do not go into integers, nor numbers into bools."""
     rank = {"b": 0, "i": 1, "u": 1}
     if rank.get(result.dtype.kind, 2) > rank.get(x.dtype.kind, 2):
-        raise DTypeError(f"in-place change: the result is {result.dtype}, which a tensor of {x.dtype} cannot hold; compute a new "
-                         f"tensor, or cast first: x = x.astype({str(result.dtype)!r})")
+        raise DTypeError(f"in-place change: the result is {result.dtype}, which a tensor of {x.dtype} cannot hold; compute "
+                         f"a new tensor, or cast first: x = x.astype({str(result.dtype)!r})")
     return result
 
 
@@ -148,14 +149,17 @@ def _astype(x: Tensor, dtype: Any) -> Tensor:
     return x if dtype == x.dtype else shapes.cast(x, dtype=dtype)
 
 
+KINDS = ("cpu", "cuda", "triton_cpu")
+
+
 def _to(x: Tensor, *targets: Any, device: Device | str | None = None, dtype: Any = None, non_blocking: bool = False,
         copy: bool = False) -> Tensor:
     for target in targets:
         if isinstance(target, Tensor):
             device, dtype = target.device, target.dtype
-        elif isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda", "triton_cpu")):
+        elif isinstance(target, Device) or (isinstance(target, str) and target.partition(":")[0] in KINDS):
             device = target
-        elif not isinstance(target, bool):                        # x.to(device, True): non_blocking, which changes nothing here
+        elif not isinstance(target, bool):                        # x.to(device, True): non_blocking, which changes nothing
             dtype = target
     y = x if dtype is None else _astype(x, dtype)
     y = y if device is None or as_device(device) == y.device else shapes.transfer(y, device=as_device(device))
@@ -245,16 +249,18 @@ for _name, _dtype in CASTS.items():
 _method("type_as", lambda self, other: _astype(self, other.dtype), "The values in the dtype of another tensor.")
 _method("type", lambda self, dtype=None: str(self.dtype) if dtype is None else _astype(self, dtype),
         "The name of the dtype; or the values in another one.")
-_method("where", lambda self, condition, other: elementwise.where(condition, self, other), "ndl.where(condition, self, other)")
+_method("where", lambda self, condition, other: elementwise.where(condition, self, other),
+        "ndl.where(condition, self, other)")
 _method("polygamma", lambda self, n: special.polygamma(n, self), "ndl.polygamma(n, self)")
 _method("multinomial", multinomial, "ndl.multinomial(self, num_samples)")
-_method("bernoulli", lambda self, generator=None: bernoulli(self, generator=generator), "1 with these probabilities, else 0.")
+_method("bernoulli", lambda self, generator=None: bernoulli(self, generator=generator),
+        "1 with these probabilities, else 0.")
 _method("index", lambda self, indices: self[tuple(indices)], "self[indices]")
 _method("cuda", lambda self, device=None, non_blocking=False: _to(self, "cuda" if device is None else device), "On the GPU.")
 _method("is_contiguous", lambda self: self.device.backend != "numpy" or self.data.flags.c_contiguous,
         "Whether the values lie in memory row by row.")
 _method("__contains__", lambda self, value: (self == value).any().item(), "Whether a value is one of the tensor's.")
-_method("retain_grad", _retain_grad, "Keep the gradient of this result in its .grad, as leaves do.  torch.Tensor.retain_grad.")
+_method("retain_grad", _retain_grad, "Keep the gradient of this result in its .grad, as leaves do.")
 _method("detach_", _detach_, "Leave the graph: the tensor becomes a leaf without a gradient.")
 _method("fill_diagonal_", _fill_diagonal, "In place: value on the diagonal of a matrix.")
 _new("new_zeros", 0, "Zeros of this shape, and by default of this tensor's dtype and device.")
@@ -268,7 +274,8 @@ _method("new_tensor", lambda self, data, dtype=None, device=None, requires_grad=
 _drawn("normal_", lambda x, generator, mean=0.0, std=1.0: normal(mean, std, x.shape, generator=generator),
        "In place: normal with this mean and standard deviation.")
 _drawn("uniform_", _uniform, "In place: uniform between two ends, 0 and 1 by default.")
-_drawn("bernoulli_", lambda x, generator, p=0.5: bernoulli(p, x.shape, generator=generator), "In place: 1 with probability p.")
+_drawn("bernoulli_", lambda x, generator, p=0.5: bernoulli(p, x.shape, generator=generator),
+       "In place: 1 with probability p.")
 _drawn("random_", _random_integers, "In place: whole numbers in [low, high), or [0, low).")
 _drawn("exponential_", _exponential, "In place: exponential with this rate.")
 _method("to", _to, 'To a device (`x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both.')

@@ -5,7 +5,6 @@ What PyTorch answers with values and their places is a `Ranked` here: `values, i
 
 # ruff: noqa: A001    max, min, any, ... are the names that NumPy and PyTorch use
 
-import builtins
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -151,7 +150,7 @@ def msort(x: Tensor) -> Tensor:
 
 @op(differentiable=False)
 def argtopk(x: Array, *, k: int, axis: int, largest: bool) -> Array:
-    """The places of the k largest (or smallest) values along axis, in order, the first of equals first: what `topk` picks."""
+    """The places of the k largest (or smallest) values along axis, in order, the first of equals first."""
     rows, n = np.moveaxis(x, axis, -1), x.shape[axis]
     argsort = reduce.argsort.definition
     if 0 < 8 * k < n:                                              # else sorting all costs no more
@@ -167,7 +166,7 @@ def argtopk(x: Array, *, k: int, axis: int, largest: bool) -> Array:
 
 @torch_names
 def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True, sorted: bool = True) -> Ranked:
-    """-> (the k largest or smallest values along axis, their indices), in order whatever `sorted` says.  torch.topk, ONNX TopK."""
+    """-> (the k largest or smallest values along axis, their indices), always in order.  torch.topk, ONNX TopK."""
     axis = one_axis(axis, x.ndim)
     n = _line(x).shape[axis]
     if not 0 <= k <= n:
@@ -233,7 +232,8 @@ def quantile(x: Tensor, q: Any, axis: int | None = None, keepdims: bool = False,
 
 
 @torch_names
-def nanquantile(x: Tensor, q: Any, axis: int | None = None, keepdims: bool = False, *, interpolation: str = "linear") -> Tensor:
+def nanquantile(x: Tensor, q: Any, axis: int | None = None, keepdims: bool = False, *,
+                interpolation: str = "linear") -> Tensor:
     """As `quantile`, of the values that are not nan.  torch.nanquantile."""
     return _quantile(x, q, axis, keepdims, interpolation, True)
 
@@ -261,7 +261,7 @@ def _quantile(x: Tensor, q: Any, axis: int | None, keepdims: bool, interpolation
     value = movedim(value, -1, 0)
     if keepdims and (axis is None or not x.ndim):
         value = value.reshape(len(value), *(1,) * x.ndim)
-    elif keepdims:
+    elif keepdims and axis is not None:
         value = unsqueeze(value, one_axis(axis, x.ndim) + 1)
     return value if shares.ndim else value[0]
 
@@ -274,8 +274,8 @@ def _answer(values: Any, like: Tensor) -> Tensor:
 
 def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: int | None = None) -> Any:
-    """The different values in order (or the different slices along dim); then, as asked, which of them each value is, and how
-    often each comes.  torch.unique.
+    """The different values in order (or the different slices along dim); then, as asked, which of them each value is,
+    and how often each comes.  torch.unique.
     """
     values, inverse, counts = np.unique(x.numpy(), return_inverse=True, return_counts=True, axis=dim)
     inverse = inverse.reshape(x.shape if dim is None else -1)
@@ -283,7 +283,7 @@ def unique(x: Tensor, sorted: bool = True, return_inverse: bool = False, return_
 
 
 def unique_consecutive(x: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:
-    """The values (or slices along dim) without those that equal the one before; then as `unique`.  torch.unique_consecutive."""
+    """The values (or slices along dim) without those equal to the one before; then as `unique`.  PyTorch has it too."""
     values = x.numpy().reshape(-1) if dim is None else np.moveaxis(x.numpy(), dim, 0)
     new = np.ones(len(values), bool)
     if len(values):
@@ -312,14 +312,14 @@ def searchsorted(sorted_sequence: Tensor, values: Any, *, out_int32: bool = Fals
     rows = sorted_sequence.numpy()
     if sorter is not None:
         rows = np.take_along_axis(rows, sorter.numpy(), -1)
-    side = "right" if right or side == "right" else "left"
+    place: Any = "right" if right or side == "right" else "left"
     if rows.ndim == 1:
-        found: Any = np.searchsorted(rows, given, side)
+        found: Any = np.searchsorted(rows, given, place)
     elif rows.shape[:-1] != given.shape[:-1]:
         raise ShapeError(f"searchsorted: {rows.shape} and {given.shape} differ in leading axes")
     else:
         pairs = zip(rows.reshape(-1, rows.shape[-1]), given.reshape(-1, given.shape[-1]), strict=True)
-        found = np.array([np.searchsorted(row, v, side) for row, v in pairs]).reshape(given.shape)
+        found = np.array([np.searchsorted(row, v, place) for row, v in pairs]).reshape(given.shape)
     return _answer(np.asarray(found).astype(np.int32 if out_int32 else np.int64), sorted_sequence).reshape(given.shape)
 
 
@@ -346,7 +346,7 @@ def bincount(x: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Te
 
 @torch_names
 def histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many values lie in each of `bins` equal parts of min..max (of the values' range, where both are equal).  torch.histc."""
+    """How many values lie in each of `bins` equal parts of min..max (if equal, of the values' range).  torch.histc."""
     return _histogram(x, bins, (min, max), margin=1.0)[0]
 
 

@@ -1,7 +1,7 @@
 """PyTorch's calls that pick and put values by an index along one axis, made of the ops of `indexing`.
 
-All but `take`, `put` and `take_along_dim` refuse an index outside 0..n-1 with a ShapeError that names it, as PyTorch does. A tensor without
-axes counts as one with a single value.
+All but `take`, `put` and `take_along_dim` refuse an index outside 0..n-1 with a ShapeError that names it, as PyTorch does.
+A tensor without axes counts as one with a single value.
 """
 
 from typing import Any
@@ -41,7 +41,8 @@ def _source(x: Tensor, index: Tensor, source: Any, name: str) -> Tensor:
 
 @scatter.torch
 @torch_names
-def torch_scatter(x: Tensor, axis: int, index: Tensor, src: Any = None, value: Any = None, reduce: str | None = None) -> Tensor:
+def torch_scatter(x: Tensor, axis: int, index: Tensor, src: Any = None, value: Any = None,
+                  reduce: str | None = None) -> Tensor:
     """A copy of x with src (or one value) written at the places of index; reduce: "add" or "multiply" instead."""
     source = _source(x, index, value if src is None else src, "scatter")
     if reduce is not None:
@@ -93,7 +94,8 @@ def scatter_extreme(x: Array, index: Array, source: Array, *, axis: int, how: st
 
 
 @scatter_extreme.gradient
-def scatter_extreme_gradient(g: Tensor, y: Tensor, x: Tensor, index: Tensor, source: Tensor, axis: int, how: str) -> Gradients:
+def scatter_extreme_gradient(g: Tensor, y: Tensor, x: Tensor, index: Tensor, source: Tensor, axis: int,
+                             how: str) -> Gradients:
     part = source[tuple(slice(0, n) for n in index.shape)]
 
     def meets(values: Tensor) -> Tensor:                         # what a result is, at each place of the source

@@ -1,6 +1,7 @@
 """Products of matrices and vectors under PyTorch's names: `@` and einsum with the shapes that each name promises."""
 
 import math
+from string import ascii_letters
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from .shape import concat, pad_constant, permute, stack
 
 def _of_axes(name: str, a: Tensor, b: Tensor, *axes: int) -> None:
     if (a.ndim, b.ndim) != axes:
-        raise ShapeError(f"{name}: tensors with {axes[0]} and {axes[1]} axes are needed, got shapes {a.shape} and {b.shape}; "
+        raise ShapeError(f"{name}: tensors with {axes[0]} and {axes[1]} axes are needed, got {a.shape} and {b.shape}; "
                          "matmul (@) takes others")
 
 
@@ -154,5 +155,5 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     """The product of several matrices, in the order that takes fewest multiplications.  torch.linalg.multi_dot."""
     if not matrices:
         raise ArgumentError("chain_matmul: at least one matrix is needed")
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return einsum(",".join(letters[i:i + 2] for i in range(len(matrices))) + f"->{letters[0]}{letters[len(matrices)]}", *matrices)
+    terms = [ascii_letters[i:i + 2] for i in range(len(matrices))]
+    return einsum(f"{','.join(terms)}->{terms[0][0]}{terms[-1][1]}", *matrices)

@@ -64,7 +64,8 @@ swapaxes = swapdims = transpose
 @torch_names
 def movedim(x: Tensor, source: Sizes, destination: Sizes) -> Tensor:
     """Axes moved, the others in their order: one axis, or as many to as from.  torch.movedim, numpy.moveaxis."""
-    begin, end = ([one_axis(a, x.ndim) for a in ((axes,) if isinstance(axes, int) else axes)] for axes in (source, destination))
+    named = ((axes,) if isinstance(axes, int) else axes for axes in (source, destination))
+    begin, end = ([one_axis(a, x.ndim) for a in axes] for axes in named)
     if len(begin) != len(end) or len({*begin}) != len(begin) or len({*end}) != len(end):
         raise ShapeError(f"movedim: axes {source} cannot go to {destination}; each needs a place of its own")
     axes = [a for a in range(x.ndim) if a not in begin]
@@ -287,7 +288,7 @@ def stack_gradient(g: Tensor, *tensors: Tensor, axis: int) -> Gradients:
 
 @torch_names
 def split(x: Tensor, size: Sizes, axis: int = 0) -> tuple[Tensor, ...]:
-    """x cut along axis, in views: into pieces of `size` (the last may be smaller), or of the sizes in a list.  torch.split."""
+    """x cut along axis, in views: into pieces of `size` (the last may be smaller), or of these sizes.  torch.split."""
     axis = one_axis(axis, x.ndim)
     n = x.shape[axis]
     if isinstance(size, int) and (size < 0 or size == 0 < n):

@@ -12,7 +12,7 @@ from ..core.types import Array
 from ..errors import ArgumentError
 from .activations import sigmoid
 from .axes import torch_names
-from .elementwise import exp, log, log1p, logical_and, logical_or, sin, where
+from .elementwise import exp, log, log1p, logical_and, logical_or, mul, sin, where
 from .reduce import sum as sum_
 
 # NumPy has none of these; Python's math has some, for one value at a time.
@@ -33,7 +33,7 @@ def erfinv(x: Array) -> Array:
     """The y with erf(y) = x, for -1 < x < 1; infinite at the ends, nan beyond.  torch.erfinv."""
     x64 = x.astype(np.float64)
     with np.errstate(all="ignore"):
-        w = np.log1p(-x64 * x64)                                   # a start within 2e-3 (Winitzki, 2008), then Newton's steps
+        w = np.log1p(-x64 * x64)                             # a start within 2e-3 (Winitzki, 2008), then Newton's steps
         a = 2 / (math.pi * 0.147) + w / 2
         y = np.sign(x64) * np.sqrt(np.sqrt(a * a - w / 0.147) - a)
         for _ in range(3):
@@ -65,10 +65,10 @@ def digamma(x: Array) -> Array:
     x64 = x.astype(np.float64)
     with np.errstate(all="ignore"):
         mirrored = x64 <= 0
-        z, shift = np.where(mirrored, 1 - x64, x64), 0.0           # psi(1 - x) = psi(x) + pi / tan(pi x)
-        for _ in range(8):                                         # psi(x + 1) = psi(x) + 1 / x, until its series is exact
-            shift = shift + np.where(z < 8, 1 / z, 0)
-            z = np.where(z < 8, z + 1, z)
+        z, shift = np.where(mirrored, 1 - x64, x64), np.zeros_like(x64)   # psi(1 - x) = psi(x) + pi / tan(pi x)
+        for _ in range(10):                                        # psi(x + 1) = psi(x) + 1 / x, until its series is exact
+            shift = shift + np.where(z < 10, 1 / z, 0)
+            z = np.where(z < 10, z + 1, z)
         s = 1 / (z * z)
         series = s * (1 / 12 - s * (1 / 120 - s * (1 / 252 - s * (1 / 240 - s * (5 / 660 - s * 691 / 32760)))))
         y = np.log(z) - 0.5 / z - series - shift
@@ -81,7 +81,8 @@ def digamma(x: Array) -> Array:
 @op(promote="float", gradient=lambda g, x, n: g * polygamma(n + 1, x))
 def polygamma_(x: Array, *, n: int) -> Array:
     """(-1)^(n + 1) n! sum over k from 0 of 1 / (x + k)^(n + 1), for n >= 1: what `polygamma` is."""
-    z, s, total = x.astype(np.float64), n + 1, 0.0
+    z, s = x.astype(np.float64), n + 1
+    total: Any = 0.0
     with np.errstate(all="ignore"):
         pole = (z <= 0) & (z == np.rint(z))
         for _ in range(int(np.ceil(max(12 - np.min(z, initial=12.0, where=np.isfinite(z)), 0)))):
@@ -143,10 +144,10 @@ def xlog1py(a: Any, b: Any) -> Tensor:
     return _times_log(a, b, log1p, -1.0)
 
 
-def _times_log(a: Any, b: Any, function: Any, edge: float) -> Tensor:
+def _times_log(a: Any, b: Any, function: Callable[[Tensor], Tensor], edge: float) -> Tensor:
     a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
     unseen = logical_and(a == 0, logical_or(b <= edge, b == math.inf))
-    return a * function(where(unseen, edge + 1.0, b))
+    return mul(a, function(where(unseen, edge + 1.0, b)))
 
 
 def entr(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Statistics and sums made of the ops of `reduce`: PyTorch's calls of them, nan-aware ones, covariances, differences, areas."""
+"""Statistics made of the ops of `reduce`: PyTorch's calls of them, nan-aware ones, covariances, differences, areas."""
 
 # ruff: noqa: A001    sum, all, any are the names that NumPy and PyTorch use
 
@@ -14,9 +14,9 @@ from ..core.types import Array, Axis, DTypeLike
 from ..errors import ArgumentError, ShapeError
 from . import activations, reduce
 from .axes import normalize_axes, one_axis, torch_names
-from .elementwise import exp, isnan, log, logical_not, where
+from .elementwise import exp, isnan, log, logical_not, mul, sqrt, where
 from .linalg import matmul
-from .reduce import mean, norm, sqrt, var
+from .reduce import mean, norm, var
 from .reduce import sum as sum_
 from .shape import concat, flip
 
@@ -39,7 +39,7 @@ def _reduction(of: Op) -> None:
     def call(x: Tensor, axis: Any = None, keepdims: bool = False, *, dtype: DTypeLike | None = None) -> Tensor:
         axis = _axes(axis)
         if not x.ndim:
-            axis = normalize_axes(axis, 0)                  # a tensor without axes has one, in PyTorch: there is none to reduce
+            axis = normalize_axes(axis, 0)                  # it has one axis of length 1, in PyTorch: none to reduce
         return of(_cast(x, dtype), axis=axis, keepdims=keepdims)
     call.__name__ = of.name
 
@@ -79,12 +79,11 @@ def _variance_arguments(axis: Any, correction: Any, keepdims: bool, unbiased: bo
     return {"axis": _axes(axis), "correction": less, "keepdims": keepdims}
 
 
+@reduce.std.torch
 @torch_names
-def std(x: Tensor, axis: Any = None, correction: Any = None, keepdims: bool = False, *, unbiased: bool | None = None) -> Tensor:
-    """Standard deviation: the square root of `var`.  correction: 1, PyTorch's default; 0, NumPy's; unbiased=False is 0, too.
-
-    torch.std, numpy.std.
-    """
+def torch_std(x: Tensor, axis: Any = None, correction: Any = None, keepdims: bool = False, *,
+              unbiased: bool | None = None) -> Tensor:
+    """As `torch_var`."""
     return reduce.std(x, **_variance_arguments(axis, correction, keepdims, unbiased))
 
 
@@ -234,7 +233,7 @@ def _strips(y: Tensor, x: Any, dx: Any, axis: int) -> Tensor:
         dx = diff(x, axis=axis if x.ndim == y.ndim else -1)
         dx = dx if x.ndim == y.ndim else dx.reshape(tuple(dx.numel() if a == axis else 1 for a in range(y.ndim))) \
             if x.ndim == 1 else dx
-    return (y.narrow(axis, 0, n) + y.narrow(axis, 1, n)) * dx / 2.0
+    return mul(y.narrow(axis, 0, n) + y.narrow(axis, 1, n), dx / 2.0)
 
 
 @torch_names

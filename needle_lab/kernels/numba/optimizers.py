@@ -34,7 +34,7 @@ def compiled_sgd(self, p, g, *moments, step, group):
 
 @kernel(Adam._update, "numba")
 def compiled_adam(self, p, g, *moments, step, group):
-    if not _serves(p, g, *moments):
+    if group["amsgrad"] or not _serves(p, g, *moments):
         return NotImplemented
     lr, decay, (beta1, beta2) = group["lr"], group["weight_decay"], group["betas"]
     keep, decay = (1 - lr * decay, 0) if self.decoupled else (1, decay)

@@ -168,7 +168,7 @@ class _Step:
         kind = type(optimizer)
         if kind not in (SGD, Adam, AdamW):
             raise UnsupportedOnnxError(f"export_training: SGD, Adam and AdamW can be written, got {kind.__name__}")
-        groups = [self._trained(group) for group in optimizer.groups]
+        groups = [self._trained(group) for group in optimizer.param_groups]
         trained = [name for names in groups for name in names]
         if not trained:
             raise ArgumentError("export_training: the loss depends on none of the optimizer's parameters; "
@@ -182,7 +182,7 @@ class _Step:
             raise UnsupportedOnnxError(f"export_training: parameters have made different numbers of steps ({sorted(steps)})")
         counter = self._state("step", np.array(steps.pop(), np.int64))
         self.updates[counter] = self.w.Add(counter, self.w.constant(np.array(1)))
-        for group, names in zip(optimizer.groups, groups, strict=True):
+        for group, names in zip(optimizer.param_groups, groups, strict=True):
             if names and kind is SGD:
                 self._sgd(optimizer, group, names, found, counter)
             elif names:
