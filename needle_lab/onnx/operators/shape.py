@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ... import Tensor, nn, ops
+from ...core.modes import is_tracing
 from ...errors import ArgumentError, ShapeError, UnsupportedOnnxError
 from ..limits import limits
 from ..values import numpy_dtype
@@ -131,7 +132,9 @@ def _embedding_layer(node: NodeView) -> Layer | None:
 
 
 def _embed(module, index):
-    """An index may count from the end."""
+    """An index may count from the end, which a layer refuses; a trace does not look at it: the op takes it as it is."""
+    if is_tracing():
+        return ops.index_select(module.weight, index)
     return module(ops.where(index < 0, index + module.num_embeddings, index))
 
 
