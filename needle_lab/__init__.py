@@ -53,6 +53,7 @@ from .core.dtypes import (
     uint32,
     uint64,
 )
+from .core.explain import at_the_door as _at_the_door
 from .core.graph import op
 from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .core.tensor import Tensor
@@ -139,7 +140,9 @@ _HERE = """
     set_grad_enabled set_rng_state tensor tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8 uniform
     use_kernels vjp vmap zeros
 """.split()
+_AS_THEY_ARE = {"Tensor", "use_kernels", "kernel"}                 # they say themselves what does not fit
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
+_at_the_door(globals(), [name for name in _HERE if name not in _AS_THEY_ARE])
 
 
 def __getattr__(name: str) -> Any:

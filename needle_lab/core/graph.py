@@ -23,6 +23,7 @@ from ..errors import ArgumentError, GraphError, NeedleError
 from . import calls
 from .device import BACKENDS, to_device
 from .dtypes import float32, float64, promote
+from .explain import RAW, explaining
 from .modes import mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
@@ -63,7 +64,7 @@ class Op:
     def torch(self, function: F) -> F:
         """Decorator of PyTorch's call of this op, where it takes more, or means something else, than inputs and attributes
         by their names: `x.max(1)` and `x.max(dim=1)` come here, `max(x, axis=1)` does not."""
-        self.torch_call = function
+        self.torch_call = explaining(function, self.name)
         return function
 
     def runs_on(self, device: Any) -> bool:
@@ -110,7 +111,7 @@ class Op:
                 result = BACKENDS[device.kind].run(self, device, arrays, attrs)
         except NeedleError:
             raise
-        except (ValueError, IndexError, TypeError) as error:
+        except RAW as error:
             raise calls.explained(self, error, inputs, attrs) from error
         results = result if type(result) is tuple else (result,)
         if narrow is not None:

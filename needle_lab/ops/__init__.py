@@ -72,6 +72,7 @@ from .statistics import (
     corrcoef, count_nonzero, cov, cumulative_trapezoid, dist, logcumsumexp, nanmean, nansum, renorm, std_mean,
     trapezoid, trapz, var_mean,
 )
+from ..core.explain import at_the_door as _at_the_door
 from . import methods as _methods       # gives tensors their operators and methods, which are the functions above
 
 # The public names; what else a file of ops holds, ops are made of, and kernels and layers import it from there.
@@ -112,3 +113,5 @@ __all__ = [
     "unbind", "unflatten", "unfold", "unique", "unique_consecutive", "unravel_index", "unsqueeze", "var", "var_mean",
     "vdot", "vsplit", "vstack", "where", "xlog1py", "xlogy", "zeros_like",
 ]
+
+_at_the_door(globals(), __all__)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..core.calls import misfit, parameters, renamed
+from ..core.calls import parameters, renamed
 from ..errors import ShapeError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,12 +33,7 @@ def torch_names(function: F) -> F:
     def renaming(*args: Any, **given: Any) -> Any:
         if given and not known >= given.keys():
             given = renamed(given, names, keywords)
-        try:
-            return function(*args, **given)
-        except TypeError as error:
-            if (wrong := misfit(function, args, given)) is not None:
-                raise wrong from error
-            raise
+        return function(*args, **given)
     return renaming                                                 # type: ignore[return-value]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype
+from ..core.explain import explaining
 from ..core.graph import Op
 from ..core.modes import is_grad_enabled, is_tracing
 from ..core.tensor import Tensor, flat, plain_index
@@ -43,7 +44,7 @@ IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or
 CHANGES = """
     abs acos acosh add addbmm addcdiv addcmul addmm addmv addr asin asinh atan atan2 atanh baddbmm bitwise_and
     bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil clamp clamp_max clamp_min clip copysign
-    cos cosh cumprod cumsum deg2rad digamma div eq erf erfc erfinv exp exp2 expm1 fill float_power floor floor_divide fmod
+    cos cosh cumprod cumsum deg2rad digamma div eq erf erfc erfinv exp exp2 expm1 float_power floor floor_divide fmod
     frac gcd ge gt heaviside hypot index_add index_copy index_fill index_put lcm ldexp le lerp lgamma log log10 log1p log2
     logical_and logical_not logical_or logical_xor logit lt masked_fill masked_scatter mul mvlgamma nan_to_num ne neg pow put
     rad2deg reciprocal relu remainder renorm round rsqrt scatter scatter_add scatter_reduce sigmoid sign sin sinc sinh sqrt
@@ -54,7 +55,7 @@ CHANGES = """
 METHODS = """
     all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist chunk
     clone corrcoef count_nonzero cov cross cummax cummin diag diag_embed diagflat diagonal diff dist dot dsplit entr
-    equal expand_as flatten flip fliplr flipud fmax fmin gather gelu ger histc histogram hsplit index_select inner
+    equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger histc histogram hsplit index_select inner
     is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax logaddexp logaddexp2
     logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode moveaxis movedim msort mv
     nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prod quantile ravel repeat
@@ -63,8 +64,8 @@ METHODS = """
     trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean vdot vsplit
 """.split()
 OTHER_NAMES = {"absolute": "abs", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub",
-               "negative": "neg", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
-               "fix": "trunc", "view_as": "reshape_as", "nelement": "numel", "ndimension": "dim"}
+               "negative": "neg", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
+               "not_equal": "ne", "fix": "trunc", "view_as": "reshape_as", "nelement": "numel", "ndimension": "dim"}
 
 CASTS = {"float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16", "long": "int64", "int": "int32",
          "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool"}
@@ -121,13 +122,17 @@ def _castable(x: Tensor, result: Tensor) -> Tensor:
     return result
 
 
+def _explained(function: Any) -> Any:
+    return function if isinstance(function, Op) else explaining(function)
+
+
 def _attach_method(name: str, public: str = "") -> None:
-    function = _function(name) if not hasattr(Tensor, name) else getattr(Tensor, name)
+    function = _explained(_function(name)) if not hasattr(Tensor, name) else getattr(Tensor, name)
     _method(public or name, lambda self, *args, **kwargs: function(self, *args, **kwargs), f"ndl.{name}(self, ...)")
 
 
 def _attach_change(name: str) -> None:
-    function = _function(name)
+    function = _explained(_function(name))
     _method(f"{name}_", lambda self, *args, **kwargs: _in_place(self, function, *args, **kwargs),
             f"In place: ndl.{name}(self, ...)")
 
@@ -243,7 +248,8 @@ _method("view", lambda self, *shape: shapes.reshape(self, shape=flat(shape)), "n
 _method("permute", lambda self, *axes: shapes.permute(self, axes=flat(axes)), "ndl.permute(self, axes)")
 _method("expand", lambda self, *shape: shapes.expand(self, shape=flat(shape)), "ndl.expand(self, shape)")
 _method("tile", lambda self, *repeats: shapes.tile(self, repeats=flat(repeats)), "ndl.tile(self, repeats)")
-_method("astype", _astype, "The values in another dtype; the tensor itself if it has that dtype already.")
+_method("astype", explaining(_astype, "astype"),
+        "The values in another dtype; the tensor itself if it has that dtype already.")
 for _name, _dtype in CASTS.items():
     _method(_name, lambda self, _dtype=_dtype: _astype(self, _dtype), f"The values as {_dtype}.")
 _method("type_as", lambda self, other: _astype(self, other.dtype), "The values in the dtype of another tensor.")
@@ -278,7 +284,7 @@ _drawn("bernoulli_", lambda x, generator, p=0.5: bernoulli(p, x.shape, generator
        "In place: 1 with probability p.")
 _drawn("random_", _random_integers, "In place: whole numbers in [low, high), or [0, low).")
 _drawn("exponential_", _exponential, "In place: exponential with this rate.")
-_method("to", _to, 'To a device (`x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both.')
+_method("to", explaining(_to, "to"), 'To a device (`x.to("cpu")`), to a dtype (`x.to(ndl.float64)`), or to both.')
 _method("cpu", lambda self: _to(self, device="cpu"), "On the host.")
 _method("contiguous", lambda self: self if self.device.backend != "numpy" or self.data.flags.c_contiguous
         else shapes.clone(self), "The same values in one piece of memory, row by row; the tensor itself if they are.")
@@ -286,3 +292,5 @@ Tensor.T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc=
 Tensor.H = Tensor.mH = property(lambda self: shapes.transpose(self), doc="The last two axes swapped: numbers are real here.")  # type: ignore
 Tensor.is_cuda = property(lambda self: self.device.kind == "cuda", doc="Whether it is on a GPU.")      # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
+for _name in ("size", "requires_grad_", "register_hook", "copy_", "fill_"):
+    setattr(Tensor, _name, explaining(getattr(Tensor, _name)))
