@@ -33,7 +33,7 @@ def standardize(x: Array, *, axes: tuple[int, ...], eps: float) -> tuple[Array, 
 
 
 @standardize.gradient
-def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: Shape, eps: float) -> Gradients:
+def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: tuple[int, ...], eps: float) -> Gradients:
     gy, gmu, gvar = g
     y, _, var = y
     inverse = rsqrt(var + eps)
