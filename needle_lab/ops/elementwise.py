@@ -79,7 +79,7 @@ def mul(a: Array, b: Array) -> Array:
     return a * b
 
 
-@real(gradient=(lambda g, b: g / b, lambda g, a, b: -g * a / (b * b)), onnx="Div")
+@real(gradient=(lambda g, b: g / b, lambda g, a, b: -g * (a / b / b)), onnx="Div")
 def div(a: Array, b: Array) -> Array:
     """a / b; integers divide to float32.  torch.div, ONNX Div."""
     return a / b
