@@ -78,8 +78,8 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 def check_mask(mask: Tensor) -> None:
     """A mask of 0 and 1 in integers would be added to the scores without a word."""
     if mask.dtype != np.bool_ and not is_floating(mask.dtype):
-        raise DTypeError(f"attention: a mask is bool, or floats that are added to the scores; got {mask.dtype}; use mask.bool() "
-                         "for one of 0 and 1")
+        raise DTypeError(f"attention: a mask is bool, or floats that are added to the scores; got {mask.dtype}; use "
+                         "mask.bool() for one of 0 and 1")
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:

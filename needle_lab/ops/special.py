@@ -64,7 +64,7 @@ def lgamma(x: Array) -> Array:
     with np.errstate(all="ignore"):
         mirrored = x64 < 0.5
         z, product = np.where(mirrored, 1 - x64, x64), np.ones_like(x64)
-        for _ in range(10):                                        # gamma(x + 1) = x gamma(x), until Stirling's series is exact
+        for _ in range(10):                                        # gamma(x + 1) = x gamma(x), until the series is exact
             product, z = np.where(z < 10, product * z, product), np.where(z < 10, z + 1, z)
         s = 1 / (z * z)
         series = (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s * (1 / 1188 - s * 691 / 360360))))) / z
