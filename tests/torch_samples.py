@@ -320,7 +320,7 @@ def optimizer_results(info, made):
 
 def steps_differ(theirs, ours, given):
     rng = np.random.default_rng(0)
-    # From one push to the next, L-BFGS takes rounding errors for curvature: PyTorch's own float32 then contradicts its float64.
+    # From one push to the next, L-BFGS takes rounding errors for curvature: float32 then contradicts float64, PyTorch's too.
     dtype = "float64" if theirs is torch.optim.LBFGS else "float32"
     start = [rng.standard_normal(shape).astype(dtype) for shape in ((3, 4), (5,), (1,))]
     if theirs is torch.optim.Muon:                             # it takes matrices only

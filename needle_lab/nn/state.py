@@ -12,7 +12,7 @@ from ..core.dtypes import is_floating
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError, ShapeError, StateKeyError
-from .parameter import Buffer, Parameter
+from .parameter import Buffer, Parameter, is_saved
 
 if TYPE_CHECKING:
     from .module import Module
@@ -72,7 +72,7 @@ def match(module: Module, state: Mapping[str, Any], exact_dtype: bool = False
     for path, value, first in module.walk():
         if first != path:
             shared[path] = first
-        elif isinstance(value, (Parameter, Buffer)):
+        elif isinstance(value, (Parameter, Buffer)) and is_saved(value):
             held[path] = value
     report, values = LoadReport(), dict[str, np.ndarray]()
     error: type[NeedleError] = StateKeyError
