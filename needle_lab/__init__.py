@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, nn, ops, optim, random
 from ._version import __version__
+from .calculus import hessian, jacobian, jvp, vjp, vmap
 from .checkpoint import checkpoint
 from .core import graph
 from .core.derivatives import grad
@@ -109,10 +110,11 @@ _LATER = {
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
-    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda empty enable_grad errors eye fast_available
-    float16 float32 float64 from_numpy full full_like get_rng_state grad graph int16 int32 int64 int8 is_grad_enabled kernel
-    linspace manual_seed nn no_grad normal ones op ops optim rand randint randn random randperm set_grad_enabled
-    set_rng_state tensor triton_cpu uint16 uint32 uint64 uint8 uniform use_kernels zeros
+    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda empty enable_grad errors eye
+    fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph hessian int16 int32 int64
+    int8 is_grad_enabled jacobian jvp kernel linspace manual_seed nn no_grad normal ones op ops optim rand randint randn
+    random randperm set_grad_enabled set_rng_state tensor triton_cpu uint16 uint32 uint64 uint8 uniform use_kernels vjp
+    vmap zeros
 """.split()
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
 

@@ -14,6 +14,7 @@ from needle_lab.core.graph import Op
 from needle_lab.core.rules import Gradient
 from needle_lab.core.tiers import Tiered
 from needle_lab.kernels.numpy.convolution.choose import choose
+from needle_lab.ops.reduce import added
 from needle_lab.testing import Sample, check_kernel
 
 # --- ops ----------------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def recorded(target: Tiered, most: int = 12) -> Iterator[list[Sample]]:
     found: dict[tuple, Sample] = {}
 
     def note(*inputs, **attrs):
-        shapes = tuple(getattr(x, "shape", None) for x in inputs)
+        shapes = tuple((x.shape, x.strides) if hasattr(x, "shape") else x for x in inputs)
         if len(found) < most and shapes not in found:
             found[shapes] = copy.deepcopy(Sample(inputs, attrs))
         return NotImplemented
@@ -149,6 +150,15 @@ def convolve_all() -> None:
                 to_weight.run(order(x), order(g))
 
 
+def add_all() -> None:
+    """Sums over axes that lie first, last and between in memory, of few and of many, and of arrays that are not dense."""
+    x = np.abs(N(600, 5, 300))
+    for y in (x, x.transpose(1, 2, 0), x[:, ::2], x[:3], N(70_000, 1, 2), N(0, 3), N(4, 600).astype(np.float64)):
+        for axis in (None, *range(y.ndim), (0, -1), (1, 0)):
+            for keepdims in (False, True):
+                added(y, axis, keepdims)
+
+
 OPTIMIZERS = [lambda p: optim.SGD(p, 0.1), lambda p: optim.SGD(p, 0.1, weight_decay=0.01),
               lambda p: optim.SGD(p, 0.1, momentum=0.9, dampening=0.1, weight_decay=0.01),
               lambda p: optim.SGD(p, 0.1, momentum=0.9, nesterov=True), lambda p: optim.Adam(p, 0.01),
@@ -165,6 +175,9 @@ def step_all() -> None:
             for p in parameters:
                 p.grad = ndl.Tensor(N(*p.shape, seed=step).astype(p.dtype))
             optimizer.step()
+
+
+ROOMS = {"SGD": step_all, "Adam": step_all, "Optimizer": step_all, "added": add_all}
 
 
 # Where forms leave small work to others, or to one thread.  The checks want the forms themselves.
@@ -191,8 +204,8 @@ def check(name: str, target, tier: str) -> None:
         op = name.partition(".")[0]
         samples = [*samples_of(op), *(Sample(inputs, attrs) for inputs, attrs in LARGE.get(op, []))]
     else:
-        with recorded(target) as samples:
-            (step_all if name.split(".")[0] in ("SGD", "Adam", "Optimizer") else convolve_all)()
+        with recorded(target, 99 if target is added else 12) as samples:
+            ROOMS.get(name.split(".")[0], convolve_all)()
     # Convolutions: a strategy's transforms carry a nan to other places of its tile, and round more often.
-    convolution = not isinstance(target, (Op, Gradient)) or name.startswith("convolution")
+    convolution = (not isinstance(target, (Op, Gradient)) and target is not added) or name.startswith("convolution")
     check_kernel(target, tier, samples, tolerance=1e-5 if convolution else 2e-6, specials=not convolution)

@@ -155,6 +155,18 @@ def _(rng):
     yield from _reduction_cases(rng, correction=0)
 
 
+@samples("std", _torch_reduction("std"))
+def _(rng):
+    yield from _reduction_cases(rng)
+    yield from _reduction_cases(rng, correction=0)
+
+
+@samples("vector_norm", lambda x, ord=2, axis=None, keepdims=False: torch.linalg.vector_norm(x, ord, axis, keepdims))
+def _(rng):
+    for ord in (2, 1, 0, 3.0, 0.5, -1.5, float("inf"), -float("inf")):
+        yield from _reduction_cases(rng, empty=ord == 2, ord=ord)
+
+
 for _name in ("argmax", "argmin"):
     @samples(_name, lambda x, axis=None, keepdims=False, name=_name: getattr(torch, name)(x, dim=axis, keepdim=keepdims))
     def _(rng):

@@ -13,7 +13,7 @@ from needle_lab.core.graph import OPS, Op
 PLUMBING = set("""
     apply_batch_norm attention batch_norm_ class_losses clip_high clip_low convolution convolution_input convolution_weight
     einsum_ from_winners getitem gru_sequence index_add index_select_grad keep_some layer_norm_ lstm_cell lstm_sequence
-    max_windows ones_at pad_constant spread_windows standardize sum_windows to_winners transferred
+    max_windows ones_at pad_constant spread_windows standardize sum_windows to_winners transferred vector_norm
 """.split())
 
 ROOMS = set("""

@@ -11,6 +11,7 @@ from needle_lab import nn, plots, training
 from needle_lab.data import ArrayDataset, DataLoader, alice, batchify, digits, shapes, spirals
 from needle_lab.errors import ArgumentError, ShapeError
 from needle_lab.models import GPT, LanguageModel
+from needle_lab.models.language import draw
 from needle_lab.optim import SGD, Adam, AdamW, CosineAnnealingLR
 from needle_lab.training import History, confusion_matrix, evaluate, fit, fit_language_model, perplexity
 
@@ -342,6 +343,61 @@ def test_gpt_is_a_language_model_too():
     assert untrained > 0.8 * len(corpus.dictionary) and perplexity(model, test) < untrained / 3
     with pytest.raises(ShapeError, match="T <= 32"):
         fit_language_model(model, train, AdamW(model.parameters()), bptt=33, progress=False)
+
+
+# --- writing --------------------------------------------------------------------------------------------------------------
+
+
+def writers():
+    ndl.manual_seed(3)
+    models = [GPT(17, context=8, embed_dim=16, num_layers=2, num_heads=2, dropout=0.5), LanguageModel(8, 17, 16, kind="gru")]
+    with ndl.no_grad():
+        for p in models[0].parameters():
+            p.copy_(p * 12)                                             # far from uniform
+    return models
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_written_depends_on_the_seed_alone(which):
+    model = writers()[which]
+    model.train()
+    greedy = [model.generate([1, 2], 20, temperature=0) for _ in range(3)]
+    assert greedy[0] == greedy[1] == greedy[2] and all(module.training for module in model.modules())
+    drawn = [model.generate([1, 2], 20, generator=ndl.Generator(0)) for _ in range(2)]
+    assert drawn[0] == drawn[1] != greedy[0]
+    assert model.generate([1, 2], 20, top_k=1) == model.generate([1, 2], 20, top_p=1e-9) == greedy[0]
+    stopped = model.generate([1, 2], 20, temperature=0, stop=greedy[0][4])
+    assert stopped == greedy[0][:greedy[0].index(greedy[0][4]) + 1] and model.generate([1], 0) == []
+
+
+@pytest.mark.parametrize("start", [[1], [1, 2, 3], list(range(8)), list(range(12))])
+def test_a_cache_of_keys_and_values_writes_the_same(start):
+    """Before the context is full, at that moment, and after."""
+    model = writers()[0]
+    for length in (1, 5, 8 - len(start) % 8, 15):
+        for options in ({"temperature": 0}, {"generator": 4}):
+            texts = [model.generate(start, length, cache=cache, **({"generator": ndl.Generator(4)} if "generator" in options
+                                                                   else options)) for cache in (True, False)]
+            assert texts[0] == texts[1] and len(texts[0]) == length
+
+
+def test_tokens_are_drawn_as_often_as_their_probability_says():
+    logits = np.log(np.float32([0.5, 0.3, 0.15, 0.05]))
+    generator = ndl.Generator(0)
+    for options, p in (({}, [0.5, 0.3, 0.15, 0.05]), ({"top_k": 2}, [0.625, 0.375, 0, 0]), ({"top_p": 0.5}, [1, 0, 0, 0]),
+                       ({"top_p": 0.6}, [0.625, 0.375, 0, 0]), ({"temperature": 0.5}, [0.6849, 0.2466, 0.0616, 0.0068])):
+        found = np.bincount([draw(logits, generator=generator, **options) for _ in range(4000)], minlength=4) / 4000
+        assert np.abs(found - p).max() < 0.04 and not found[np.array(p) == 0].any()          # five standard deviations
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"temperature": -1}, "temperature is at least 0"), ({"top_k": 0}, "top_k at least 1"), ({"top_p": 0.0}, "above 0"),
+    ({"top_p": 1.5}, "at most at 1"), ({"start": [-1]}, r"0 to 16, got \[-1\]"), ({"start": [17]}, "0 to 16"),
+    ({"start": []}, "at least one token"), ({"length": -3}, "got -3")])
+def test_generation_refuses(options, message):
+    for model in writers():
+        with pytest.raises(ArgumentError, match=message):
+            model.generate(**{"start": [1], "length": 3, **options})
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

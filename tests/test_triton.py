@@ -503,3 +503,16 @@ def test_training_on_a_gpu_equals_numpys(gpu):
     printed = in_a_process(TRAINING.replace("ndl.triton_cpu()", "ndl.cuda()"))
     print(printed)
     assert "on the host: {}" in printed
+
+
+@needs_triton
+def test_a_model_writes_on_its_own_device():
+    said = in_a_process("""
+        import needle_lab as ndl
+        ndl.manual_seed(0)
+        gpt = ndl.models.GPT(9, context=4, embed_dim=8, num_layers=1, num_heads=2)
+        for model in (gpt, ndl.models.LanguageModel(4, 9, 8)):
+            here = model.generate([1, 2], 3, temperature=0)
+            print(model.to("triton_cpu").generate([1, 2], 3, temperature=0) == here)
+    """)
+    assert said.split() == ["True", "True"]

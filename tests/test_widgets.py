@@ -143,6 +143,7 @@ def test_names_in_a_page_are_escaped():
 # --- families -----------------------------------------------------------------------------------------------------
 
 def test_layers_operators_and_ops_find_their_family():
+    assert ndl.onnx.load                       # whose rows say the family of an operator: the room is open where one is shown
     expected = {"linear": ["Conv2d", "ConvTranspose", "conv_transpose2d", "Linear", "Gemm", "matmul", "LSTM"],
                 "activation": ["ReLU", "Relu", "LeakyReLU", "softmax", "log_softmax", "GELU"],
                 "norm": ["BatchNorm2d", "BatchNormalization", "layer_norm", "RMSNorm"],

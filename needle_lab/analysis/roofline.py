@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..kernels.numpy.convolution.choose import explain_conv
 from ..kernels.numpy.threads import get_num_threads, parallel
 from ..nn import AdaptiveAvgPool2d, AvgPool2d, BatchNorm2d, Conv1d, Linear, MaxPool2d, Module, ReLU
+from ..nn.modes import evaluating
 
 LEAST_RUN = 1e-3             # seconds: shorter calls are timed several at a time, so that the clock's own cost is nothing
 PRODUCT = 512                # rows and columns of the matrices whose product shows the peak: large enough for BLAS, and
@@ -150,19 +150,13 @@ def layer_costs(model: Module, x: Tensor, seconds: float = 0.05) -> list[LayerCo
     Of layers that are alike (same class, shapes and settings) only the first is listed.
     """
     found: dict[Any, tuple[str, Module, Tensor, Tensor]] = {}
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with no_grad():
-            with ExitStack() as hooks:
-                for path, module in model.named_modules():
-                    if _counter(module) is not None:
-                        hooks.enter_context(module.register_forward_hook(_keeper(found, path)))
-                model(x)
-            return [_cost(path, module, before, after, seconds) for path, module, before, after in found.values()]
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model):
+        with ExitStack() as hooks:
+            for path, module in model.named_modules():
+                if _counter(module) is not None:
+                    hooks.enter_context(module.register_forward_hook(_keeper(found, path)))
+            model(x)
+        return [_cost(path, module, before, after, seconds) for path, module, before, after in found.values()]
 
 
 def _keeper(found: dict[Any, Any], path: str) -> Callable[..., Any]:

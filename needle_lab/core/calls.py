@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 from .device import Device, to_device
-from .tensor import Tensor, key_of, wrap
+from .dtypes import NARROW, float32, is_floating
+from .tensor import Tensor, holds_numpy, key_of, wrap
 
 if TYPE_CHECKING:
     from .graph import Node, Op
@@ -65,6 +66,18 @@ def renamed(given: dict[str, Any], inputs: Sequence[str], others: Collection[str
     if twice := [name for name in given if name not in known and names.get(name, name) in given and name in names]:
         raise ArgumentError(f"{twice[0]} and {names[twice[0]]} are two names of one argument; give one of them")
     return {name if name in known else names.get(name, name): value for name, value in given.items()}
+
+
+def constant(op: Op, position: int, x: Any, inputs: tuple[Any, ...]) -> Any:
+    """An input that is no tensor: one value of NumPy is as weak as a Python number, and so are the numbers of a list."""
+    if isinstance(x, (list, tuple)):
+        weak, x = not holds_numpy(x), np.asarray(x)
+        if weak and x.dtype == np.float64 and op.promote:
+            floats = [t.dtype for t in inputs if isinstance(t, Tensor) and is_floating(t.dtype)]
+            return x.astype(floats[0] if floats else np.float32)
+    elif op.promote and position not in op.index_inputs and isinstance(x, (np.generic, np.ndarray)) and not x.ndim:
+        return x.item()
+    return x
 
 
 def one_device(op: Op, first: Device, other: Device) -> Device:
@@ -133,6 +146,13 @@ def check_unchanged(node: Node) -> None:
         if storage.written > node.number:
             raise GraphError(f"backward through {node.op.name!r}: its result was changed in place, and its gradient reads "
                              "that; change a .clone(), or change it after backward")
+
+
+def widened(values: Any) -> Any:
+    """float16 and bfloat16 tensors (of a tuple, or a tuple in it) as float32; the engine rounds the gradient at the end."""
+    if isinstance(values, tuple):
+        return tuple([widened(x) for x in values])
+    return values.astype(float32) if isinstance(values, Tensor) and values.dtype in NARROW else values
 
 
 def outputs_of(node: Node) -> tuple[Any, ...]:

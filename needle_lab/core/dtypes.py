@@ -1,12 +1,14 @@
 """The dtypes, and the one rule by which an op brings its inputs to a common one.
 
 Kinds rank bool < integer < float, as in PyTorch: an integer tensor with a float32 tensor gives float32, never float64.
-Python scalars adapt to the tensor beside them. float16 and bfloat16 are stored narrow and computed in float32.
+Python scalars, NumPy's, and tensors without axes adapt to the tensor beside them. float16 and bfloat16 are stored narrow
+and computed in float32.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import ml_dtypes
@@ -53,23 +55,34 @@ def result_type(a: np.dtype, b: np.dtype) -> np.dtype:
     return int64 if is_floating(common) and not is_floating(a) else common
 
 
+def common_dtype(values: Iterable[Any]) -> np.dtype | None:
+    """The dtype that these arrays (anything with dtype and shape; the rest does not count) are brought to, None of none.
+
+    An array without axes is weaker than one with: it only decides where its kind is higher.  torch.result_type.
+    """
+    found: list[np.dtype | None] = [None, None]                    # of arrays without axes, of arrays with
+    for x in values:
+        if hasattr(x, "dtype"):
+            before, place = found[x.shape != ()], x.shape != ()
+            found[place] = x.dtype if before is None else result_type(before, x.dtype)
+    single, many = found
+    return many if single is None or (many is not None and _rank(single) <= _rank(many)) else single
+
+
+def _rank(dtype: np.dtype) -> int:
+    return 2 if is_floating(dtype) else int(dtype.kind != "b")
+
+
 def promote(arrays: list[Any], rule: str, skip: tuple[int, ...], widen: bool) -> tuple[list[Any], np.dtype | None]:
     """Bring arrays to one dtype.  -> (arrays, narrow dtype to round float32 results to, or None).
 
     skip: positions left alone. widen: compute float16/bfloat16 in float32 (numpy; GPU kernels widen in registers).
     """
-    common, mixed, fractions = None, False, False
-    for i, x in enumerate(arrays):
-        if hasattr(x, "dtype"):
-            if i not in skip:
-                if common is None:
-                    common = x.dtype
-                elif x.dtype != common:
-                    common, mixed = result_type(common, x.dtype), True
-        elif type(x) is float:
-            fractions = True
-    if common is None or (common in _WIDE and not mixed):
+    counted = [x for i, x in enumerate(arrays) if i not in skip]
+    common = common_dtype(counted)
+    if common is None or (common in _WIDE and all(not hasattr(x, "dtype") or x.dtype == common for x in counted)):
         return arrays, None
+    fractions = any(type(x) is float for x in arrays)
     if not is_floating(common) and (rule == "float" or fractions):
         common = float32
     narrow = common if common in NARROW and widen else None

@@ -79,8 +79,11 @@ class Op:
                 if x.data.dtype is not dtype and i not in self.index_inputs:
                     alike, dtype = alike and dtype is None, x.data.dtype
             else:
-                alike = alike and (x is None or isinstance(x, (int, float)) or i in self.index_inputs)
-                arrays.append(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+                if type(x) is not float and type(x) is not int and x is not None:
+                    if (constant := calls.constant(self, i, x, inputs)) is not x:
+                        inputs, x = (*inputs[:i], constant, *inputs[i + 1:]), constant
+                    alike = alike and (isinstance(x, (int, float)) or i in self.index_inputs)
+                arrays.append(x)
                 wants.append(False)
         alike, narrow = alike and (dtype is float32 or dtype is float64), None
         host = device is None or device.backend == "numpy"

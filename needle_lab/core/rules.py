@@ -151,6 +151,8 @@ class Gradient:
         outputs = calls.outputs_of(node) if self.reads_output else None
         g, y = (slots[0], outputs and outputs[0]) if node.count == 1 else (tuple(slots), outputs)
         full = (wants, g, y, *node.inputs)
+        if node.arrays is None and self.op.promote:          # a rule is several ops: not each of them rounds to float16
+            full = calls.widened(full)
         if self.of_all is None:
             found = []
             for i, asks in enumerate(wants):

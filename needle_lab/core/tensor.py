@@ -292,7 +292,7 @@ def _host_array(data: Any, dtype: Any) -> np.ndarray:
                                if isinstance(data, (list, tuple)) else data)
         except ValueError as error:
             raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from error
-        if array.dtype == np.float64 and dtype is None and not _holds_numpy(data):
+        if array.dtype == np.float64 and dtype is None and not holds_numpy(data):
             array = array.astype(np.float32)          # a Python float is a float32 unless asked otherwise
     if array.dtype.kind in "OSUMm" and dtype is None:
         raise DTypeError(f"tensor: numbers or booleans are needed, got {type(data).__name__} of {array.dtype}")
@@ -310,7 +310,7 @@ def _foreign(x: Any) -> Any:
     return x.float().numpy().astype(as_dtype(name)) if name.startswith(("bfloat16", "float8")) else x.numpy()
 
 
-def _holds_numpy(data: Any) -> bool:
+def holds_numpy(data: Any) -> bool:
     """Whether the first value of a nested list came with a dtype of its own."""
     while isinstance(data, (list, tuple)) and data:
         data = data[0]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
+from .modes import evaluating
 from .parameter import Buffer, Parameter
 
 if TYPE_CHECKING:
@@ -98,16 +98,10 @@ def summary(module: Module, x: Any = None) -> Summary:
 def _output_shapes(module: Module, x: Any) -> dict[int, Any]:
     """id(module) -> shape of its first output."""
     shapes: dict[int, Any] = {}
-    modes = [(m, m.training) for m in module.modules()]
-    try:
-        with ExitStack() as stack, no_grad():
-            for m, _ in modes:
-                stack.enter_context(m.register_forward_hook(_recorder(shapes)))
-            module.eval()
-            module(*_inputs(module, x))
-    finally:
-        for m, mode in modes:
-            m.training = mode
+    with ExitStack() as stack, evaluating(module):
+        for m in module.modules():
+            stack.enter_context(m.register_forward_hook(_recorder(shapes)))
+        module(*_inputs(module, x))
     return shapes
 
 

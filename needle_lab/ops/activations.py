@@ -8,6 +8,7 @@ from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array
 from .elementwise import _erf, abs, clip, elementwise, erf, exp, minimum, real, square, tanh, where
+from .reduce import added
 from .reduce import sum as sum_
 
 # --- value by value -------------------------------------------------------------------------------------------------
@@ -21,8 +22,8 @@ def relu(x: Array) -> Array:
 
 @real(gradient=lambda g, y: g * y * (1.0 - y), onnx="Sigmoid")
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), by way of tanh, which does not overflow.  torch.sigmoid."""
-    return 0.5 * np.tanh(0.5 * x) + 0.5
+    """1 / (1 + exp(-x)), times exp(x) / exp(x) where x < 0, so that nothing overflows.  torch.sigmoid."""
+    return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
 
 
 @real(gradient=lambda g, x: g * sigmoid(x), onnx="Softplus")
@@ -108,7 +109,7 @@ def gelu_tanh_gradient(g: Tensor, x: Tensor) -> Tensor:
 @real()
 def silu(x: Array) -> Array:
     """x * sigmoid(x), also called swish.  torch.nn.functional.silu."""
-    return x * (0.5 * np.tanh(0.5 * x) + 0.5)
+    return x * (np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x))))
 
 
 @silu.gradient
@@ -163,7 +164,7 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
     tensor([0., 0., 1.])
     """
     e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
-    e /= np.sum(e, axis=axis, keepdims=True)
+    e /= added(e, axis, True)
     return e
 
 
@@ -176,7 +177,7 @@ def softmax_gradient(g: Tensor, y: Tensor, axis: int) -> Tensor:
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """log(softmax(x)), computed without the detour through small numbers.  torch.log_softmax."""
     shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    return shifted - np.log(added(np.exp(shifted), axis, True))
 
 
 @log_softmax.gradient

@@ -150,8 +150,8 @@ def ceil(x: Array) -> Array:
 
 @elementwise(onnx="Round", gradient=_flat)
 def round(x: Array) -> Array:
-    """To the nearest integer, halves to even.  torch.round, ONNX Round."""
-    return np.rint(x)
+    """To the nearest integer, halves to even; integers stay as they are.  torch.round, ONNX Round."""
+    return np.round(x)
 
 
 @elementwise(gradient=_flat)

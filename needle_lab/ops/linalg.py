@@ -102,7 +102,14 @@ def einsum(equation: str, *tensors: Tensor) -> Tensor:
     tensor([[1., 1., 1.],
             [1., 1., 1.]])
     """
-    return einsum_(*tensors, equation=_spell_out(equation, tensors))
+    terms, _, result = _spell_out(equation, tensors).partition("->")
+    parts = terms.split(",")
+    for i, term in enumerate(parts):                       # what one tensor alone sums over is a sum, which keeps its digits
+        others = result + "".join(parts[:i] + parts[i + 1:])
+        if alone := tuple(k for k, c in enumerate(term) if c not in others and term.count(c) == 1):
+            tensors = (*tensors[:i], sum_(tensors[i], axis=alone), *tensors[i + 1:])
+            parts[i] = "".join(c for k, c in enumerate(term) if k not in alone)
+    return einsum_(*tensors, equation=",".join(parts) + "->" + result)
 
 
 @op(onnx="Einsum")

@@ -11,7 +11,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from .activations import log_softmax, relu, softplus
 from .elementwise import abs, clip, exp, log, maximum, where
 from .indexing import index_select, take_along_axis
-from .reduce import mean
+from .reduce import added, mean
 from .reduce import sum as sum_
 from .shape import squeeze, unsqueeze
 
@@ -87,9 +87,11 @@ def class_losses(x: Array, target: Array, *, reduction: str) -> tuple[Array, ...
     x (N, C, *size) of logits, target (N, *size) of classes 0..C-1.
     """
     top = np.max(x, axis=1, keepdims=True, initial=-np.inf)
-    total = np.log(np.sum(np.exp(x - top), axis=1)) + top[:, 0]
+    total = np.log(added(np.exp(x - top), 1)) + top[:, 0]
     losses = total - np.take_along_axis(x, target[:, None], axis=1)[:, 0]
-    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum(), total
+    if reduction == "none":
+        return losses, total
+    return added(losses) / losses.dtype.type(losses.size if reduction == "mean" else 1), total
 
 
 @class_losses.gradient

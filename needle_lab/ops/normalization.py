@@ -18,15 +18,16 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Outputs, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
 from .elementwise import rsqrt
-from .reduce import mean
+from .reduce import added, count, mean
 from .reduce import sum as sum_
 
 
 @op(promote="float")
-def standardize(x: Array, *, axes: Shape, eps: float) -> tuple[Array, ...]:
+def standardize(x: Array, *, axes: tuple[int, ...], eps: float) -> tuple[Array, ...]:
     """-> ((x - mean) / sqrt(var + eps), mean, var), over axes, which stay with length 1; var divides by n."""
-    mu = x.mean(axes, keepdims=True)
-    var = np.square(x - mu).mean(axes, keepdims=True)
+    n = x.dtype.type(count(x, axes))
+    mu = added(x, axes, True) / n
+    var = added(np.square(x - mu), axes, True) / n
     return (x - mu) / np.sqrt(var + eps), mu, var
 
 
@@ -60,9 +61,10 @@ def batch_norm_(x: Array, weight: Array | None = None, bias: Array | None = None
     x (N, C, *size); weight, bias, mean, var (C); var divides by the number of values.
     """
     axes, shape = (0, *range(2, x.ndim)), along_channels(x)
-    mu = x.mean(axes)
+    n = x.dtype.type(count(x, axes))
+    mu = added(x, axes) / n
     centered = x - mu.reshape(shape)
-    var = np.square(centered).mean(axes)
+    var = added(np.square(centered), axes) / n
     y = centered / np.sqrt(var + eps).reshape(shape)
     y = y if weight is None else y * weight.reshape(shape)
     return y if bias is None else y + bias.reshape(shape), mu, var
@@ -119,8 +121,9 @@ def layer_norm_(x: Array, weight: Array | None = None, bias: Array | None = None
     axes: how many of the last axes; weight, bias: their shape. mean and the last result keep them with length 1.
     """
     last = tuple(range(x.ndim - axes, x.ndim))
-    mu = x.mean(last, keepdims=True)
-    inverse = 1 / np.sqrt(np.square(x - mu).mean(last, keepdims=True) + eps)
+    n = x.dtype.type(count(x, last))
+    mu = added(x, last, True) / n
+    inverse = 1 / np.sqrt(added(np.square(x - mu), last, True) / n + eps)
     y = (x - mu) * inverse
     y = y if weight is None else y * weight
     return y if bias is None else y + bias, mu, inverse

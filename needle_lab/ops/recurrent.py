@@ -27,8 +27,8 @@ def lstm_cell(gates: Array, c: Array) -> tuple[Array, ...]:
 
 
 def sigmoid_(x: Array) -> Array:
-    """Of an array: 0.5 tanh(x / 2) + 0.5, which does not overflow."""
-    return 0.5 * np.tanh(0.5 * x) + 0.5
+    """Of an array."""
+    return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
 
 
 @lstm_cell.gradient

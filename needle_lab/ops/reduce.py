@@ -12,11 +12,12 @@ import numpy as np
 
 from ..core.graph import op
 from ..core.tensor import Tensor
-from ..core.types import Array, Axis
+from ..core.tiers import Tiered
+from ..core.types import Array, Axis, DTypeLike
 from ..errors import ArgumentError
 from . import indexing, shape
 from .axes import normalize_axes
-from .elementwise import abs, exp, sqrt, where
+from .elementwise import abs, exp, sign, where
 
 # --- shapes of reductions -------------------------------------------------------------------------------------------
 
@@ -36,10 +37,17 @@ def count(x: Tensor | Array, axis: Axis) -> int:
 # --- sums -----------------------------------------------------------------------------------------------------------
 
 
+@Tiered
+def added(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """The sum of floats, added in float64 and rounded once: of ten million float32 added in float32, half the digits go."""
+    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.float64).astype(x.dtype)
+
+
 @op(onnx="ReduceSum")
 def sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Sum; integers and bools sum to int64.  torch.sum."""
-    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
+    """Sum; integers and bools sum to int64, floats in float64, rounded once.  torch.sum."""
+    total = np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else np.float64)
+    return total if x.dtype.kind in "iub" else total.astype(x.dtype)
 
 
 @sum.gradient
@@ -50,10 +58,7 @@ def sum_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 @op(promote="float", onnx="ReduceMean")
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Arithmetic mean; nan for an empty tensor.  torch.mean."""
-    if not x.size:
-        with np.errstate(all="ignore"):
-            return np.divide(np.sum(x, axis=axis, keepdims=keepdims), 0, dtype=x.dtype)
-    return np.mean(x, axis=axis, keepdims=keepdims)
+    return added(x, axis, keepdims) / x.dtype.type(count(x, axis) or math.nan)
 
 
 @mean.gradient
@@ -64,7 +69,8 @@ def mean_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 @op(onnx="ReduceProd")
 def prod(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Product; integers multiply in int64.  torch.prod."""
-    return np.prod(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else None)
+    wide = np.prod(x, axis=axis, keepdims=keepdims, dtype=np.int64 if x.dtype.kind in "iub" else np.float64)
+    return wide if x.dtype.kind in "iub" else wide.astype(x.dtype)
 
 
 @prod.gradient
@@ -84,30 +90,83 @@ def prod_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
 @op(promote="float")
 def var(x: Array, *, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Array:
     """Variance, divided by n - correction (1: Bessel's, PyTorch's default; 0: NumPy's default)."""
+    return _variance(x, axis, correction, keepdims).astype(x.dtype)
+
+
+def _variance(x: Array, axis: Axis, correction: float, keepdims: bool) -> Array:
+    """In float64, where squares neither overflow nor lose what is left of large values that are nearly equal."""
     with np.errstate(all="ignore"):
         n = count(x, axis)
-        d = x - np.mean(x, axis=axis, keepdims=True)
-        return np.sum(d * d, axis=axis, keepdims=keepdims) / x.dtype.type(builtins.max(n - correction, 0))
+        d = x - np.sum(x, axis=axis, keepdims=True, dtype=np.float64) / n
+        return np.sum(d * d, axis=axis, keepdims=keepdims) / np.float64(builtins.max(n - correction, 0))
 
 
 @var.gradient
 def var_gradient(g: Tensor, x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
-    scale = 2.0 / builtins.max(count(x, axis) - correction, 0) if count(x, axis) > correction else math.nan
-    return restore(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) * scale
+    return restore(g, x, axis, keepdims) * (x - mean(x, axis=axis, keepdims=True)) * (2.0 * _share(x, axis, correction))
 
 
-def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
-    """Standard deviation: the square root of `var`.  torch.std."""
-    return sqrt(var(x, axis=axis, correction=correction, keepdims=keepdims))
+def _share(x: Tensor, axis: Axis, correction: float) -> float:
+    """1 / (n - correction), or nan: the variance of too few values."""
+    return 1.0 / (count(x, axis) - correction) if count(x, axis) > correction else math.nan
 
 
-def norm(x: Tensor, p: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The p-norm of the values along axis: (sum |x|^p)^(1/p); p may be inf.  torch.linalg.vector_norm."""
-    if p == math.inf:
-        return max(abs(x), axis=axis, keepdims=keepdims)
-    if p == 2:
-        return sqrt(sum(x * x, axis=axis, keepdims=keepdims))
-    return sum(abs(x) ** p, axis=axis, keepdims=keepdims) ** (1 / p)
+@op(promote="float")
+def std(x: Array, *, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Array:
+    """Standard deviation: the square root of `var`; where it is 0, so is the gradient.  torch.std."""
+    return np.sqrt(_variance(x, axis, correction, keepdims)).astype(x.dtype)
+
+
+@std.gradient
+def std_gradient(g: Tensor, y: Tensor, x: Tensor, axis: Axis, correction: float, keepdims: bool) -> Tensor:
+    slope = where(y == 0, 0.0, g / where(y == 0, 1.0, y))
+    centered = x - mean(x, axis=axis, keepdims=True)
+    return restore(slope, x, axis, keepdims) * centered * _share(x, axis, correction)
+
+
+@op(promote="float")
+def vector_norm(x: Array, *, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Array:
+    """(sum of |x|^ord)^(1 / ord), in float64; ord 0 counts what is not 0, inf and -inf are the largest and the smallest |x|.
+
+    The gradient where the norm is 0 is 0.  torch.linalg.vector_norm.
+    """
+    size = np.abs(x)
+    if math.isinf(ord):
+        return (np.max if ord > 0 else np.min)(size, axis=axis, keepdims=keepdims)
+    with np.errstate(divide="ignore", over="ignore"):
+        if ord == 0:
+            return np.sum(size != 0, axis=axis, keepdims=keepdims).astype(x.dtype)
+        powers = np.square(size, dtype=np.float64) if ord == 2 else np.power(size, ord, dtype=np.float64)
+        total = np.sum(powers, axis=axis, keepdims=keepdims)
+        return (np.sqrt(total) if ord == 2 else total ** (1 / ord)).astype(x.dtype)
+
+
+@vector_norm.gradient
+def vector_norm_gradient(g: Tensor, y: Tensor, x: Tensor, ord: float, axis: Axis, keepdims: bool) -> Tensor:
+    """g sign(x) (|x| / y)^(ord - 1), which is 0 wherever it would divide by 0."""
+    g, y = restore(g, x, axis, keepdims), restore(y, x, axis, keepdims)
+    if ord == 0:
+        return (g * 0.0).expand(x.shape)
+    if math.isinf(ord):
+        winners = (abs(x) == y).astype(x.dtype)
+        return g * sign(x) * winners / sum(winners, axis=axis, keepdims=True)
+    if ord == 1:
+        return g * sign(x)
+    share = x / where(y == 0, 1.0, y)
+    if ord == 2:
+        return g * where(y == 0, 0.0, share)
+    slope = sign(x) * abs(where(x == 0, 1.0, share)) ** (ord - 1)
+    return g * where(x == 0, 0.0, where(y == 0, 0.0, slope))
+
+
+def norm(x: Tensor, p: float | str = 2, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None) -> Tensor:
+    """The p-norm of the values along axis, `vector_norm`; "fro" is 2, "nuc" the sum of the singular values.  torch.norm."""
+    x = x if dtype is None else x.astype(dtype)
+    if isinstance(p, str):
+        if p not in ("fro", "nuc"):
+            raise ArgumentError(f"norm: p={p!r} is neither a number nor 'fro' nor 'nuc'")
+        p = 2
+    return vector_norm(x, ord=float(p), axis=axis, keepdims=keepdims)
 
 # --- extremes -------------------------------------------------------------------------------------------------------
 
@@ -151,7 +210,7 @@ def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     with np.errstate(divide="ignore"):
-        result = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+        result = np.log(added(np.exp(x - top), axis, True)) + top
     return result if keepdims else np.squeeze(result, normalize_axes(axis, x.ndim))
 
 
@@ -164,8 +223,8 @@ def logsumexp_gradient(g: Tensor, y: Tensor, x: Tensor, axis: Axis, keepdims: bo
 
 @op(onnx="CumSum")
 def cumsum(x: Array, *, axis: int) -> Array:
-    """Running sum along axis.  torch.cumsum, ONNX CumSum."""
-    return np.cumsum(x, axis=axis)
+    """Running sum along axis, of floats in float64.  torch.cumsum, ONNX CumSum."""
+    return np.cumsum(x, axis=axis) if x.dtype.kind in "iub" else np.cumsum(x, axis=axis, dtype=np.float64).astype(x.dtype)
 
 
 @cumsum.gradient
@@ -175,8 +234,8 @@ def cumsum_gradient(g: Tensor, axis: int) -> Tensor:
 
 @op()
 def cumprod(x: Array, *, axis: int) -> Array:
-    """Running product along axis.  torch.cumprod."""
-    return np.cumprod(x, axis=axis)
+    """Running product along axis, of floats in float64.  torch.cumprod."""
+    return np.cumprod(x, axis=axis) if x.dtype.kind in "iub" else np.cumprod(x, axis=axis, dtype=np.float64).astype(x.dtype)
 
 
 @cumprod.gradient

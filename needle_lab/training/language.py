@@ -11,10 +11,10 @@ from .. import ops
 from ..core.tensor import Tensor
 from ..data import get_batch
 from ..nn import Module
+from ..nn.modes import evaluating
 from ..optim import Optimizer
 from .history import History
 from .loop import run
-from .metrics import evaluating
 
 
 def fit_language_model(model: Module, batches: Tensor, optimizer: Optimizer, bptt: int = 32, epochs: int = 1,

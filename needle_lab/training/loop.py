@@ -21,9 +21,10 @@ from .. import ops
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from ..nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Module, NLLLoss
+from ..nn.modes import evaluating
 from ..optim import Optimizer, clip_grad_norm_
 from .history import History, in_words
-from .metrics import METRICS, as_loader, evaluating, parts_of
+from .metrics import METRICS, as_loader, parts_of
 
 Metric = str | Callable[[Any, Any], Any]
 

@@ -8,18 +8,17 @@ scikit-learn, 0 for a class that was never guessed.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import ops
-from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..data import DataLoader, as_dataset
 from ..errors import ArgumentError, ShapeError
 from ..nn import Module
+from ..nn.modes import evaluating
 
 
 def accuracy(outputs: Any, targets: Any) -> float:
@@ -150,19 +149,6 @@ def as_loader(data: Any, caller: str, model: Module, batch_size: int = 256, shuf
         return data
     device = next((p.device for p in model.parameters()), None)
     return DataLoader(as_dataset(data, caller), batch_size, shuffle=shuffle, device=device)
-
-
-@contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Eval mode and nothing recorded; afterwards every part of the model is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _counts(outputs: Any, targets: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, MissingExtraError
+from ..nn.modes import evaluating
 from ..serialize.alignment import pair_in_order
 from .families import family_of
-from .trace import Source, as_module, evaluating, host, is_onnx_path, name_of, run, tensors
+from .trace import Source, as_module, host, is_onnx_path, name_of, run, tensors
 
 SAMPLE = 4096       # values of a layer that alignment looks at; errors are taken over all of them
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
+from ..nn.modes import evaluating
 
 Source = Any      # Module | signature dict | path of a saved file or of an ONNX file
 
@@ -58,21 +58,6 @@ def signature_of(source: Source) -> tuple[str, dict[str, Any], Any]:
         return name_of(source), read_signature(source), None
     raise ArgumentError(f"expected a Module, a signature (from Module.signature()) or the path of a saved or ONNX "
                         f"file; got {type(source).__name__}")
-
-
-@contextlib.contextmanager
-def evaluating(module: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode in which it was."""
-    from ..core.modes import no_grad
-
-    modes = [(each, each.training) for each in module.modules()]
-    module.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        for each, training in modes:
-            each.training = training
 
 
 def run(module: Any, x: Any, seen: Callable[[str, Any, list[Any], list[Any]], None] | None = None) -> Any:

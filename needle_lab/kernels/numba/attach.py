@@ -27,8 +27,9 @@ from ...ops.normalization import apply_batch_norm, batch_norm_, layer_norm_
 from ...ops.sequence import gru_sequence, lstm_sequence, times
 from ..numpy.attention import blocks as attention_blocks
 from ..numpy.attention import flat
-from ..numpy.norm import Channels, rows_of
+from ..numpy.norm import WIDEST, Channels, rows_of
 from ..numpy.recurrent import before
+from ..numpy.sums import of_rows
 from ..numpy.threads import cut, get_num_threads, parallel
 
 LEAST = 1 << 13              # values: with fewer, numpy's calls cost no more, and nothing has to be compiled for them
@@ -205,7 +206,7 @@ def compiled_layer_norm(x, weight=None, bias=None, *, axes, eps):
         return NotImplemented
     rows = rows_of(plain(x), axes)
     n, width = rows.shape
-    if not _fit(width, weight, bias):
+    if width > WIDEST or not _fit(width, weight, bias):
         return NotImplemented
     weight, bias = _or(weight, 1, width), _or(bias, 0, width)
     y, mean, inverse = np.empty_like(rows), np.empty(n, x.dtype), np.empty(n, x.dtype)
@@ -222,13 +223,15 @@ def compiled_layer_norm_gradient(wants, g, y, x, weight, bias, axes, eps):
         return NotImplemented
     rows, slopes = rows_of(plain(x), axes), rows_of(plain(gy), axes)
     n, width = rows.shape
+    if width > WIDEST:
+        return NotImplemented
     dx, scale, mean, inverse = np.empty_like(rows), _or(weight, 1, width), mean.reshape(-1), inverse.reshape(-1)
 
     def work(start, stop):
-        of_weight, of_bias = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
+        of_weight, of_bias = np.zeros(width), np.zeros(width)
         loops().layer_norm_gradient(slopes, rows, scale, mean, inverse, dx, of_weight, of_bias, start, stop)
         return of_weight, of_bias
-    dweight, dbias = (sum(parts) for parts in zip(*share(n, x.size, work), strict=True))
+    dweight, dbias = (sum(parts).astype(x.dtype) for parts in zip(*share(n, x.size, work), strict=True))
     shape = x.shape[x.ndim - axes:]
     return dx.reshape(x.shape), dweight.reshape(shape), dbias.reshape(shape)
 
@@ -350,7 +353,7 @@ def compiled_gru_sequence_gradient(wants, g, y, x_part, weight_hh, h, bias_hh, r
         dh += dparts[t] @ weight_hh
     flat = dparts.reshape(-1, dparts.shape[2])
     dweight = flat.T @ earlier.reshape(-1, h.shape[1]) if wants[1] else None
-    return dgates, dweight, dh, flat.sum(axis=0)
+    return dgates, dweight, dh, of_rows(flat)
 
 # --- attention --------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ ANY_ORDER = {"contract", "reassoc", "nsz", "arcp"}      # sums in any order, as 
 exact = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=FUSED, forceinline=True)
 loop = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=ANY_ORDER)
 part = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=ANY_ORDER, forceinline=True)    # of a loop
-RUN = 4096
+RUN, ROWS = 4096, 128
 LOWEST = i32(-0x7F800001)                 # -inf, as `_largest` counts
 
 # --- exp, tanh and erf of one float32 ---------------------------------------------------------------------------------
@@ -76,7 +76,8 @@ def _power_of_two(k):
 
 @exact
 def sigmoid(x):
-    return f32(0.5) * tanh(f32(0.5) * x) + f32(0.5)
+    e = exp(-abs(x))                                    # the small one of e / (1 + e) and 1 / (1 + e) keeps its digits
+    return (f32(1) if x > f32(0) else e) / (f32(1) + e)
 
 
 @exact
@@ -173,12 +174,15 @@ def _largest(row):
 @part
 def _exponentials(row, shift, y):
     """y = exp(row - shift); -> their sum."""
-    total = f32(0)
-    for k in range(row.size):
-        e = exp(row[k] - shift)
-        y[k] = e
-        total += e
-    return total
+    total = 0.0
+    for first in range(0, row.size, RUN):
+        run, out, s = row[first:first + RUN], y[first:first + RUN], f32(0)
+        for k in range(run.size):
+            e = exp(run[k] - shift)
+            out[k] = e
+            s += e
+        total += s
+    return f32(total)
 
 
 @loop
@@ -207,11 +211,13 @@ def log_sums(x, total, start, stop):
     """total = log of the sum of exp(row)."""
     for r in range(start, stop):
         row = x[r]
-        top = _largest(row)
-        s = f32(0)
-        for k in range(row.size):
-            s += exp(row[k] - top)
-        total[r] = math.log(s) + top
+        top, s = _largest(row), 0.0
+        for first in range(0, row.size, RUN):
+            run, part_of_s = row[first:first + RUN], f32(0)
+            for k in range(run.size):
+                part_of_s += exp(run[k] - top)
+            s += part_of_s
+        total[r] = f32(math.log(f32(s))) + top
 
 
 @loop
@@ -244,22 +250,34 @@ def layer_norm(x, weight, bias, eps, y, mean, inverse, start, stop):
             out[k] = (row[k] - mu) * scale * weight[k] + bias[k]
 
 
+@part
+def _add_up(some, dweight, dbias):
+    for k in range(dweight.size):
+        dweight[k] += some[0, k]
+        dbias[k] += some[1, k]
+    some[:] = f32(0)
+
+
 @loop
 def layer_norm_gradient(g, x, weight, mean, inverse, dx, dweight, dbias, start, stop):
-    """dweight and dbias: what these rows add to them."""
+    """dweight and dbias (float64): what these rows add to them, ROWS of them at a time."""
     width = x.shape[1]
+    some = np.zeros((2, width), f32)
     for r in range(start, stop):
-        row, slope, out, mu, scale = x[r], g[r], dx[r], mean[r], inverse[r]
+        if (r - start) % ROWS == 0:
+            _add_up(some, dweight, dbias)
+        row, slope, out, mu, scale, of_weight, of_bias = x[r], g[r], dx[r], mean[r], inverse[r], some[0], some[1]
         total, along = f32(0), f32(0)
         for k in range(width):
             y = (row[k] - mu) * scale
-            dweight[k] += slope[k] * y
-            dbias[k] += slope[k]
+            of_weight[k] += slope[k] * y
+            of_bias[k] += slope[k]
             total += slope[k] * weight[k]
             along += slope[k] * weight[k] * y
         total, along = total / f32(width), along / f32(width)
         for k in range(width):
             out[k] = scale * (slope[k] * weight[k] - total - (row[k] - mu) * scale * along)
+    _add_up(some, dweight, dbias)
 
 
 @part

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.tiers import kernel
 from ...ops.dot_product import attention, check
-from .linalg import ones
+from .sums import ones
 from .threads import parallel, shares
 
 QUERIES = 64                   # of a block where later keys are hidden; measured

@@ -21,7 +21,8 @@ for _op in list(OPS.values()):
     if _op.elementwise:
         _attach(_op, _op.definition, "shared")
 
-for _op, _form in ((ops.erf, special.erf), (ops.gelu, special.gelu), (ops.gelu_tanh, special.gelu_tanh)):
+for _op, _form in ((ops.erf, special.erf), (ops.gelu, special.gelu), (ops.gelu_tanh, special.gelu_tanh),
+                   (ops.sigmoid, special.sigmoid), (ops.silu, special.silu)):
     _attach(_op, _form, f"quick_{_op.name}")
 
 

@@ -1,12 +1,9 @@
 """Matrix products: large ones shared among the threads, small ones with the least ado."""
 
-import functools
-
-import numpy as np
-
 from ... import ops
 from ...core.tiers import kernel
 from ...errors import ShapeError
+from .sums import of_rows
 from .threads import PRODUCTS
 from .threads import matmul as product
 
@@ -32,17 +29,10 @@ def linear_gradient(wants, g, x, weight):
         g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, shape[-1])
     return (_times(g, weight).reshape(shape) if wants[0] else None,
             _times(g.T, x) if wants[1] else None,
-            ones(len(g), g.dtype).dot(g) if len(wants) > 2 and wants[2] else None)
+            of_rows(g) if len(wants) > 2 and wants[2] else None)
 
 
 def _times(a, b):
     """The product of two matrices: `dot` begins in half the time of np.matmul, which is for those worth sharing."""
     return a.dot(b) if a.size * b.shape[1] < PRODUCTS else product(a, b)
 
-
-@functools.lru_cache(maxsize=8)
-def ones(n, dtype):
-    """What a product with sums n rows: BLAS takes half the time of np.add.reduce."""
-    values = np.ones(n, dtype)
-    values.flags.writeable = False
-    return values

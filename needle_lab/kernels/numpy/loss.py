@@ -5,6 +5,7 @@ import numpy as np
 from ...core.tiers import kernel
 from ...ops.activations import softmax
 from ...ops.loss import class_losses
+from ...ops.reduce import added
 from .threads import VALUES, parallel, shares
 
 
@@ -12,7 +13,7 @@ from .threads import VALUES, parallel, shares
 def softmax_gradient(wants, g, y, axis):
     """The product with y in place.  The rule allocates three arrays of x's size, this two."""
     dx = g * y
-    dx -= y * dx.sum(axis=axis, keepdims=True)
+    dx -= y * added(dx, axis, True)
     return dx
 
 
@@ -40,7 +41,7 @@ def _log_sums(x, total) -> None:
     """total = logarithm of the sum of exp(x) over the classes, axis 1."""
     top = np.maximum.reduce(x, axis=1, keepdims=True, initial=-np.inf)
     e = x - top
-    np.log(np.add.reduce(np.exp(e, out=e), axis=1), out=total)
+    np.log(added(np.exp(e, out=e), 1), out=total)
     total += top[:, 0]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...core.tiers import kernel
 from ...ops.normalization import apply_batch_norm, batch_norm_, layer_norm_
+from .sums import of_rows, products, products_along
 from .threads import parallel, shares
 
 # --- the values of a channel -------------------------------------------------------------------------------------------
@@ -61,22 +62,22 @@ class Channels:
     def sum(self, rows):
         """(C): the sum of each channel."""
         if self.by_channel:
-            return rows @ np.ones(rows.shape[1], rows.dtype)
-        return (np.ones(len(rows), rows.dtype) @ rows).reshape(self.shape[1], -1).sum(axis=1)
+            return np.add.reduce(rows, axis=1)
+        return of_rows(rows).reshape(self.shape[1], -1).sum(axis=1)
 
     def sum_of_products(self, pair, rows):
         """(C): the sum of a * b in each channel, `pair` giving both for a block of rows."""
         blocks = _blocks(rows)
 
         def some(at):
-            total = np.zeros(self.shape[1] if self.by_channel else rows.shape[1], rows.dtype)
+            total = np.zeros(self.shape[1] if self.by_channel else rows.shape[1])
             for block in blocks[at]:
                 if self.by_channel:
-                    total[block] = np.einsum("nk,nk->n", *pair(block))
+                    total[block] = products_along(*pair(block))
                 else:
-                    total += np.einsum("nk,nk->k", *pair(block))
+                    total += products(*pair(block))
             return total
-        total = sum(parallel(some, shares(len(blocks), rows.size)))
+        total = sum(parallel(some, shares(len(blocks), rows.size))).astype(rows.dtype)
         return total if self.by_channel else total.reshape(self.shape[1], -1).sum(axis=1)
 
     def scaled(self, rows, scale, shift):
@@ -151,10 +152,14 @@ def quick_apply_batch_norm(x, mean, var, weight=None, bias=None, *, eps):
 
 # --- layer norm ---------------------------------------------------------------------------------------------------------
 
+WIDEST = 1 << 14                 # values of a row that a product with ones sums without losing digits
+
 
 @kernel(layer_norm_, "numpy")
 def layer_norm(x, weight=None, bias=None, *, axes, eps):
     shape, rows = x.shape[:x.ndim - axes] + (1,) * axes, rows_of(x, axes)
+    if rows.shape[1] > WIDEST:
+        return NotImplemented
     mean, inverse, y = np.empty(len(rows), x.dtype), np.empty(len(rows), x.dtype), np.empty_like(rows)
     ones = np.full(rows.shape[1], 1 / max(rows.shape[1], 1), x.dtype)
 
@@ -183,16 +188,18 @@ def layer_norm_gradient(wants, g, y, x, weight, axes):
     if gmean is not None or ginverse is not None or not x.size:
         return NotImplemented
     rows, g, mu, inverse = rows_of(x, axes), rows_of(gy, axes), mu.reshape(-1, 1), inverse.reshape(-1, 1)
+    if rows.shape[1] > WIDEST:
+        return NotImplemented
     ones, dx, blocks = np.full(rows.shape[1], 1 / rows.shape[1], x.dtype), np.empty_like(rows), _blocks(rows)
 
     def some(at):
-        dweight = np.zeros(rows.shape[1], x.dtype)
+        dweight = np.zeros(rows.shape[1])
         for block in blocks[at]:
             part = np.subtract(rows[block], mu[block], out=dx[block])      # the standardized values
             part *= inverse[block]
             scaled = g[block]
             if weight is not None:
-                dweight += np.einsum("nk,nk->k", scaled, part)
+                dweight += products(scaled, part)
                 scaled = scaled * weight.reshape(-1)
             along = np.einsum("nk,nk->n", scaled, part) * ones[0]
             part *= -along[:, None]
@@ -200,6 +207,6 @@ def layer_norm_gradient(wants, g, y, x, weight, axes):
             part -= (scaled @ ones)[:, None]
             part *= inverse[block]
         return dweight
-    dweight, dbias = sum(parallel(some, shares(len(blocks), x.size))), np.ones(len(g), x.dtype) @ g
+    dweight, dbias = sum(parallel(some, shares(len(blocks), x.size))).astype(x.dtype), of_rows(g)
     shape = x.shape[x.ndim - axes:]
     return dx.reshape(x.shape), dweight.reshape(shape), dbias.reshape(shape)

@@ -4,6 +4,7 @@ import numpy as np
 
 from ...core.tiers import kernel
 from ...ops.sequence import gru_sequence, lstm_sequence, times
+from .sums import of_rows
 
 
 def before(states, first, reverse: bool):
@@ -17,16 +18,17 @@ def before(states, first, reverse: bool):
 
 
 def _sigmoid(x) -> None:
-    """In place: tanh(x / 2) / 2 + 1 / 2."""
-    x *= 0.5
-    np.tanh(x, out=x)
-    x *= 0.5
-    x += 0.5
+    """In place: 1 / (1 + exp(-x)); exp may overflow to inf, and 1 / inf is right."""
+    x *= -1                                  # np.negative in place errs for some strided arrays (NumPy 2.4)
+    np.exp(x, out=x)
+    x += 1
+    np.divide(1, x, out=x)
 
 # --- LSTM ---------------------------------------------------------------------------------------------------------------
 
 
 @kernel(lstm_sequence, "numpy")
+@np.errstate(over="ignore")
 def quick_lstm_sequence(x_part, weight_hh, h, c, *, reverse=False):
     (length, n), size = x_part.shape[:2], h.shape[1]
     gates, outputs, cells = x_part.copy(), np.empty((length, n, size), h.dtype), np.empty((length, n, size), h.dtype)
@@ -81,6 +83,7 @@ def lstm_sequence_gradient(wants, g, y, x_part, weight_hh, h, c, reverse):
 
 
 @kernel(gru_sequence, "numpy")
+@np.errstate(over="ignore")
 def quick_gru_sequence(x_part, weight_hh, h, bias_hh=None, *, reverse=False):
     (length, n), size = x_part.shape[:2], h.shape[1]
     gates, outputs, inner = x_part.copy(), np.empty((length, n, size), h.dtype), np.empty((length, n, size), h.dtype)
@@ -125,4 +128,4 @@ def gru_sequence_gradient(wants, g, y, x_part, weight_hh, h, bias_hh, reverse):
         dh += part @ weight_hh
     flat = dparts.reshape(-1, 3 * size)
     dweight = flat.T @ earlier.reshape(-1, size) if wants[1] else None
-    return dgates, dweight, dh, flat.sum(axis=0)
+    return dgates, dweight, dh, of_rows(flat)

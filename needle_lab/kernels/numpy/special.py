@@ -1,4 +1,4 @@
-"""The error function for numpy, which has none, and GELU, exact and with tanh: many steps for each value.
+"""The error function for numpy, which has none, GELU, exact and with tanh, and sigmoid: many steps for each value.
 
 In float64: rational approximations of W. J. Cody, "Rational Chebyshev approximations for the error function" (1969), in
 three ranges of |x|; accurate to the last bits. In float32: erf(x) = tanh(x P(x^2)) with one polynomial of our own, because
@@ -34,6 +34,16 @@ def erf(x):
     return _in_blocks(_erf, x)
 
 
+def sigmoid(x):
+    """1 / (1 + exp(-x)), with all digits of the small ones."""
+    return _in_blocks(_sigmoid, x)
+
+
+def silu(x):
+    """x * sigmoid(x)."""
+    return _in_blocks(lambda x: x * _sigmoid(x), x)
+
+
 def gelu(x):
     """x times the normal distribution function of x; in float32 within 2e-7 of max(1, |x|)."""
     return _in_blocks(_gelu, x)
@@ -57,6 +67,8 @@ def gelu_tanh_gradient(g, x):
 def _in_blocks(function, *arrays):
     """function of the arrays, flat, a block at a time; narrower dtypes than float32 are computed in it."""
     arrays = tuple(map(np.asarray, arrays))
+    if arrays[0].ndim > 0 and arrays[0].size <= BLOCK and arrays[0].dtype in (np.float32, np.float64):
+        return function(*arrays)
     y, flat = np.empty(arrays[0].shape, arrays[0].dtype), [a.reshape(-1) for a in arrays]
     out, dtype = y.reshape(-1), np.float64 if y.dtype == np.float64 else np.float32
     for start in range(0, out.size, BLOCK):
@@ -92,6 +104,14 @@ def _tanh_of_polynomial(x):
     y += _P[-1]
     y *= x
     return np.tanh(y, out=y)
+
+
+def _sigmoid(x):
+    y = np.negative(x)
+    with np.errstate(over="ignore"):                        # 1 / inf is 0, as it should be
+        np.exp(y, out=y)
+    y += 1
+    return np.divide(1, y, out=y)
 
 
 def _cdf(x):

@@ -55,21 +55,25 @@ def fold(tile, HOW: tl.constexpr):
 def reduce_kernel(x_ptr, y_ptr, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, HOW: tl.constexpr,
                   MEAN: tl.constexpr, START: tl.constexpr, DTYPE: tl.constexpr,
                   ROWS: tl.constexpr, COLS: tl.constexpr):
-    """One program reduces ROWS rows: it reads them once, a tile of COLS columns at a time, and writes one value each."""
+    """One program reduces ROWS rows: it reads them once, a tile of COLS columns at a time, and writes one value each.
+
+    Tiles are summed in float64: added in float32, a long row's would lose their digits.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    total = tl.full((ROWS,), START, DTYPE)
+    TOTAL: tl.constexpr = tl.float64 if HOW == "sum" and DTYPE == tl.float32 else DTYPE      # noqa: SIM300
+    total = tl.full((ROWS,), START, TOTAL)
     for first in range(0, n_cols, COLS):
         cols = first + tl.arange(0, COLS)
         tile = load_tile(x_ptr, rows, cols, n_rows, n_cols, row_shape, row_strides, col_shape, col_strides, START, DTYPE)
         part = fold(tile, HOW)
         if HOW == "sum":
-            total += part
+            total += part.to(TOTAL)
         elif HOW == "max":
             total = functions.maximum(total, part)
         else:
             total = functions.minimum(total, part)
     if MEAN:
-        total = libdevice.div_rn(total, tl.full((ROWS,), n_cols, DTYPE))
+        total = libdevice.div_rn(total, tl.full((ROWS,), n_cols, TOTAL))
     tl.store(y_ptr + rows, total.to(y_ptr.dtype.element_ty), mask=rows < n_rows)
 
 

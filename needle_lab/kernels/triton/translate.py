@@ -21,6 +21,7 @@ FUNCTIONS = {                                # numpy's name -> (Triton expressio
     **{name: (f"libdevice.{name}({{}})", REAL) for name in
        "exp expm1 log log1p log2 sin cos tan sinh cosh tanh floor ceil rint trunc".split()},
     **{f"arc{name}": (f"libdevice.a{name}({{}})", REAL) for name in "sin cos tan sinh cosh tanh".split()},
+    "round": ("libdevice.rint({})", REAL),
     "_erf": ("libdevice.erf({})", REAL),
     "sqrt": ("libdevice.sqrt_rn({})", REAL),
     "arctan2": ("libdevice.atan2({}, {})", REAL),

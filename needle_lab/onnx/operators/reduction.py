@@ -170,6 +170,23 @@ def _var(w, x, *, axis=None, correction=1, keepdims=False):
     return w.Div(w.reduced(w.ReduceSum, w.Mul(centered, centered), axes, keepdims), w.name(count - correction, x.dtype))
 
 
+@writes("std")
+def _std(w, x, **attrs):
+    return w.Sqrt(_var(w, x, **attrs))
+
+
+@writes("vector_norm")
+def _vector_norm(w, x, *, ord=2, axis=None, keepdims=False):
+    if ord in (1, 2):
+        return w.reduced(w.ReduceL1 if ord == 1 else w.ReduceL2, x, axis, keepdims)
+    if math.isinf(ord):
+        return w.reduced(w.ReduceMax if ord > 0 else w.ReduceMin, w.Abs(x), axis, keepdims)
+    if ord == 0:
+        return w.reduced(w.ReduceSum, w.cast(w.Cast(w.Abs(x), to=9), x.dtype), axis, keepdims)
+    powers = w.reduced(w.ReduceSum, w.Pow(w.Abs(x), w.name(ord, x.dtype)), axis, keepdims)
+    return w.Pow(powers, w.name(1 / ord, x.dtype))
+
+
 @writes("argmax")
 def _arg_max(w, x, *, axis=None, keepdims=False):
     return w.ArgMax(x if axis is not None else w.Reshape(x, w.ints(-1)), axis=axis or 0, keepdims=int(keepdims))

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ... import nn
-from ...core.dtypes import result_type
+from ...core.dtypes import common_dtype
 from ...core.graph import OPS
 from ...core.tensor import Tensor
 from ...errors import UnsupportedOnnxError
@@ -163,10 +163,7 @@ class Writer:
 
     def operands(self, inputs: Sequence, promote: str | None = "all") -> list[str]:
         """Names of an elementwise op's inputs, brought to one dtype as the op does."""
-        dtype = None
-        for x in inputs:
-            if hasattr(x, "dtype") and x.dtype != np.bool_:
-                dtype = x.dtype if dtype is None else result_type(dtype, x.dtype)
+        dtype = common_dtype([x for x in inputs if getattr(x, "dtype", np.bool_) != np.bool_])
         if promote == "float" and dtype is not None and dtype.kind in "iu":
             dtype = np.dtype(np.float32)
         names = []

@@ -1,14 +1,10 @@
 """The three sums of a convolution by the strategy that suits their shapes; see `choose.py`."""
 
-import math
-
-import numpy as np
-
 from ....core.tiers import kernel
 from ....ops.convolutions import check, convolution, convolution_input, convolution_weight, no_window
+from ....ops.reduce import added
 from ....ops.windows import output_size
 from .choose import choose
-from .strategies import batch_last
 
 
 @kernel(convolution, "numpy")
@@ -47,12 +43,4 @@ def convolution_gradient(wants, g, x, weight, **geometry):
     """The same three gradients as the rules', without a tensor and an op for each."""
     return (convolution_input.compute(g, weight, size=x.shape[2:], **geometry) if wants[0] else None,
             convolution_weight.compute(x, g, kernel=weight.shape[2:], **geometry) if wants[1] else None,
-            _channel_sums(g) if len(wants) > 2 and wants[2] else None)
-
-
-def _channel_sums(g):
-    """The sum of each channel, along the memory order: runs of a map, or of a channel where the batch lies last."""
-    channels, rest = g.shape[1], math.prod(g.shape[2:])
-    if g.flags.c_contiguous:
-        return np.add.reduce(np.add.reduce(g.reshape(len(g), channels, rest), 2), 0)
-    return batch_last(g).reshape(channels, len(g) * rest).sum(1)
+            added(g, (0, *range(2, g.ndim))) if len(wants) > 2 and wants[2] else None)
