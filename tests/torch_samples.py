@@ -70,6 +70,8 @@ def ours(x, leaves=None):
         if x.is_complex() or x.layout is not torch.strided or x.is_quantized or x.dtype not in DTYPES:
             raise LeftOut
         wants = leaves is not None and x.requires_grad
+        if wants and (known := [mine for theirs, mine in leaves if theirs is x]):
+            return known[0]                                    # one tensor as two arguments
         made = ndl.tensor(plain(x).copy(), dtype=DTYPES[x.dtype], requires_grad=wants)
         if wants:
             leaves.append((x, made))

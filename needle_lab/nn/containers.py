@@ -149,7 +149,7 @@ class ModuleList(_Layers):
 
 
 class ParameterList(_Parameters, _Layers):
-    """A list of parameters under the names "0", "1", ...; tensors that come in become Parameters.  torch.nn.ParameterList."""
+    """A list of parameters under the names "0", "1", ...; tensors that come in are wrapped.  torch.nn.ParameterList."""
 
     def __init__(self, values: Iterable[Any] = ()):
         super().__init__()

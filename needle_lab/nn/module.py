@@ -252,7 +252,7 @@ class Module:
             parameter.grad = None if set_to_none or parameter.grad is None else ops.zeros_like(parameter.grad)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Hold a tensor that is moved with the module and, if persistent, saved: the same as `self.name = Buffer(tensor)`."""
+        """Hold a tensor that is moved with the module and, if persistent, saved: as `self.name = Buffer(tensor)`."""
         setattr(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
@@ -340,7 +340,7 @@ class Module:
 
     def extra_repr(self) -> str:
         """What stands between the parentheses: the configuration, without what is as `__init__` has it by default."""
-        defaults = {p.name: p.default for p in inspect.signature(type(self).__init__).parameters.values()}
+        defaults = {p.name: p.default for p in inspect.signature(type(self)).parameters.values()}
         return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self)
                          if name not in defaults or not _same_setting(vars(self)[name], defaults[name]))
 

@@ -15,9 +15,10 @@ import numpy as np
 from ..core.graph import op
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
-from ..core.types import Array, Gradients, Outputs, Shape, Sizes
+from ..core.types import Array, DTypeLike, Gradients, Outputs, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
 from .elementwise import rsqrt
+from .pool import sum_windows
 from .reduce import added, count, mean
 from .reduce import sum as sum_
 
@@ -163,6 +164,8 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
     training: with the statistics of this batch, which also move the running ones, in place, by `momentum` (the running
     variance with Bessel's n - 1). Otherwise with the running statistics.  torch.nn.functional.batch_norm.
     """
+    if x.ndim == 1 and not x.numel():
+        return x * 1.0
     if x.ndim < 2 or any(t is not None and t.shape != (x.shape[1],) for t in (running_mean, running_var, weight, bias)):
         raise ShapeError(f"batch_norm: input {x.shape} needs statistics and parameters of shape "
                          f"({x.shape[1] if x.ndim > 1 else 'C'},)")
@@ -171,13 +174,14 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
             raise ArgumentError("batch_norm: training=False needs running_mean and running_var")
         return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
     n = x.numel() // max(x.shape[1], 1)
+    if not n:                                            # of nothing there are no statistics
+        return _scale_and_shift(x * 1.0, weight, bias, along_channels(x))
     if n < 2:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
     if running_mean is not None and running_var is not None:
-        with no_grad():                              # running <- (1 - momentum) running + momentum batch
-            running_mean.copy_(running_mean * (1 - momentum) + mu * momentum)
-            running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
+        _move(running_mean, mu, momentum)
+        _move(running_var, var * (n / (n - 1)), momentum)
     return y
 
 
@@ -192,14 +196,25 @@ def layer_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None,
     return layer_norm_(x, weight, bias, axes=len(normalized_shape), eps=eps)[0]
 
 
-def rms_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich, 2019).  ONNX RMSNormalization."""
+def rms_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich, 2019); eps: the machine epsilon of x by default.
+
+    torch.nn.functional.rms_norm, ONNX RMSNormalization.
+    """
+    eps = machine_epsilon(x.dtype) if eps is None else eps
     normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
         raise ShapeError(f"rms_norm: the last axes of {x.shape} are not {normalized_shape}")
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
     y = x * rsqrt(mean(x * x, axis=axes, keepdims=True) + eps)
     return y if weight is None else y * weight
+
+
+def machine_epsilon(dtype: DTypeLike) -> float:
+    """The distance from 1 to the next number of a floating dtype, bfloat16 included."""
+    import ml_dtypes
+    finfo: Any = ml_dtypes.finfo                        # which comes without types
+    return float(finfo(dtype).eps)
 
 
 def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
@@ -212,9 +227,42 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: T
     return _scale_and_shift(y, weight, bias, along_channels(x))
 
 
-def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size).  torch.nn.functional.instance_norm."""
-    if x.ndim < 3:
-        raise ShapeError(f"instance_norm: (N, C, *size) is needed, got {x.shape}")
-    y = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)[0]
+def instance_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size), all other tensors (C).
+
+    The running statistics move by `momentum` towards the mean of the samples'; use_input_stats=False: normalise with them.
+    torch.nn.functional.instance_norm.
+    """
+    if x.ndim < 3 or any(t is not None and t.shape != x.shape[1:2] for t in (running_mean, running_var, weight, bias)):
+        raise ShapeError(f"instance_norm: (N, C, *size) is needed, and all else (C,), got {x.shape}")
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    n = math.prod(x.shape[2:])
+    if n < 2:
+        raise ShapeError(f"instance_norm: more than one value a channel of a sample is needed, got input {x.shape}")
+    y, mu, var = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)
+    if running_mean is not None and running_var is not None:
+        axes = (0, *range(2, x.ndim))
+        _move(running_mean, mean(mu, axis=axes), momentum)
+        _move(running_var, mean(var, axis=axes) * (n / (n - 1)), momentum)
     return _scale_and_shift(y, weight, bias, along_channels(x))
+
+
+def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """x / (k + alpha * mean of the squares of `size` neighbouring channels)^beta  (Krizhevsky et al., 2012).
+
+    x (N, C, *size). torch.nn.functional.local_response_norm, ONNX LRN.
+    """
+    if x.ndim < 3 or size < 1:
+        raise ShapeError(f"local_response_norm: (N, C, *size) and a size above 0 are needed, got {x.shape} and {size}")
+    flat = (x * x).reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    sums = sum_windows(flat, kernel=(size, 1), stride=(1, 1), pads=((size // 2, (size - 1) // 2), (0, 0)), dilation=(1, 1))
+    return x / (k + (alpha / size) * sums.reshape(x.shape)) ** beta
+
+
+def _move(running: Tensor, now: Tensor, momentum: float) -> None:
+    """running <- (1 - momentum) running + momentum now, in place."""
+    with no_grad():
+        running.copy_(running * (1 - momentum) + now * momentum)

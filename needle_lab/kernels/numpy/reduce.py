@@ -32,6 +32,8 @@ def reshape_gradient(wants, g, x):
 @kernel(index_select_grad, "numpy")
 def sorted_sums(slices, index, *, shape, axis):
     """The places sorted, then summed in runs: np.add.at takes an order of magnitude longer."""
+    if not slices.size:
+        return np.zeros(shape, slices.dtype)
     rows = np.moveaxis(slices.reshape(shape[:axis] + (-1,) + shape[axis + 1:]), axis, 0)
     flat = np.asarray(index).reshape(-1) % max(shape[axis], 1)
     if len(rows) != flat.size:
