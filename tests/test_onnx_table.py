@@ -114,7 +114,7 @@ def test_every_op_is_written_or_says_that_it_cannot():
 
 # Where an operator's name may be spelled outside of its row, and why.
 SPELLED = {
-    "ops/": "the interchange name of an op stands beside it", "nn/": "layers that are called so",
+    "ops/": "the interchange name of an op stands beside it", "nn/": "layers that are called so", "optim/": "optimizers",
     "data/": "a transform, and a header of HTTP, that are called so",
     "onnx/operators/": "its own page; activations are an attribute's value there",
     "onnx/read/joins.py": "patterns of what exporters write", "onnx/write/tidy.py": "patterns of what was written",

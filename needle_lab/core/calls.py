@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleError, ShapeError
 from .device import Device, to_device
 from .dtypes import NARROW, float32, is_floating
+from .explain import shown
 from .tensor import Tensor, holds_numpy, key_of, wrap
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def signature(op: Op) -> str:
 
 
 def described(inputs: Iterable[Any]) -> str:
-    return ", ".join(f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else repr(x) for x in inputs)
+    return ", ".join(map(shown, inputs))
 
 
 def sorted_out(op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -71,12 +72,18 @@ def renamed(given: dict[str, Any], inputs: Sequence[str], others: Collection[str
 def constant(op: Op, position: int, x: Any, inputs: tuple[Any, ...]) -> Any:
     """An input that is no tensor: one value of NumPy is as weak as a Python number, and so are the numbers of a list."""
     if isinstance(x, (list, tuple)):
-        weak, x = not holds_numpy(x), np.asarray(x)
+        try:
+            weak, x = not holds_numpy(x), np.asarray(x)
+        except ValueError as error:
+            raise ShapeError(f"{op.name}: {op.inputs[position]} is a list whose lists have different lengths") from error
         if weak and x.dtype == np.float64 and op.promote:
             floats = [t.dtype for t in inputs if isinstance(t, Tensor) and is_floating(t.dtype)]
             return x.astype(floats[0] if floats else np.float32)
     elif op.promote and position not in op.index_inputs and isinstance(x, (np.generic, np.ndarray)) and not x.ndim:
         return x.item()
+    if not isinstance(x, (np.ndarray, np.generic, bool)):
+        raise DTypeError(f"{signature(op)}: {op.inputs[min(position, len(op.inputs) - 1)]} is a tensor or a number, got "
+                         f"{shown(x)}")
     return x
 
 
@@ -88,7 +95,7 @@ def one_device(op: Op, first: Device, other: Device) -> Device:
 
 def explained(op: Op, error: Exception, inputs: tuple[Any, ...], attrs: dict[str, Any]) -> NeedleError:
     """Our error for one of numpy's or Python's: what was called, with what."""
-    if not isinstance(error, TypeError):
+    if not isinstance(error, (TypeError, AttributeError)):
         return ShapeError(f"{op.name}: {str(error).strip()}; inputs: {described(inputs)}")
     try:
         inspect.signature(op.definition).bind(*inputs, **attrs)

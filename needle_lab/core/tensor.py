@@ -217,7 +217,7 @@ class Tensor:
             BACKENDS[self.device.kind].write(self.data, source, index, self.device)
             written(self)
             return self
-        source = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        source = value.numpy() if isinstance(value, Tensor) else _numbers(value)
         try:
             room = self.data[index].shape
             if source.shape != room:
@@ -272,7 +272,11 @@ def flat(sizes: tuple[Any, ...]) -> Any:
 def plain_index(index: Any) -> Any:
     """An index with its tensors turned into numpy arrays."""
     if isinstance(index, Tensor):
-        return index.numpy()
+        index = index.numpy()
+    if isinstance(index, np.ndarray):
+        if index.dtype == np.uint8:
+            raise DTypeError("an index of uint8 could be a mask or places; say which: x[i.bool()] or x[i.long()]")
+        return index
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
     if isinstance(index, list):
@@ -281,25 +285,23 @@ def plain_index(index: Any) -> Any:
 
 
 def _host_array(data: Any, dtype: Any) -> np.ndarray:
-    if isinstance(data, np.ndarray):
-        array = data
-    elif isinstance(data, np.generic):
-        array = np.asarray(data)
-    else:
-        data = _foreign(data) if hasattr(data, "detach") else data
-        try:
-            array = np.asarray([x.numpy() if isinstance(x, Tensor) else x for x in data]
-                               if isinstance(data, (list, tuple)) else data)
-        except ValueError as error:
-            raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from error
-        if array.dtype == np.float64 and dtype is None and not holds_numpy(data):
-            array = array.astype(np.float32)          # a Python float is a float32 unless asked otherwise
-    if array.dtype.kind in "OSUMm" and dtype is None:
-        raise DTypeError(f"tensor: numbers or booleans are needed, got {type(data).__name__} of {array.dtype}")
+    array = _numbers(data)
+    if array.dtype == np.float64 and dtype is None and not hasattr(data, "dtype") and not holds_numpy(data):
+        array = array.astype(np.float32)              # a Python float is a float32 unless asked otherwise
+    return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
+
+
+def _numbers(data: Any) -> np.ndarray:
+    """Numbers of any kind, nested lists of them and foreign tensors as an array; DTypeError or ShapeError for all else."""
+    data = _foreign(data) if hasattr(data, "detach") else data
     try:
-        return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
-    except (ValueError, TypeError) as error:
-        raise DTypeError(f"tensor: {type(data).__name__} cannot be converted to {dtype}: {error}") from error
+        array = np.asarray([x.numpy() if isinstance(x, Tensor) else x for x in data]
+                           if isinstance(data, (list, tuple)) else data)
+    except ValueError as error:
+        raise ShapeError(f"tensor: the nested lists have different lengths: {error}") from error
+    if array.dtype.kind in "OSUMm":
+        raise DTypeError(f"tensor: numbers or booleans are needed, got {type(data).__name__} of {array.dtype}")
+    return array
 
 
 def _foreign(x: Any) -> Any:

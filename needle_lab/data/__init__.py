@@ -1,5 +1,6 @@
 """Datasets, loaders, transforms and text."""
 
+from ..core.explain import at_the_door as _at_the_door
 from .dataset import (
     ArrayDataset,
     ConcatDataset,
@@ -34,3 +35,5 @@ __all__ = ["ArrayDataset", "BatchSampler", "Compose", "ConcatDataset", "Corpus",
            "Sampler", "SequentialSampler", "Subset", "SubsetRandomSampler", "TensorDataset", "ToFloat", "Transform",
            "WeightedRandomSampler", "alice", "batchify", "cifar10", "collate", "default_collate", "digits", "fashion_mnist",
            "get_batch", "mnist", "mnist1d", "random_split", "read_idx", "shapes", "spirals"]
+
+_at_the_door(globals(), __all__)

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import ops
+from ..core.explain import at_the_door as _at_the_door
 from ..core.tensor import Tensor
 from ..core.types import DTypeLike, Sizes
 from ..errors import ArgumentError
 from ..ops import *  # noqa: F403
 from ..ops import activations, image, indexing, margins, noise, normalization, pool
-from ..ops.axes import torch_names
+from ..ops.axes import torch_names as _torch_names
 from ..ops.image import interpolate
 from ..refused import missing as _missing
 
@@ -106,11 +107,12 @@ def _with_inplace(function: Callable[..., Any]) -> Callable[..., Any]:
     return given
 
 
-_found = {name: getattr(room, name) for room, names in NAMES.items() for name in names.split()}
+_found = {name: value for name, value in globals().items() if inspect.isfunction(value) and name[0] != "_"}
+_found |= {name: getattr(room, name) for room, names in NAMES.items() for name in names.split()}
 _found |= {"logsigmoid": ops.log_sigmoid, "dropout2d": ops.feature_dropout}
-_found |= {name: value for name, value in globals().items() if inspect.isfunction(value) and value is not torch_names}
-globals().update({name: torch_names(value) for name, value in _found.items() if name[0] != "_"})
+globals().update({name: _torch_names(value) for name, value in _found.items()})
 globals().update({name: _with_inplace(globals()[name]) for name in INPLACE.split()})
+_at_the_door(globals(), _found)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from .. import ops
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype, is_floating
+from ..core.explain import RAW, explained, explaining, is_ours
 from ..core.storage import written
 from ..core.tensor import HookHandle, Tensor
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, NeedleError
 from . import hooks
 from .parameter import Buffer, Parameter, is_saved
 from .signature import configuration, signature
@@ -75,7 +76,19 @@ class Module:
         """Run `forward` and the hooks around it.  `input=` is PyTorch's name for forward's first argument."""
         if "input" in kwargs and "input" not in inspect.signature(self.forward).parameters and not args:
             args = (kwargs.pop("input"),)
-        return hooks.call(self, self._hooks, args, kwargs) if self._hooks else self.forward(*args, **kwargs)
+        try:
+            return hooks.call(self, self._hooks, args, kwargs) if self._hooks else self.forward(*args, **kwargs)
+        except NeedleError:
+            raise
+        except RAW as error:                       # of one of our layers; a forward of the user's own says it himself
+            if not is_ours(error):
+                raise
+            raise explained(self.forward, type(self).__name__, error, args, kwargs) from error
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("needle_lab.") and "__init__" in vars(cls):
+            setattr(cls, "__init__", explaining(cls.__init__, cls.__name__))       # noqa: B010
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and not isinstance(value, (Parameter, Buffer)):

@@ -6,12 +6,11 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from .. import creation, ops
 from ..core.tensor import Tensor
 from ..core.types import DTypeLike
 from ..errors import ArgumentError, ShapeError
+from ..ops.dot_product import masked_softmax
 from . import init
 from .activation import Dropout
 from .linear import Linear
@@ -90,7 +89,7 @@ class MultiheadAttention(Module):
         k, v, mask = self._extended(k, v, mask)
         if need_weights:
             scores = (q * q.shape[-1] ** -0.5) @ k.mT
-            weights = attention_weights(scores if mask is None else scores + mask)
+            weights = ops.softmax(scores, axis=-1) if mask is None else masked_softmax(scores, mask)
             weights = ops.dropout(weights, self.dropout, self.training)
             heads, averaged = weights @ v, ops.mean(weights, axis=1) if average_attn_weights else weights
         else:
@@ -143,13 +142,6 @@ def _additive(mask: Tensor, dtype: DTypeLike) -> Tensor:
     """A mask in which True means "left out" as numbers to add: 0 and -inf."""
     zero = creation.zeros(dtype=dtype, device=mask.device)
     return ops.where(mask, float("-inf"), zero) if mask.dtype == bool else mask
-
-
-def attention_weights(scores: Tensor) -> Tensor:
-    """softmax over the last axis, and zeros, not NaN, for a query that may see no key."""
-    nothing = np.isneginf(scores.numpy()).all(-1, keepdims=True) if scores.shape[-1] else np.zeros((), bool)
-    return ops.where(nothing, 0.0, ops.softmax(ops.where(nothing, 0.0, scores), axis=-1)) if nothing.any() else \
-        ops.softmax(scores, axis=-1)
 
 
 def causal_mask(length: int, source: int, like: Tensor) -> Tensor:

@@ -37,6 +37,12 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
     return -np.inf if dtype.kind not in "iub" else np.iinfo(dtype).min if dtype.kind != "b" else False
 
 
+def _first(x: Array, window: dict[str, Any]) -> Array:
+    """Which place of each window is the first with its largest value; padding is never it, even beside -inf."""
+    seen, inside = _values(x, window, _lowest(x.dtype)), _values(np.ones(x.shape, bool), window, False)
+    return (((seen == seen.max(-1, keepdims=True)) | (seen != seen)) & inside).argmax(-1)[..., None]
+
+
 @op(onnx="MaxPool")
 def max_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """The largest value of each window."""
@@ -47,7 +53,7 @@ def max_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation:
 def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """Each window's slope at the place of its first largest value: the gradient of `max_windows`."""
     window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
-    first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
+    first = _first(x, window)
     share = np.where(first == np.arange(math.prod(kernel)), slopes[..., None], 0).astype(slopes.dtype)
     return add_windows(share.reshape(*slopes.shape, *kernel), x.shape[x.ndim - len(kernel):], **window)
 
@@ -56,7 +62,7 @@ def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: P
 def from_winners(values: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """values at the place of each window's first largest value: the adjoint of `to_winners`."""
     window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
-    first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
+    first = _first(x, window)
     return np.take_along_axis(_values(values, window), first, -1)[..., 0]
 
 

@@ -7,6 +7,7 @@
     clip            limits on gradients
 """
 
+from ..core.explain import at_the_door as _at_the_door
 from ..refused import missing as _missing
 from . import lr_scheduler
 from .clip import clip_grad_norm_, clip_grad_value_
@@ -55,6 +56,8 @@ __all__ = [
     "clip_grad_value_",
     "lr_scheduler",
 ]
+_at_the_door(globals(), __all__)
+_at_the_door(vars(lr_scheduler), [name for name in dir(lr_scheduler) if name[0] != "_"])
 
 
 def __getattr__(name: str) -> None:

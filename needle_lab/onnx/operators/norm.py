@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from ... import nn, ops
+from ...core.dtypes import machine_epsilon
 from ...errors import UnsupportedOnnxError
-from ...ops.normalization import local_response_norm, machine_epsilon, standardize
+from ...ops.normalization import local_response_norm, standardize
 from .layers import Fill, Layer, NodeView, is_neutral, with_bias
 from .table import layer_of, since, writes, writes_layer
 

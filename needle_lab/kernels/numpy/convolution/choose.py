@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ....core.explain import explaining
 from ....core.tiers import use_kernels
 from ....errors import ShapeError
 from ....ops.windows import pad_pairs, spread
@@ -132,6 +133,7 @@ class ConvExplanation:
         return f"<p>{html.escape(self._title())}</p><table><tr>{head}</tr>{body}</table>"
 
 
+@explaining
 def explain_conv(x_shape, weight_shape, stride=1, padding=0, dilation=1, groups: int = 1, dtype="float32",
                  reuse: bool = False) -> ConvExplanation:
     """How `ndl.conv` would compute a convolution of these shapes and its two gradients, and why.
