@@ -37,7 +37,7 @@ from .calculus import hessian, jacobian, jvp, vjp, vmap
 from .checkpoint import checkpoint
 from .core import graph
 from .core.derivatives import grad
-from .core.device import Device, cpu, cuda, triton_cpu
+from .core.device import Device, cpu, cuda, device, triton_cpu
 from .core.dtypes import (
     bfloat16,
     bool_,
@@ -56,6 +56,7 @@ from .core.dtypes import (
 from .core.explain import at_the_door as _at_the_door
 from .core.graph import op
 from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .core.modes import no_grad as inference_mode
 from .core.tensor import Tensor
 from .core.tiers import fast_available, kernel, use_kernels
 from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
@@ -111,11 +112,11 @@ _LATER = {
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
-    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda empty enable_grad errors eye
-    fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph hessian int16 int32 int64
-    int8 is_grad_enabled jacobian jvp kernel linspace manual_seed nn no_grad normal ones op ops optim rand randint randn
-    random randperm set_grad_enabled set_rng_state tensor triton_cpu uint16 uint32 uint64 uint8 uniform use_kernels vjp
-    vmap zeros
+    " Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda device empty enable_grad errors eye
+    fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph hessian inference_mode
+    int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace manual_seed nn no_grad normal ones op ops optim
+    rand randint randn random randperm set_grad_enabled set_rng_state tensor triton_cpu uint16 uint32 uint64 uint8
+    uniform use_kernels vjp vmap zeros
 """.split()
 _AS_THEY_ARE = {"Tensor", "use_kernels", "kernel"}                 # they say themselves what does not fit
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show

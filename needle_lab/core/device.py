@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DeviceError, MissingExtraError
 from .tiers import open_kernels
 
 
@@ -29,6 +29,11 @@ class Device:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backend", "numpy" if self.kind == "cpu" else "triton")
+
+    @property
+    def type(self) -> str:
+        """PyTorch's name for kind."""
+        return self.kind
 
     def __str__(self) -> str:
         return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
@@ -48,6 +53,18 @@ def cpu() -> Device:
 def cuda(index: int = 0) -> Device:
     """NVIDIA GPU `index`.  DeviceError where there is none, MissingExtraError without the extra [gpu]."""
     return _started(Device("cuda", index))
+
+
+def _is_available() -> bool:
+    """Whether there is an NVIDIA GPU that the extra [gpu] can use.  torch.cuda.is_available."""
+    try:
+        cuda()
+    except (DeviceError, MissingExtraError):
+        return False
+    return True
+
+
+cuda.is_available = _is_available            # type: ignore[attr-defined]    # ndl.cuda.is_available()
 
 
 def triton_cpu() -> Device:
@@ -92,6 +109,11 @@ def as_device(device: Device | str | None) -> Device:
     if device in ("cpu", "triton_cpu"):
         return cpu() if device == "cpu" else triton_cpu()
     raise ArgumentError(f"{device!r} is not a device; there are 'cpu', 'cuda', 'cuda:1', ... and 'triton_cpu'")
+
+
+def device(name: Device | str, index: int | None = None) -> Device:
+    """A device by its name: ndl.device("cpu"), ndl.device("cuda", 1).  torch.device."""
+    return as_device(name if index is None else f"{name}:{index}")
 
 
 def to_device(array: np.ndarray, device: Device) -> Any:
