@@ -112,7 +112,7 @@ _LATER = {
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
-    " Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda device empty enable_grad errors eye
+    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda device empty enable_grad errors eye
     fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph hessian inference_mode
     int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace manual_seed nn no_grad normal ones op ops optim
     rand randint randn random randperm set_grad_enabled set_rng_state tensor triton_cpu uint16 uint32 uint64 uint8
