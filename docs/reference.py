@@ -16,7 +16,8 @@ from needle_lab.refused import REFUSED
 # Rooms in the order in which one meets them; a room that is not named here comes behind them.
 ORDER = ("needle_lab", "nn", "ops", "optim", "training", "data", "models", "program", "serialize", "onnx", "analysis",
          "widgets", "plots", "testing", "grading", "errors")
-INSIDE = ("cli", "doctor", "core", "kernels", "creation", "random", "checkpoint", "calculus", "refused")      # what they offer is a name of `ndl`
+INSIDE = ("cli", "doctor", "core", "kernels", "creation", "random", "checkpoint", "calculus",
+          "refused")                                    # what they offer is a name of `ndl`
 
 
 def pages() -> dict[str, str]:

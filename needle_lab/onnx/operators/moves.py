@@ -168,3 +168,38 @@ def _ones_like(w, x):
 @writes("zeros_like")
 def _zeros_like(w, x):
     return w.Expand(w.constant(np.zeros((), x.dtype)), w.Shape(x))
+
+
+@writes("roll")
+def _roll(w, x, *, shifts, axis=None):
+    if axis is None:
+        return w.Reshape(_rolled(w, w.Reshape(x, w.ints(-1)), 0, int(shifts)), w.Shape(x))
+    y, axes = w.name(x), (axis,) if isinstance(axis, int) else axis
+    for a, shift in zip(axes, shifts if isinstance(shifts, tuple) else (shifts,) * len(axes), strict=True):
+        n = w.shape(x)[a]
+        y = _rolled(w, y, a, shift if isinstance(n, Length) else shift % max(n, 1))
+    return y
+
+
+def _rolled(w, y: str, axis: int, shift: int) -> str:
+    """What falls off one end comes in at the other; the shift is smaller than the axis is long."""
+    if not shift:
+        return y
+    cut, end = w.ints(-shift), w.ints(np.iinfo(np.int64).max)
+    return w.Concat(w.Slice(y, cut, end, w.ints(axis)), w.Slice(y, w.ints(0), cut, w.ints(axis)), axis=axis)
+
+
+@writes("nonzero")
+def _nonzero(w, x):
+    return w.Transpose(w.NonZero(x), perm=[1, 0])
+
+
+@writes("index_put")
+def _index_put(w, x, value, *, index):
+    """The places that the index names, read from a map of all places, are written in a row of the values."""
+    if any(isinstance(n, Length) for n in w.shape(x)):
+        raise UnsupportedOnnxError("export: index_put into a tensor whose lengths vary has no simple ONNX form")
+    places = np.arange(math.prod(x.shape)).reshape(x.shape)[index]
+    value = w.Expand(w.operands((x, value))[1], w.ints(*places.shape))
+    flat = w.ScatterElements(w.Reshape(x, w.ints(-1)), w.constant(places.reshape(-1)), w.Reshape(value, w.ints(-1)), axis=0)
+    return w.Reshape(flat, w.ints(*x.shape))
