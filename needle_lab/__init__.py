@@ -59,17 +59,39 @@ from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .core.modes import no_grad as inference_mode
 from .core.tensor import Tensor
 from .core.tiers import fast_available, kernel, use_kernels
-from .creation import arange, empty, eye, from_numpy, full, full_like, linspace, ones, tensor, zeros
+from .creation import (
+    arange,
+    as_tensor,
+    asarray,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    logspace,
+    ones,
+    scalar_tensor,
+    tensor,
+    tril_indices,
+    triu_indices,
+    zeros,
+)
 from .ops import *  # noqa: F403    every op is a public name: ndl.exp, ndl.matmul, ...
 from .random import (
     Generator,
     bernoulli,
     get_rng_state,
     manual_seed,
+    multinomial,
     normal,
     rand,
+    rand_like,
     randint,
+    randint_like,
     randn,
+    randn_like,
     randperm,
     set_rng_state,
     uniform,
@@ -112,11 +134,12 @@ _LATER = {
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
-    Device Generator Tensor arange bernoulli bfloat16 bool_ checkpoint cpu cuda device empty enable_grad errors eye
-    fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph hessian inference_mode
-    int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace manual_seed nn no_grad normal ones op ops optim
-    rand randint randn random randperm set_grad_enabled set_rng_state tensor triton_cpu uint16 uint32 uint64 uint8
-    uniform use_kernels vjp vmap zeros
+    Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ checkpoint cpu cuda device empty
+    empty_like enable_grad errors eye fast_available float16 float32 float64 from_numpy full full_like get_rng_state
+    grad graph hessian inference_mode int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace logspace
+    manual_seed multinomial nn no_grad normal ones op ops optim rand rand_like randint randint_like randn randn_like
+    random randperm scalar_tensor set_grad_enabled set_rng_state tensor tril_indices triton_cpu triu_indices uint16
+    uint32 uint64 uint8 uniform use_kernels vjp vmap zeros
 """.split()
 _AS_THEY_ARE = {"Tensor", "use_kernels", "kernel"}                 # they say themselves what does not fit
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show

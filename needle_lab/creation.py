@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .core.dtypes import as_dtype, float32
+from .core.dtypes import as_dtype, float32, int64
 from .core.modes import leaving
 from .core.tensor import Tensor, flat
 from .core.types import DeviceLike, DTypeLike, Sizes
@@ -40,14 +40,14 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor(array)
 
 
-def full(shape: Sizes, value: Any, dtype: DTypeLike | None = None, device: DeviceLike = None,
+def full(size: Sizes, fill_value: Any, dtype: DTypeLike | None = None, device: DeviceLike = None,
          requires_grad: bool = False) -> Tensor:
-    """Every value is `value`, whose dtype is the default; ArgumentError for a negative length.  torch.full, numpy.full."""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    """Every value is `fill_value`, whose dtype is the default; ArgumentError for a negative length.  torch.full."""
+    shape = (size,) if isinstance(size, int) else tuple(size)
     if any(n < 0 for n in shape):
         raise ArgumentError(f"a shape has lengths of 0 or more, got {shape}")
-    dtype = as_dtype(dtype) if dtype is not None else Tensor(value).dtype
-    return Tensor(np.full(shape, value, dtype), requires_grad, device)
+    dtype = as_dtype(dtype) if dtype is not None else Tensor(fill_value).dtype
+    return Tensor(np.full(shape, fill_value, dtype), requires_grad, device)
 
 
 def zeros(*shape: Any, dtype: DTypeLike = float32, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
@@ -65,34 +65,81 @@ def empty(*shape: Any, dtype: DTypeLike = float32, device: DeviceLike = None, re
     return Tensor(np.empty(flat(shape), as_dtype(dtype)), requires_grad, device)
 
 
-def full_like(x: Tensor, value: Any, dtype: DTypeLike | None = None) -> Tensor:
-    """Every value is `value`; shape, device and, by default, dtype of x.  torch.full_like."""
-    return full(x.shape, value, dtype or x.dtype, x.device)
+def full_like(x: Tensor, fill_value: Any, dtype: DTypeLike | None = None, device: DeviceLike = None,
+              requires_grad: bool = False) -> Tensor:
+    """Every value is `fill_value`; shape and, by default, device and dtype of x.  torch.full_like."""
+    return full(x.shape, fill_value, x.dtype if dtype is None else dtype, device or x.device, requires_grad)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1, dtype: DTypeLike | None = None,
-           device: DeviceLike = None) -> Tensor:
-    """start, start + step, ... below stop; integers give int64, floats float32.  torch.arange.
+def empty_like(x: Tensor, dtype: DTypeLike | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+    """Uninitialised memory of x's shape and, by default, dtype and device.  torch.empty_like."""
+    return empty(x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad)
+
+
+def scalar_tensor(value: Any, dtype: DTypeLike = float32, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+    """A tensor without axes, float32 by default.  torch.scalar_tensor."""
+    return full((), value, dtype, device, requires_grad)
+
+
+def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = None) -> Tensor:
+    """The data as a tensor, in the same memory where that is possible; a tensor as it is.  torch.as_tensor."""
+    if not isinstance(data, Tensor):
+        return Tensor(data, device=device, dtype=dtype)
+    changes = {"device": device, "dtype": dtype}
+    return data.to(**{name: value for name, value in changes.items() if value is not None})
+
+
+asarray = as_tensor
+
+
+def arange(start: float = 0, end: float | None = None, step: float = 1, dtype: DTypeLike | None = None,
+           device: DeviceLike = None, requires_grad: bool = False, *, stop: float | None = None) -> Tensor:
+    """start, start + step, ... below end (or stop); integers give int64, floats float32.  torch.arange, numpy.arange.
 
     >>> ndl.arange(2, 8, 3)
     tensor([2, 5])
     """
-    start, stop = (0, start) if stop is None else (start, stop)
+    end = stop if end is None else end
+    start, end = (0, start) if end is None else (start, end)
     if step == 0:
         raise ArgumentError("arange: step must not be 0")
-    return Tensor(np.arange(start, stop, step).tolist() if dtype is None and not _whole(start, stop, step)
-                  else np.arange(start, stop, step), device=device, dtype=dtype)
+    if (end - start) * step < 0:
+        raise ArgumentError(f"arange: steps of {step} do not lead from {start} to {end}")
+    values = np.arange(start, end, step)
+    dtype = float32 if dtype is None and not _whole(start, end, step) else dtype
+    return Tensor(values, requires_grad, device, dtype)
 
 
 def _whole(*numbers: Any) -> bool:
-    return all(isinstance(n, (int, np.integer)) for n in numbers)
+    return all(isinstance(n, int) or (hasattr(n, "dtype") and n.dtype.kind in "iu") for n in numbers)
 
 
-def linspace(start: float, stop: float, num: int, dtype: DTypeLike = float32, device: DeviceLike = None) -> Tensor:
-    """num values from start to stop, both included.  torch.linspace."""
-    return Tensor(np.linspace(start, stop, num).astype(as_dtype(dtype)), device=device)
+def linspace(start: Any, end: Any, steps: int, dtype: DTypeLike = float32, device: DeviceLike = None,
+             requires_grad: bool = False) -> Tensor:
+    """`steps` values from start to end, both included; of tensors, along a new first axis.  torch.linspace."""
+    values = np.linspace(np.asarray(start, np.float64), np.asarray(end, np.float64), steps)
+    dtype = as_dtype(dtype)
+    return Tensor((values if dtype.kind == "f" else np.trunc(values)).astype(dtype), requires_grad, device)
 
 
-def eye(n: int, m: int | None = None, dtype: DTypeLike = float32, device: DeviceLike = None) -> Tensor:
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, dtype: DTypeLike = float32, device: DeviceLike = None,
+             requires_grad: bool = False) -> Tensor:
+    """base to the power of `steps` values from start to end.  torch.logspace."""
+    powers = np.linspace(np.asarray(start, np.float64), np.asarray(end, np.float64), steps)
+    return Tensor(np.power(float(base), powers).astype(as_dtype(dtype)), requires_grad, device)
+
+
+def eye(n: int, m: int | None = None, dtype: DTypeLike = float32, device: DeviceLike = None,
+        requires_grad: bool = False) -> Tensor:
     """Ones on the diagonal of an (n, m) matrix; m is n by default.  torch.eye."""
-    return Tensor(np.eye(n, m, dtype=as_dtype(dtype)), device=device)
+    return Tensor(np.eye(n, m, dtype=as_dtype(dtype)), requires_grad, device)
+
+
+def tril_indices(row: int, col: int, offset: int = 0, dtype: DTypeLike = int64, device: DeviceLike = None) -> Tensor:
+    """(2, how many): rows and columns of the lower triangle of a (row, col) matrix.  torch.tril_indices."""
+    return Tensor(np.stack(np.tril_indices(row, offset, col)).astype(as_dtype(dtype)), device=device)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, dtype: DTypeLike = int64, device: DeviceLike = None) -> Tensor:
+    """(2, how many): rows and columns of the upper triangle of a (row, col) matrix.  torch.triu_indices."""
+    return Tensor(np.stack(np.triu_indices(row, offset, col)).astype(as_dtype(dtype)), device=device)

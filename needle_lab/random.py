@@ -135,17 +135,25 @@ def uniform(low: float, high: float, shape: Sizes, dtype: DTypeLike = float32, d
     return Tensor(np.asarray(drawn * (high - low) + low).astype(dtype), requires_grad, device)
 
 
-def normal(mean: float, std: float, shape: Sizes, dtype: DTypeLike = float32, device: DeviceLike = None,
-           generator: Generator | None = None, requires_grad: bool = False) -> Tensor:
-    """Normal with the given mean and standard deviation."""
+def normal(mean: Any, std: Any = 1.0, shape: Sizes | None = None, dtype: DTypeLike = float32, device: DeviceLike = None,
+           generator: Generator | None = None, requires_grad: bool = False, *, size: Sizes | None = None) -> Tensor:
+    """Normal with the given mean and standard deviation, numbers or tensors.  torch.normal, which says size for shape."""
+    shape = size if shape is None else shape
+    mean, std = (np.asarray(v) for v in (mean, std))
+    shape = np.broadcast_shapes(mean.shape, std.shape) if shape is None else shape
     dtype = as_dtype(dtype)
     drawn = _draw(generator).standard_normal(shape, np.float64 if dtype == np.float64 else np.float32)
     return Tensor(np.asarray(drawn * std + mean).astype(dtype), requires_grad, device)
 
 
-def randint(low: int, high: int, shape: Sizes, dtype: DTypeLike = int64, device: DeviceLike = None,
-            generator: Generator | None = None) -> Tensor:
-    """Integers in [low, high).  torch.randint."""
+def randint(low: int, high: Any = None, shape: Sizes | None = None, dtype: DTypeLike = int64, device: DeviceLike = None,
+            generator: Generator | None = None, *, size: Sizes | None = None) -> Tensor:
+    """Integers in [low, high): randint(2, 9, (3,)); in [0, n): randint(n, (3,)).  torch.randint (size=)."""
+    if high is None or not isinstance(high, int):
+        low, high, shape = 0, low, high if shape is None else shape
+    shape = size if shape is None else shape
+    if shape is None:
+        raise ArgumentError("randint: a shape is needed, randint(low, high, (2, 3))")
     return Tensor(np.asarray(_draw(generator).integers(low, high, shape)).astype(as_dtype(dtype)), device=device)
 
 
@@ -154,7 +162,46 @@ def randperm(n: int, device: DeviceLike = None, generator: Generator | None = No
     return Tensor(_draw(generator).permutation(n), device=device)
 
 
-def bernoulli(p: float, shape: Sizes, dtype: DTypeLike = float32, device: DeviceLike = None,
+def bernoulli(p: Any, shape: Sizes | None = None, dtype: DTypeLike = float32, device: DeviceLike = None,
               generator: Generator | None = None) -> Tensor:
-    """1 with probability p, else 0; float32.  torch.bernoulli."""
+    """1 with probability p, else 0; of a tensor of probabilities, one for each.  torch.bernoulli."""
+    if isinstance(p, Tensor):
+        shape, dtype, device, p = p.shape if shape is None else shape, p.dtype, device or p.device, p.numpy()
+    if shape is None or not np.all((np.asarray(p) >= 0) & (np.asarray(p) <= 1)):
+        raise ArgumentError(f"bernoulli: a probability and a shape, or a tensor of probabilities, are needed, got {p!r}")
     return Tensor(np.asarray(_draw(generator).random(shape, np.float32) < p).astype(as_dtype(dtype)), device=device)
+
+
+def multinomial(weights: Tensor, num_samples: int, replacement: bool = False, *,
+                generator: Generator | None = None) -> Tensor:
+    """num_samples indices, drawn with these weights (n,) or (rows, n), int64.  torch.multinomial."""
+    p = weights.numpy().astype(np.float64)
+    if p.ndim not in (1, 2) or not (p >= 0).all() or not np.isfinite(p).all() or not (p.sum(-1) > 0).all():
+        raise ArgumentError(f"multinomial: weights of 0 or more in a vector or matrix are needed, got {weights.shape}")
+    if not replacement and (np.count_nonzero(p, -1) < num_samples).any():
+        raise ArgumentError(f"multinomial: {num_samples} different indices are asked for, fewer have a weight; "
+                            "replacement=True allows repeats")
+    random, rows = _draw(generator), p.reshape(-1, p.shape[-1])
+    if replacement:
+        found = np.array([np.searchsorted(ends, random.random(num_samples) * ends[-1], "right") for ends in rows.cumsum(-1)])
+    else:                                # the smallest of exponential times with these rates (Efraimidis and Spirakis, 2006)
+        with np.errstate(divide="ignore"):
+            found = np.argsort(random.exponential(size=rows.shape) / rows, -1)[:, :num_samples]
+    return Tensor(found.reshape(*p.shape[:-1], num_samples), device=weights.device)
+
+
+def rand_like(x: Tensor, dtype: DTypeLike | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1), with x's shape and, by default, dtype and device.  torch.rand_like."""
+    return rand(x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad)
+
+
+def randn_like(x: Tensor, dtype: DTypeLike | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+    """Normal with mean 0 and standard deviation 1, with x's shape and, by default, dtype and device.  torch.randn_like."""
+    return randn(x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad)
+
+
+def randint_like(x: Tensor, low: int, high: int | None = None, dtype: DTypeLike | None = None,
+                 device: DeviceLike = None) -> Tensor:
+    """Integers in [low, high), or [0, low), with x's shape and, by default, dtype and device.  torch.randint_like."""
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device)

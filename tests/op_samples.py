@@ -6,6 +6,7 @@ it is. An op without a sampler fails tests/test_ops.py.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -272,7 +273,7 @@ def _torch_index_put(x, value, index):
     return y
 
 
-@samples("index_add", _torch_index_add)
+@samples("add_at", _torch_index_add)
 def _(rng):
     yield case(rng.normal(size=(4, 5)), shape=(3, 5), index=np.array([2, 0, 2, 2]))
     yield case(rng.normal(size=(2, 5)), shape=(4, 5), index=slice(None, None, 2))
@@ -604,3 +605,88 @@ def _torch_fourier(x, axis, inverse=False):
 def _(rng):
     yield case(rng.normal(size=(3, 5, 2)), axis=1)
     yield case(rng.normal(size=(4, 3, 2)), axis=0, inverse=True)
+
+# --- PyTorch's surface ------------------------------------------------------------------------------------------------
+
+for _name, _low, _high in (("log10", 0.3, 3.0), ("erfc", -2.5, 2.5), ("erfinv", -0.9, 0.9), ("lgamma", 0.3, 6.0),
+                           ("digamma", 0.3, 6.0), ("signbit", -2.5, 2.5)):
+    unary(_name, t(_name), _low, _high)
+for _name in ("hypot", "logaddexp"):
+    binary(_name, t(_name))
+
+
+@samples("polygamma", lambda x, n: torch.special.zeta(
+    n + 1, x) * (-1) ** (n + 1) * math.factorial(n))          # torch.polygamma(1, x) itself is right to 5e-10
+def _(rng):
+    for n, shape in ((1, (3, 4)), (2, (5,)), (3, (0, 2)), (1, ())):
+        yield case(rng.uniform(0.3, 20.0, shape), n=n)
+
+
+for _name in ("gcd", "lcm", "bitwise_left_shift", "bitwise_right_shift"):
+    @samples(_name, t(_name))
+    def _(rng):
+        yield case(rng.integers(0, 60, (3, 4)), rng.integers(1, 9, 4))
+
+
+@samples("logcumsumexp", lambda x, axis: torch.logcumsumexp(x, axis))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), axis=1)
+    yield case(rng.normal(size=(2, 3, 4)), axis=0)
+    yield case(rng.normal(size=(2, 0)), axis=1)
+
+
+@samples("running_places", lambda x, axis, largest: (torch.cummax if largest else torch.cummin)(x, axis).indices)
+def _(rng):
+    for largest in (True, False):
+        yield case(rng.normal(size=(3, 5)), axis=1, largest=largest)
+        yield case(rng.integers(0, 3, (6, 2)).astype(float), axis=0, largest=largest)          # ties
+
+
+@samples("argtopk", lambda x, k, axis, largest: torch.argsort(
+    x, dim=axis, descending=largest, stable=True).narrow(axis, 0, k))
+def _(rng):
+    for largest in (True, False):
+        yield case(rng.normal(size=(3, 40)), k=4, axis=1, largest=largest)
+        yield case(rng.normal(size=(40, 2)), k=3, axis=0, largest=largest)
+        yield case(rng.integers(0, 4, (2, 40)).astype(float), k=4, axis=-1, largest=largest)   # ties at the last place
+        yield case(rng.normal(size=(3, 0)), k=0, axis=1, largest=largest)
+
+
+@samples("scatter_extreme", lambda x, index, source, axis, how: torch.scatter_reduce(x, axis, index, source, how))
+def _(rng):
+    for how in ("prod", "amax", "amin"):
+        yield case(rng.normal(size=(4, 5)), rng.integers(0, 4, (3, 5)), rng.normal(size=(3, 5)), axis=0, how=how)
+        yield case(rng.normal(size=(4, 5)), rng.integers(0, 5, (3, 4)), rng.normal(size=(4, 6)), axis=1, how=how)
+
+
+@samples("diagonal", lambda x, offset, axes: torch.diagonal(x, offset, *axes))
+def _(rng):
+    yield case(rng.normal(size=(4, 5)), offset=1, axes=(0, 1))
+    yield case(rng.normal(size=(2, 4, 3)), offset=-2, axes=(2, 1))
+    yield case(rng.normal(size=(3, 3)), offset=5, axes=(0, 1))
+
+
+@samples("from_diagonal", lambda x, shape, offset, axes: torch.diagonal_scatter(
+    torch.zeros(shape, dtype=x.dtype), x, offset, *axes))
+def _(rng):
+    yield case(rng.normal(size=4), shape=(4, 5), offset=1, axes=(0, 1))
+    yield case(rng.normal(size=(4, 2)), shape=(3, 4, 3), offset=-1, axes=(2, 0))
+
+
+@samples("stack", lambda *x, axis: torch.stack(x, axis))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), axis=0)
+    yield case(rng.normal(size=3), rng.normal(size=3), rng.normal(size=3), axis=-1)
+
+
+@samples("split", lambda x, ends, axis: torch.tensor_split(x, ends[1:-1], axis))
+def _(rng):
+    yield case(rng.normal(size=(5, 3)), ends=(0, 2, 2, 5), axis=0)
+    yield case(rng.normal(size=(2, 4)), ends=(0, 4), axis=1)
+
+
+@samples("unbind", lambda x, axis: torch.unbind(x, axis))
+def _(rng):
+    yield case(rng.normal(size=(3, 4)), axis=1)
+    yield case(rng.normal(size=3), axis=0)
+    yield case(rng.normal(size=(1, 2, 2)), axis=0)

@@ -15,7 +15,7 @@ import functools
 import operator
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -23,13 +23,14 @@ from ..errors import ArgumentError, GraphError, NeedleError
 from . import calls
 from .device import BACKENDS, to_device
 from .dtypes import float32, float64, promote
-from .explain import RAW
+from .explain import RAW, explaining
 from .modes import grad_mode, mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
 from .tensor import Tensor, key_of, wrap
 from .tiers import Tiered
 
+F = TypeVar("F", bound=Callable[..., Any])
 OPS: dict[str, Op] = {}          # every op by its name: the registry that the tests walk
 
 
@@ -52,6 +53,7 @@ class Op:
         self.compute = Tiered(definition)                          # on numpy arrays: the quickest form that takes them
         self.attach = self.compute.attach
         self.differentiable, self.gradient = differentiable, Gradient(self)
+        self.torch_call: Callable[..., Any] | None = None          # see `torch`
         functools.update_wrapper(self, definition)
         if gradient is not None:
             self.gradient.add_each(gradient)
@@ -59,12 +61,20 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {calls.signature(self)}>"
 
+    def torch(self, function: F) -> F:
+        """Decorator of PyTorch's call of this op, where it takes more, or means something else, than inputs and attributes
+        by their names: `x.max(1)` and `x.max(dim=1)` come here, `max(x, axis=1)` does not."""
+        self.torch_call = explaining(function, self.name)
+        return function
+
     def runs_on(self, device: Any) -> bool:
         """Whether the device computes this op itself: on the CPU every op, elsewhere those with a kernel."""
         return device.backend == "numpy" or device.backend in self.compute.kernels
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Tensor:
         if len(inputs) > self.most_inputs or (attrs and not self.attributes.keys() >= attrs.keys()):
+            if self.torch_call is not None:
+                return self.torch_call(*inputs, **attrs)                   # type: ignore[no-any-return]
             inputs, attrs = calls.sorted_out(self, inputs, attrs)          # x.sum(0), x.sum(dim=0), linear(x, weight=w)
         while inputs and inputs[-1] is None:                               # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
@@ -112,8 +122,11 @@ class Op:
             y: Any = tuple([None if r is None else wrap(r, node, i) for i, r in enumerate(results)])
         else:
             y = wrap(results[0], node, 0)
-            if self.view and isinstance(inputs[0], Tensor) and memory_of(y.data) is memory_of(inputs[0].data):
-                y.storage = inputs[0].storage
+        if self.view and isinstance(inputs[0], Tensor):
+            memory = memory_of(inputs[0].data)
+            for part in y if type(y) is tuple else (y,):
+                if memory_of(part.data) is memory:
+                    part.storage = inputs[0].storage
         if tracing is not None:
             tracing.recorded(node, y)
         return y              # type: ignore[no-any-return]  # a tuple, from an op with several outputs

@@ -272,7 +272,11 @@ def flat(sizes: tuple[Any, ...]) -> Any:
 def plain_index(index: Any) -> Any:
     """An index with its tensors turned into numpy arrays."""
     if isinstance(index, Tensor):
-        return index.numpy()
+        index = index.numpy()
+    if isinstance(index, np.ndarray):
+        if index.dtype == np.uint8:
+            raise DTypeError("an index of uint8 could be a mask or places; say which: x[i.bool()] or x[i.long()]")
+        return index
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
     if isinstance(index, list):

@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..core.calls import parameters, renamed
 from ..errors import ShapeError
 
@@ -35,11 +37,16 @@ def torch_names(function: F) -> F:
     return renaming                                                 # type: ignore[return-value]
 
 
+def one_axis(axis: int, ndim: int) -> int:
+    """A number that names one axis -> 0..ndim-1; of a tensor without axes 0 and -1 both are 0, as in PyTorch."""
+    return normalize_axes(axis, max(ndim, 1))[0]
+
+
 def normalize_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """None, a number or a tuple of numbers -> sorted axes in 0..ndim-1."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else axis
     for a in axes:
-        if not -ndim <= a < max(ndim, 1):
+        if not -max(ndim, 1) <= a < max(ndim, 1):             # a tensor without axes has one, of length 1, as in PyTorch
             raise ShapeError(f"axis {a} is out of range for a tensor with {ndim} axes")
     found = sorted(a % ndim if ndim else 0 for a in axes) if ndim else []
     if len(set(found)) != len(found):

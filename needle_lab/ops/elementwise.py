@@ -4,7 +4,7 @@ Every forward is a single `return <expression>` of numpy functions, operators an
 The engine sums gradients over broadcast axes, so no rule here mentions shapes.
 """
 
-# ruff: noqa: A001    abs, pow, round, max, min are the names that NumPy and PyTorch use
+# ruff: noqa: A001, A002    abs, pow, round, max, min, input are the names that NumPy and PyTorch use
 
 import math
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Decorator
+from ..errors import ArgumentError, DTypeError
+from .axes import torch_names
 
 # --- three kinds ------------------------------------------------------------------------------------------------------
 
@@ -51,10 +53,24 @@ def add(a: Array, b: Array) -> Array:
     return a + b
 
 
+@add.torch
+@torch_names
+def torch_add(a: Tensor, b: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """a + alpha b."""
+    return add(a, b * alpha)
+
+
 @elementwise(gradient=(lambda g: g, lambda g: -g), onnx="Sub")
 def sub(a: Array, b: Array) -> Array:
     """a - b.  torch.sub, ONNX Sub."""
     return a - b
+
+
+@sub.torch
+@torch_names
+def torch_sub(a: Tensor, b: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """a - alpha b."""
+    return sub(a, b * alpha)
 
 
 @elementwise(gradient=(lambda g, b: g * b, lambda g, a: g * a), onnx="Mul")
@@ -67,6 +83,20 @@ def mul(a: Array, b: Array) -> Array:
 def div(a: Array, b: Array) -> Array:
     """a / b; integers divide to float32.  torch.div, ONNX Div."""
     return a / b
+
+
+@div.torch
+@torch_names
+def torch_div(a: Tensor, b: Tensor | float, *, rounding_mode: str | None = None) -> Tensor:
+    """a / b, the quotient rounded towards 0 ("trunc") or down ("floor") and of the inputs' dtype."""
+    if rounding_mode not in (None, "trunc", "floor"):
+        raise ArgumentError(f"div: rounding_mode is None, 'trunc' or 'floor', got {rounding_mode!r}")
+    if rounding_mode is None:
+        return div(a, b)
+    if rounding_mode == "floor":
+        return floor_divide(a, b)
+    whole = all(isinstance(x, int) or getattr(x, "dtype", np.dtype("float32")).kind in "iub" for x in (a, b))
+    return floor_divide(sub(a, fmod(a, b)), b) if whole else trunc(div(a, b))
 
 
 @elementwise(onnx="Pow")
@@ -88,9 +118,9 @@ def pow_to_exponent(g: Tensor, y: Tensor, a: Tensor | float) -> Tensor:
     return g * y * log(where(a == 0, 1.0, a) if not isinstance(a, (int, float)) else float(a or 1))
 
 
-@elementwise(differentiable=False)
+@elementwise(gradient=(_flat, _flat))
 def floor_divide(a: Array, b: Array) -> Array:
-    """The largest integer below a / b, in the inputs' dtype; torch.floor_divide."""
+    """The largest integer that is at most a / b, in the inputs' dtype; no gradient passes.  torch.floor_divide."""
     return np.floor_divide(a, b)
 
 
@@ -154,6 +184,14 @@ def round(x: Array) -> Array:
     return np.round(x)
 
 
+@round.torch
+@torch_names
+def torch_round(x: Tensor, decimals: int = 0) -> Tensor:
+    """To so many decimals; negative ones round to tens, hundreds, ..."""
+    scale = 10.0 ** math.fabs(decimals)
+    return div(round(x * scale), scale) if decimals >= 0 else mul(round(x / scale), scale)
+
+
 @elementwise(gradient=_flat)
 def trunc(x: Array) -> Array:
     """The integer part of x, towards 0; no gradient passes.  torch.trunc."""
@@ -191,6 +229,12 @@ def log1p(x: Array) -> Array:
 def log2(x: Array) -> Array:
     """The logarithm to base 2.  torch.log2."""
     return np.log2(x)
+
+
+@real(gradient=lambda g, x: g / (x * math.log(10)))
+def log10(x: Array) -> Array:
+    """The logarithm to base 10.  torch.log10."""
+    return np.log10(x)
 
 
 @real(gradient=lambda g, y: 0.5 * g / y, onnx="Sqrt")
@@ -307,13 +351,24 @@ def minimum(a: Array, b: Array) -> Array:
     return np.minimum(a, b)
 
 
-@elementwise(onnx="Where", index_inputs=(0,), gradient=(None, lambda g, condition: where(condition, g, 0.0),
-                                                        lambda g, condition: where(condition, 0.0, g)))
-def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where condition holds, b elsewhere.  torch.where, ONNX Where."""
+@elementwise(onnx="Where", index_inputs=(0,), gradient=(None, lambda g, condition: where_(condition, g, 0.0),
+                                                        lambda g, condition: where_(condition, 0.0, g)))
+def where_(condition: Array, a: Array, b: Array) -> Array:
+    """a where condition holds, b elsewhere: what `where` is."""
     return np.where(condition, a, b)
 
 
+def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
+    """input where condition holds, other elsewhere; with the condition alone, where it holds: an index for each axis.
+
+    torch.where, numpy.where, ONNX Where.
+    """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)                        # type: ignore[no-any-return]
+    return where_(condition, input, other)
+
+
+@torch_names
 def clip(x: Tensor, min: Tensor | float | None = None, max: Tensor | float | None = None) -> Tensor:
     """x limited to [min, max]; either may be None, a number or a tensor.  ONNX Clip, torch.clamp."""
     x = x if min is None else clip_low(x, min)
@@ -321,6 +376,16 @@ def clip(x: Tensor, min: Tensor | float | None = None, max: Tensor | float | Non
 
 
 clamp = clip
+
+
+def clamp_min(x: Tensor, min: Tensor | float) -> Tensor:
+    """x, at least min.  torch.clamp_min."""
+    return clip_low(x, min)
+
+
+def clamp_max(x: Tensor, max: Tensor | float) -> Tensor:
+    """x, at most max.  torch.clamp_max."""
+    return clip_high(x, max)
 
 
 @elementwise(gradient=(lambda g, x, low: g * (x >= low), lambda g, x, low: g * (x < low)))
@@ -336,12 +401,16 @@ def clip_high(x: Array, high: Array) -> Array:
 
 
 def masked_fill(x: Tensor, mask: Tensor, value: Tensor | float) -> Tensor:
-    """x with `value` where mask holds.  torch.masked_fill."""
-    return where(mask, value, x)
+    """x with `value` where mask (bool) holds, in x's dtype.  torch.masked_fill."""
+    if getattr(mask, "dtype", np.bool_) != np.bool_:
+        raise DTypeError(f"masked_fill: the mask must be bool, got {mask.dtype}; use mask.bool() or mask != 0")
+    return where_(mask, value, x)
 
-def allclose(a: Tensor, b: Tensor, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+
+@torch_names
+def allclose(a: Tensor, b: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """Whether |a - b| <= atol + rtol |b| everywhere.  numpy.allclose, torch.allclose."""
-    return bool(np.allclose(np.asarray(a), np.asarray(b), rtol, atol))
+    return bool(np.allclose(np.asarray(a), np.asarray(b), rtol, atol, equal_nan))
 
 # --- comparisons and logic: bool results, no gradient ---------------------------------------------------------------
 

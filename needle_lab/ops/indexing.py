@@ -8,7 +8,7 @@ from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Pads, Shape
 from ..errors import ArgumentError, DTypeError, ShapeError
-from .axes import normalize_axes
+from .axes import one_axis, torch_names
 from .elementwise import where
 from .shape import pad_constant, unsqueeze, zeros_like
 
@@ -27,11 +27,11 @@ def getitem(x: Array, *, index: Any) -> Array:
 
 @getitem.gradient
 def getitem_gradient(g: Tensor, x: Tensor, index: Any) -> Tensor:
-    return index_add(g, shape=x.shape, index=index)
+    return add_at(g, shape=x.shape, index=index)
 
 
 @op(gradient=lambda g, index: g[index])
-def index_add(x: Array, *, shape: Shape, index: Any) -> Array:
+def add_at(x: Array, *, shape: Shape, index: Any) -> Array:
     """Zeros of `shape` with x added at index: the gradient of x[index]."""
     y = np.zeros(shape, x.dtype)
     if _repeats_nothing(index):
@@ -60,9 +60,12 @@ def index_put_to_value(g: Tensor, value: Tensor, index: Any) -> Tensor:
 
 
 @op(promote=None, onnx="GatherElements")
-def take_along_axis(x: Array, index: Array, *, axis: int) -> Array:
-    """y[.., i, ..] = x[.., index[.., i, ..], ..]: one pick for each place of index.  numpy.take_along_axis."""
-    _check_index(index, x.shape[axis], "take_along_axis")
+def take_along_axis(x: Array, index: Array, *, axis: int, from_end: bool = True) -> Array:
+    """y[.., i, ..] = x[.., index[.., i, ..], ..]: one pick for each place of index.  numpy.take_along_axis.
+
+    from_end: negative indices count from the end, as in NumPy and ONNX; else they are a ShapeError, as in PyTorch's gather.
+    """
+    check_index(index, x.shape[axis], "gather", from_end)
     return np.take_along_axis(x, index, axis)
 
 
@@ -71,11 +74,20 @@ def take_along_axis_to_x(g: Tensor, x: Tensor, index: Tensor, axis: int) -> Tens
     return scatter_add(zeros_like(x), index, g, axis=axis)
 
 
-def gather(x: Tensor, axis: int, index: Tensor) -> Tensor:
-    """torch.gather: `take_along_axis` in which index may be smaller than x along the other axes."""
-    (axis,) = normalize_axes(axis, x.ndim)
+@torch_names
+def gather(x: Tensor, axis: int, index: Tensor, sparse_grad: bool = False, from_end: bool = False) -> Tensor:
+    """torch.gather: `take_along_axis` in which index may be smaller than x along the other axes.
+
+    An index outside 0..n-1 is a ShapeError that names it; from_end: negative ones count from the end, as in ONNX.
+    sparse_grad changes nothing: gradients are dense.
+    """
+    axis = one_axis(axis, x.ndim)
+    if not index.numel():
+        return x.reshape(-1)[:0].reshape(index.shape)
+    if not x.ndim or not index.ndim:
+        return gather(x.reshape(-1), 0, index.reshape(-1), False, from_end).reshape(index.shape)
     corner = tuple(slice(None) if a == axis else slice(0, n) for a, n in enumerate(index.shape))
-    return take_along_axis(x[corner], index, axis=axis)
+    return take_along_axis(x[corner], index, axis=axis, from_end=from_end)
 
 
 def _grid(index: Array, axis: int) -> Any:
@@ -86,9 +98,9 @@ def _grid(index: Array, axis: int) -> Any:
 
 
 @op(index_inputs=(1,), onnx="ScatterElements")
-def scatter(x: Array, index: Array, source: Array, *, axis: int) -> Array:
+def scatter(x: Array, index: Array, source: Array, *, axis: int, from_end: bool = True) -> Array:
     """A copy of x with source written at the places of index along axis.  numpy.put_along_axis, torch.scatter."""
-    _check_index(index, x.shape[axis], "scatter")
+    check_index(index, x.shape[axis], "scatter", from_end)
     y = x.copy()
     y[_grid(index, axis)] = source if np.ndim(source) == 0 else source[tuple(slice(0, n) for n in index.shape)]
     return y
@@ -101,13 +113,13 @@ def scatter_to_x(g: Tensor, index: Tensor, axis: int) -> Tensor:
 
 @scatter.gradient("source")
 def scatter_to_source(g: Tensor, index: Tensor, source: Tensor, axis: int) -> Tensor:
-    return _into_corner(gather(g, axis, index), source.shape)
+    return into_corner(gather(g, axis, index, from_end=True), source.shape)
 
 
 @op(index_inputs=(1,))
-def scatter_add(x: Array, index: Array, source: Array, *, axis: int) -> Array:
+def scatter_add(x: Array, index: Array, source: Array, *, axis: int, from_end: bool = True) -> Array:
     """A copy of x with source added at the places of index along axis, repeats adding up.  torch.scatter_add."""
-    _check_index(index, x.shape[axis], "scatter_add")
+    check_index(index, x.shape[axis], "scatter_add", from_end)
     y = x.copy()
     np.add.at(y, _grid(index, axis), source[tuple(slice(0, n) for n in index.shape)])
     return y
@@ -121,18 +133,19 @@ def scatter_add_to_x(g: Tensor) -> Tensor:
 scatter_add.gradient("source")(scatter_to_source)
 
 
-def _into_corner(g: Tensor, shape: Shape) -> Tensor:
+def into_corner(g: Tensor, shape: Shape) -> Tensor:
     """Zeros of shape with g in the corner at the origin (index may be smaller than source)."""
     return pad_constant(g, widths=tuple((0, n - m) for n, m in zip(shape, g.shape, strict=True)))
 
 
 @op(promote=None, onnx="Gather")
-def index_select(x: Array, index: Array, *, axis: int = 0) -> Array:
+def index_select(x: Array, index: Array, *, axis: int = 0, from_end: bool = True) -> Array:
     """Whole slices of x picked by integers: result has index's shape in place of the axis.  numpy.take, ONNX Gather.
 
-    An embedding table is `index_select(weight, tokens)`.
+    An embedding table is `index_select(weight, tokens)`. from_end: negative indices count from the end; in PyTorch's call,
+    index_select(x, 0, index), they are a ShapeError.
     """
-    _check_index(index, x.shape[axis], "index_select")
+    check_index(index, x.shape[axis], "index_select", from_end)
     return np.take(x, index, axis=axis)
 
 
@@ -155,19 +168,27 @@ def index_select_grad_to_slices(g: Tensor, index: Tensor, axis: int) -> Tensor:
     return index_select(g, index, axis=axis)
 
 
-def _check_index(index: Any, n: int, name: str) -> None:
+def check_index(index: Any, n: int, name: str, from_end: bool) -> None:
+    """Whether every index names one of n places; negative ones only where they may count from the end."""
     index = np.asarray(index)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{name}: the index must be integers, got {index.dtype}")
-    if index.size and (index.min() < -n or index.max() >= n):
-        raise ShapeError(f"{name}: index {index.min() if index.min() < -n else index.max()} is out of range "
-                         f"for an axis of length {n}")
+    lowest = -n if from_end else 0
+    if index.size and (index.min() < lowest or index.max() >= n):
+        raise ShapeError(f"{name}: index {index.min() if index.min() < lowest else index.max()} is out of range "
+                         f"for an axis of length {n}, {lowest} to {n - 1}")
 
 
-def repeat_interleave(x: Tensor, repeats: int, axis: int) -> Tensor:
-    """Each value repeated `repeats` times in place.  numpy.repeat."""
-    (axis,) = normalize_axes(axis, x.ndim)
-    index = np.repeat(np.arange(x.shape[axis]), repeats)
+@torch_names
+def repeat_interleave(x: Tensor, repeats: Any = None, axis: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each value repeated in place, all as often or each as `repeats` (n,) says; over all values by default.
+
+    numpy.repeat, torch.repeat_interleave. With one argument: i repeated x[i] times. output_size changes nothing.
+    """
+    if repeats is None:
+        return repeat_interleave(Tensor(np.arange(len(x)), device=x.device), x)
+    x, axis = (x.reshape(-1), 0) if axis is None else (x, one_axis(axis, x.ndim))
+    index = np.repeat(np.arange(x.shape[axis]), np.asarray(repeats))
     return index_select(x, index, axis=axis)
 
 
@@ -200,13 +221,6 @@ def pad(x: Tensor, widths: Pads | Shape, mode: str = "constant", value: float = 
     return x
 
 
-def diagonal(x: Tensor, offset: int = 0) -> Tensor:
-    """The diagonal of the last two axes, as a last axis.  torch.diagonal(x, offset, -2, -1)."""
-    n, m = x.shape[-2:]
-    i = np.arange(max(min(n + min(offset, 0), m - max(offset, 0)), 0))
-    return x[..., i - min(offset, 0), i + max(offset, 0)]
-
-
 @op(promote=None, differentiable=False)
 def nonzero(x: Array) -> Array:
     """Where x is not 0: int64 (n, x.ndim), one row a place.  torch.nonzero."""
@@ -215,15 +229,14 @@ def nonzero(x: Array) -> Array:
 
 def one_hot(index: Any, num_classes: int) -> Tensor:
     """1.0 at the place of each index, along a new last axis; float32.  torch.nn.functional.one_hot, as floats."""
-    values = np.asarray(index)
-    _check_index(values, num_classes, "one_hot")
     return ones_at(index, num_classes=num_classes)
 
 
 @op(promote=None, differentiable=False)
 def ones_at(index: Array, *, num_classes: int) -> Array:
     """1.0 at the place of each index along a new last axis, 0.0 elsewhere: what `one_hot` is."""
-    return (index[..., None] % num_classes == np.arange(num_classes)).astype(np.float32)
+    check_index(index, num_classes, "one_hot", False)
+    return (index[..., None] == np.arange(num_classes)).astype(np.float32)
 
 
 def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
@@ -233,7 +246,7 @@ def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
     """
     if index.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, got {index.dtype}")
-    rows = index_select(weight, index)
+    rows = index_select(weight, index, from_end=False)
     if padding_idx is None or not rows.requires_grad:
         return rows
     padding = unsqueeze(index == padding_idx % weight.shape[0], -1)

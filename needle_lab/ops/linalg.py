@@ -1,5 +1,6 @@
 """Matrix products: matmul, einsum, outer, dot."""
 
+import math
 import string
 from collections.abc import Sequence
 
@@ -10,10 +11,9 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Gradients
 from ..errors import ArgumentError, ShapeError
 from .elementwise import clip
-from .indexing import diagonal
 from .reduce import norm
 from .reduce import sum as sum_
-from .shape import permute, unsqueeze
+from .shape import diagonal, permute, unsqueeze
 
 
 @op(onnx="MatMul")
@@ -36,7 +36,8 @@ def matmul_to_b(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if b.ndim == 1:
         return sum_(unsqueeze(g, -1) * a, axis=tuple(range(a.ndim - 1)))
     if b.ndim == 2 and a.ndim > 2:                    # one product over all leading axes, not a sum of many
-        return a.reshape(-1, a.shape[-1]).mT @ g.reshape(-1, g.shape[-1])
+        n = math.prod(a.shape[:-1])                   # which -1 cannot say of an empty tensor
+        return a.reshape(n, a.shape[-1]).mT @ g.reshape(n, g.shape[-1])
     return a.mT @ g
 
 
@@ -56,7 +57,8 @@ def linear_to_x(g: Tensor, weight: Tensor) -> Tensor:
 
 @linear.gradient("weight")
 def linear_to_weight(g: Tensor, x: Tensor) -> Tensor:
-    return g.reshape(-1, g.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
+    n = math.prod(x.shape[:-1])
+    return g.reshape(n, g.shape[-1]).mT @ x.reshape(n, x.shape[-1])
 
 
 @linear.gradient("bias")
@@ -66,7 +68,7 @@ def linear_to_bias(g: Tensor) -> Tensor:
 
 def trace(x: Tensor) -> Tensor:
     """The sum of the diagonal of the last two axes.  torch.trace, of batches too."""
-    return sum_(diagonal(x), axis=-1)
+    return sum_(diagonal(x, 0, -2, -1), axis=-1)
 
 
 def normalize(x: Tensor, p: float = 2, axis: int = -1, eps: float = 1e-12) -> Tensor:

@@ -11,11 +11,12 @@ import math
 import numpy as np
 
 from ..core.graph import op
+from ..core.modes import is_grad_enabled
 from ..core.tensor import Tensor
 from ..core.tiers import Tiered
 from ..core.types import Array, Axis, DTypeLike
 from ..errors import ArgumentError
-from . import indexing, shape
+from . import shape
 from .axes import normalize_axes
 from .elementwise import abs, exp, sign, where
 
@@ -189,9 +190,6 @@ def min(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     return np.min(x, axis=axis, keepdims=keepdims)
 
 
-amax, amin = max, min
-
-
 @op(onnx="ArgMax", differentiable=False)
 def argmax(x: Array, *, axis: int | None = None, keepdims: bool = False) -> Array:
     """Index of the first largest value, int64.  torch.argmax, ONNX ArgMax."""
@@ -229,7 +227,7 @@ def cumsum(x: Array, *, axis: int) -> Array:
 
 @cumsum.gradient
 def cumsum_gradient(g: Tensor, axis: int) -> Tensor:
-    return shape.flip(cumsum(shape.flip(g, axis=axis), axis=axis), axis=axis)
+    return _sums_from(g, axis)
 
 
 @op()
@@ -239,8 +237,25 @@ def cumprod(x: Array, *, axis: int) -> Array:
 
 
 @cumprod.gradient
-def cumprod_gradient(g: Tensor, x: Tensor, axis: int) -> Tensor:
-    # d y_j / d x_i = product of x_0..x_j without x_i, for j >= i: one row for each i, with a 1 in place of x_i.
+def cumprod_gradient(g: Tensor, y: Tensor, x: Tensor, axis: int) -> Tensor:
+    """d y_j / d x_i is the product of x_0..x_j without x_i, for j >= i: y_j / x_i up to the first zero, 0 behind it; at the
+    first zero itself the products with a 1 in its place."""
+    zero = x == 0
+    zeros = cumsum(zero, axis=axis)
+    if is_grad_enabled() and bool((zeros > 1).any()):         # to be differentiated again: there a second zero counts
+        return _cumprod_gradient_by_rows(g, x, axis)
+    first = where(zeros == 1, zero, False)
+    return where(first, _sums_from(g * cumprod(where(first, 1.0, x), axis=axis), axis),
+                 _sums_from(g * y, axis) / where(zero, 1.0, x))
+
+
+def _sums_from(x: Tensor, axis: int) -> Tensor:
+    """The sum from each place to the end."""
+    return shape.flip(cumsum(shape.flip(x, axis=axis), axis=axis), axis=axis)
+
+
+def _cumprod_gradient_by_rows(g: Tensor, x: Tensor, axis: int) -> Tensor:
+    """By a row for each i, with a 1 in place of x_i: n^2 products, whatever is 0."""
     axis %= x.ndim
     n = x.shape[axis]
     rows = shape.unsqueeze(x.transpose(axis, -1), axis=-2).expand(*x.transpose(axis, -1).shape[:-1], n, n)
@@ -270,18 +285,3 @@ def argsort(x: Array, *, axis: int = -1, descending: bool = False) -> Array:
         return np.argsort(x, axis=axis, kind="stable")
     reverse = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
     return x.shape[axis] - 1 - reverse
-
-
-def sort(x: Tensor, axis: int = -1, descending: bool = False) -> tuple[Tensor, ...]:
-    """-> (sorted values, their indices).  torch.sort."""
-    order = argsort(x, axis=axis, descending=descending)
-    return indexing.take_along_axis(x, order, axis=axis), order
-
-
-def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, ...]:
-    """-> (the k largest or smallest values in order, their indices).  ONNX TopK."""
-    if not 0 <= k <= x.shape[axis]:
-        raise ArgumentError(f"topk: k={k} of {x.shape[axis]} values along axis {axis}")
-    order = argsort(x, axis=axis, descending=largest)
-    order = order[(slice(None),) * (axis % x.ndim) + (slice(0, k),)]
-    return indexing.take_along_axis(x, order, axis=axis), order

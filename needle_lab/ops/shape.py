@@ -4,6 +4,7 @@ The gradient of a move is the move back: of a view, the inverse view; of a selec
 Dtypes are left alone (`promote=None`), and views share memory with their input.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..core.device import Device, to_device, to_host
+from ..core.dtypes import as_dtype
 from ..core.graph import op
-from ..core.tensor import Tensor
-from ..core.types import Array, Axis, Gradients, Pads, Shape, Sizes
+from ..core.modes import is_tracing
+from ..core.tensor import Tensor, flat
+from ..core.types import Array, Axis, DeviceLike, DTypeLike, Gradients, Outputs, Pads, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
-from .axes import normalize_axes
+from .axes import normalize_axes, one_axis, torch_names
 from .elementwise import where
 
 # --- views ----------------------------------------------------------------------------------------------------------
@@ -39,23 +42,39 @@ def permute_gradient(g: Tensor, x: Tensor, axes: Shape) -> Tensor:
     return permute(g, axes=tuple(int(a) for a in inverse))
 
 
-def transpose(x: Tensor, axis0: int = -2, axis1: int = -1) -> Tensor:
+@permute.torch
+@torch_names
+def torch_permute(x: Tensor, *axes: Any, dims: Any = ()) -> Tensor:
+    """permute(x, (1, 0)) and permute(x, 1, 0)."""
+    return permute(x, axes=flat(axes) or dims)
+
+
+@torch_names
+def transpose(x: Tensor, dim0: int = -2, dim1: int = -1) -> Tensor:
     """Two axes swapped.  torch.transpose, numpy.swapaxes."""
-    axes = list(range(x.ndim))
-    (axis0,), (axis1,) = normalize_axes(axis0, x.ndim), normalize_axes(axis1, x.ndim)
-    axes[axis0], axes[axis1] = axes[axis1], axes[axis0]
-    return permute(x, axes=tuple(axes))
+    dim0, dim1 = one_axis(dim0, x.ndim), one_axis(dim1, x.ndim)
+    axes = list(range(max(x.ndim, 1)))
+    axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
+    return permute(x, axes=tuple(axes)) if x.ndim else x
 
 
-swapaxes = transpose
+swapaxes = swapdims = transpose
 
 
-def movedim(x: Tensor, source: int, destination: int) -> Tensor:
-    """One axis moved, the others in their order.  torch.movedim, numpy.moveaxis."""
-    (source,), (destination,) = normalize_axes(source, x.ndim), normalize_axes(destination, x.ndim)
-    axes = [a for a in range(x.ndim) if a != source]
-    axes.insert(destination, source)
-    return permute(x, axes=tuple(axes))
+@torch_names
+def movedim(x: Tensor, source: Sizes, destination: Sizes) -> Tensor:
+    """Axes moved, the others in their order: one axis, or as many to as from.  torch.movedim, numpy.moveaxis."""
+    named = ((axes,) if isinstance(axes, int) else axes for axes in (source, destination))
+    begin, end = ([one_axis(a, x.ndim) for a in axes] for axes in named)
+    if len(begin) != len(end) or len({*begin}) != len(begin) or len({*end}) != len(end):
+        raise ShapeError(f"movedim: axes {source} cannot go to {destination}; each needs a place of its own")
+    axes = [a for a in range(x.ndim) if a not in begin]
+    for place, axis in sorted(zip(end, begin, strict=True)):
+        axes.insert(place, axis)
+    return permute(x, axes=tuple(axes)) if x.ndim else x
+
+
+moveaxis = movedim
 
 
 @op(promote=None, view=True, gradient=lambda g: g, onnx="Expand")
@@ -66,15 +85,21 @@ def expand(x: Array, *, shape: Shape) -> Array:
     return np.broadcast_to(x, shape)
 
 
-def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
-    """Without the axes of length 1 (those named in axis, or all).  torch.squeeze."""
-    axes = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else normalize_axes(axis, x.ndim)
+@torch_names
+def squeeze(x: Tensor, dim: Axis = None, *, axis: Axis = None) -> Tensor:
+    """Without the axes of length 1: all, or those named.  torch.squeeze, numpy.squeeze.
+
+    dim: an axis of another length stays, as in PyTorch. axis: it is a ShapeError, as in NumPy.
+    """
+    named = dim if axis is None else axis
+    axes = [i for i, n in enumerate(x.shape) if n == 1] if named is None else normalize_axes(named, x.ndim)
     for a in axes:
-        if x.shape[a] != 1:
+        if x.shape[a] != 1 and axis is not None:
             raise ShapeError(f"squeeze: axis {a} of {x.shape} has length {x.shape[a]}, only length 1 can go")
-    return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
+    return reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if n != 1 or i not in axes))
 
 
+@torch_names
 def unsqueeze(x: Tensor, axis: int | Sequence[int]) -> Tensor:
     """With new axes of length 1 at the positions `axis` of the result.  ONNX Unsqueeze."""
     axes = normalize_axes(axis, x.ndim + (1 if isinstance(axis, int) else len(axis)))
@@ -83,9 +108,12 @@ def unsqueeze(x: Tensor, axis: int | Sequence[int]) -> Tensor:
                                   for i in range(x.ndim + len(axes))))
 
 
-def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
-    """Axes start_axis..end_axis joined into one.  torch.flatten."""
-    (start,), (end,) = normalize_axes(start_axis, x.ndim or 1), normalize_axes(end_axis, x.ndim or 1)
+@torch_names
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Axes start_dim..end_dim joined into one.  torch.flatten."""
+    start, end = one_axis(start_dim, x.ndim), one_axis(end_dim, x.ndim)
+    if start > end:
+        raise ShapeError(f"flatten: start_dim={start_dim} lies behind end_dim={end_dim} in {x.shape}")
     return reshape(x, shape=x.shape[:start] + (math.prod(x.shape[start:end + 1]),) + x.shape[end + 1:])
 
 
@@ -93,6 +121,54 @@ def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 def flip(x: Array, *, axis: int | tuple[int, ...]) -> Array:
     """The values along axis (a number or a tuple) in reverse.  torch.flip."""
     return np.flip(x, axis)
+
+
+@flip.torch
+@torch_names
+def torch_flip(x: Tensor, *axis: Any, dims: Any = ()) -> Tensor:
+    """flip(x, (0, 1)) and flip(x, 0, 1)."""
+    axes = flat(axis) or dims
+    return flip(x, axis=normalize_axes(axes, max(x.ndim, 1))) if x.ndim else x
+
+
+def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The diagonal of the axes dim1 and dim2 as a last axis, a view.  torch.diagonal.  offset: > 0 above, < 0 below."""
+    axes = one_axis(dim1, x.ndim), one_axis(dim2, x.ndim)
+    if x.ndim < 2 or axes[0] == axes[1]:
+        raise ShapeError(f"diagonal: two axes are needed, got {dim1} and {dim2} of {x.shape}")
+    return diagonal_(x, offset=offset, axes=axes)
+
+
+@op(promote=None, view=True, gradient=lambda g, x, offset, axes: from_diagonal(g, shape=x.shape, offset=offset, axes=axes))
+def diagonal_(x: Array, *, offset: int, axes: Shape) -> Array:
+    """x[.., i, .., i + offset, ..]: what `diagonal` is."""
+    y = np.diagonal(x, offset, *axes)
+    y.flags.writeable = x.flags.writeable                       # NumPy means to allow that one day
+    return y
+
+
+@op(promote=None, gradient=lambda g, offset, axes: diagonal_(g, offset=offset, axes=axes))
+def from_diagonal(x: Array, *, shape: Shape, offset: int, axes: Shape) -> Array:
+    """Zeros of `shape` with x on the diagonal: what `diag_embed` is, and the gradient of `diagonal`."""
+    y = np.zeros(shape, x.dtype)
+    diagonal_.definition(y, offset=offset, axes=axes)[...] = x
+    return y
+
+
+@torch_names
+def diag_embed(x: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Zeros with the last axis of x on the diagonal of new axes dim1 and dim2.  torch.diag_embed."""
+    n, axes = x.shape[-1] + abs(offset), (one_axis(dim1, x.ndim + 1), one_axis(dim2, x.ndim + 1))
+    shape, rest = [n] * (x.ndim + 1), iter(x.shape[:-1])
+    shape = [n if a in axes else next(rest) for a in range(x.ndim + 1)]
+    return from_diagonal(x, shape=tuple(shape), offset=offset, axes=axes)
+
+
+def diag(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The diagonal of a matrix; of a vector the matrix that has it as diagonal.  torch.diag."""
+    if x.ndim not in (1, 2):
+        raise ShapeError(f"diag: a vector or a matrix is needed, got shape {x.shape}; diag_embed and diagonal take batches")
+    return diag_embed(x, diagonal) if x.ndim == 1 else diagonal_(x, offset=diagonal, axes=(0, 1))
 
 # --- copies ---------------------------------------------------------------------------------------------------------
 
@@ -125,6 +201,16 @@ def transferred(x: Array, *, device: Any, source: Any) -> Array:
 def roll(x: Array, *, shifts: Any, axis: Axis = None) -> Array:
     """Values moved by `shifts` along axis, what falls off one end coming in at the other.  torch.roll."""
     return np.roll(x, shifts, axis)
+
+
+@roll.torch
+@torch_names
+def torch_roll(x: Tensor, shifts: Any, axis: Any = None) -> Tensor:
+    """Also roll(x, 1) over all values, and lists of shifts and axes."""
+    axis = tuple(axis) if isinstance(axis, (list, tuple)) and axis else None if axis == () or axis == [] else axis
+    shifts = tuple(shifts) if isinstance(shifts, (list, tuple)) and axis is not None else flat((shifts,))
+    shifts = shifts[0] if isinstance(shifts, tuple) and len(shifts) == 1 and not isinstance(axis, tuple) else shifts
+    return roll(x, shifts=shifts, axis=axis)
 
 
 @op(promote=None, onnx="Tile")
@@ -167,49 +253,116 @@ def concatenate_gradient(g: Tensor, *tensors: Tensor, axis: int) -> Gradients:
     return tuple(split(g, [x.shape[axis] for x in tensors], axis=axis))
 
 
+@torch_names
 def concat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Tensors joined along an existing axis.  torch.cat, numpy.concatenate."""
-    if not tensors:
-        raise ArgumentError("concat: at least one tensor is needed")
-    return concatenate_(*tensors, axis=axis)
+    """Tensors joined along an existing axis; one of shape (0,) counts for nothing.  torch.cat, numpy.concatenate."""
+    if isinstance(tensors, Tensor) or not tensors:
+        raise ArgumentError("concat: a list of at least one tensor is needed")
+    some = [x for x in tensors if x.shape != (0,)]
+    return concatenate_(*(some if some and some[0].ndim != 1 else tensors), axis=axis)
 
 
 cat = concatenate = concat
 
 
+@torch_names
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis.  torch.stack."""
-    return concat([unsqueeze(x, axis) for x in tensors], axis=axis)
+    if isinstance(tensors, Tensor) or not tensors:
+        raise ArgumentError("stack: a list of at least one tensor is needed")
+    if is_tracing():
+        return concat([unsqueeze(x, axis) for x in tensors], axis=axis)
+    return stack_(*tensors, axis=axis)
 
 
+@op()
+def stack_(*tensors: Array, axis: int) -> Array:
+    """Arrays joined along a new axis: what `stack` is, in one step."""
+    return np.stack(tensors, axis)
+
+
+@stack_.gradient
+def stack_gradient(g: Tensor, *tensors: Tensor, axis: int) -> Gradients:
+    return unbind(g, axis)
+
+
+@torch_names
 def split(x: Tensor, size: Sizes, axis: int = 0) -> tuple[Tensor, ...]:
-    """x cut along axis: into pieces of `size` (the last may be smaller), or of the sizes in a list.  torch.split."""
-    (axis,) = normalize_axes(axis, x.ndim)
+    """x cut along axis, in views: into pieces of `size` (the last may be smaller), or of these sizes.  torch.split."""
+    axis = one_axis(axis, x.ndim)
     n = x.shape[axis]
-    sizes = [min(size, n - i) for i in range(0, n, size)] or [0] if isinstance(size, int) else list(size)
+    if isinstance(size, int) and (size < 0 or size == 0 < n):
+        raise ArgumentError(f"split: pieces of length {size}; a length is at least 1")
+    sizes = [min(size, n - i) for i in range(0, n, size or 1)] or [0] if isinstance(size, int) else list(size)
     if sum(sizes) != n:
         raise ShapeError(f"split: sizes {sizes} add up to {sum(sizes)}, axis {axis} has length {n}")
-    ends = np.cumsum([0, *sizes])
+    ends = [0, *itertools.accumulate(sizes)]
+    if is_tracing():                                             # as slices, which other sizes of x can be traced through
+        return tuple(x[(slice(None),) * axis + (slice(a, b),)] for a, b in itertools.pairwise(ends))
+    return split_(x, ends=tuple(ends), axis=axis)                # type: ignore[return-value]
+
+
+@op(promote=None, view=True)
+def split_(x: Array, *, ends: Shape, axis: int) -> tuple[Array, ...]:
+    """x[ends[i]:ends[i + 1]] along axis, each a view: what `split` is."""
     at = (slice(None),) * axis
-    return tuple(x[at + (slice(int(a), int(b)),)] for a, b in zip(ends, ends[1:], strict=False))
+    return tuple(x[(*at, slice(a, b))] for a, b in itertools.pairwise(ends))
 
 
+@split_.gradient
+def split_gradient(g: Outputs, x: Tensor, ends: Shape, axis: int) -> Tensor:
+    shapes = [(*x.shape[:axis], b - a, *x.shape[axis + 1:]) for a, b in itertools.pairwise(ends)]
+    return concatenate_(*[np.zeros(shape, x.dtype) if part is None else part
+                          for part, shape in zip(_all(g), shapes, strict=True)], axis=axis)
+
+
+def _all(g: Outputs) -> Outputs:
+    """The gradients of all outputs, also where there is one."""
+    return g if isinstance(g, tuple) else (g,)
+
+
+split_with_sizes = split
+
+
+@torch_names
 def chunk(x: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
-    """x cut into `chunks` pieces of equal size (the last may be smaller).  torch.chunk."""
-    return split(x, -(-x.shape[axis] // chunks) or 1, axis)
+    """x cut into `chunks` pieces of equal size (the last may be smaller), in views.  torch.chunk."""
+    return split(x, -(-x.shape[one_axis(axis, x.ndim)] // chunks) or 1, axis)
 
+
+@torch_names
 def unbind(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
-    """The slices of x along axis, without that axis.  torch.unbind."""
-    return tuple(squeeze(part, axis) for part in split(x, 1, axis))
+    """The slices of x along axis, without that axis, in views.  torch.unbind; also what `for row in x` goes through."""
+    axis = one_axis(axis, x.ndim)
+    if not x.ndim:
+        raise ShapeError("unbind: a tensor without axes has no slices")
+    if is_tracing():
+        return tuple(squeeze(part, axis) for part in split(x, 1, axis)) if x.shape[axis] else ()
+    return unbind_(x, axis=axis) if x.shape[axis] else ()        # type: ignore[return-value]
+
+
+@op(promote=None, view=True)
+def unbind_(x: Array, *, axis: int) -> tuple[Array, ...]:
+    """x[.., i, ..] for each i along axis: what `unbind` is, in one step."""
+    rows = np.moveaxis(x, axis, 0)
+    return tuple([rows[i, ...] for i in range(len(rows))])       # ..., so that single values too are views
+
+
+@unbind_.gradient
+def unbind_gradient(g: Outputs, x: Tensor, axis: int) -> Tensor:
+    nothing = np.zeros(x.shape[:axis] + x.shape[axis + 1:], x.dtype)
+    return stack_(*[nothing if part is None else part for part in _all(g)], axis=axis)
 
 # --- masks and constants --------------------------------------------------------------------------------------------
 
 
+@torch_names
 def tril(x: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of the last two axes, zeros elsewhere.  torch.tril."""
     return where(np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_), x, 0)
 
 
+@torch_names
 def triu(x: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of the last two axes, zeros elsewhere.  torch.triu."""
     return where(~np.tri(x.shape[-2], x.shape[-1], diagonal - 1, dtype=np.bool_), x, 0)
@@ -221,7 +374,23 @@ def zeros_like(x: Array) -> Array:
     return np.zeros(x.shape, x.dtype)
 
 
+@zeros_like.torch
+@torch_names
+def torch_zeros_like(x: Tensor, *, dtype: DTypeLike | None = None, device: DeviceLike = None,
+                     requires_grad: bool = False) -> Tensor:
+    """Of another dtype, on another device."""
+    return Tensor(np.zeros(x.shape, x.dtype if dtype is None else as_dtype(dtype)), requires_grad, device or x.device)
+
+
 @op(promote=None, differentiable=False)
 def ones_like(x: Array) -> Array:
     """Ones of x's shape, dtype and device.  torch.ones_like."""
     return np.ones(x.shape, x.dtype)
+
+
+@ones_like.torch
+@torch_names
+def torch_ones_like(x: Tensor, *, dtype: DTypeLike | None = None, device: DeviceLike = None,
+                    requires_grad: bool = False) -> Tensor:
+    """Of another dtype, on another device."""
+    return Tensor(np.ones(x.shape, x.dtype if dtype is None else as_dtype(dtype)), requires_grad, device or x.device)

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterator
 from typing import Any
 
+from ..core.tensor import Tensor
+from ..ops.statistics import diff as tensor_diff
 from .families import FAMILIES, family_of
 from .outline import show_shape, show_value
 from .trace import Source, name_of
@@ -20,14 +22,18 @@ STATIC_ROWS = 500
 Piece = tuple[str, str]                # (how it is drawn: id, type, plain, old, new; text)
 
 
-def diff(a: Source, b: Source) -> DiffView:
+def diff(a: Source | Tensor, b: Any = 1, *rest: Any, **named: Any) -> Any:
     """The aligned difference of two architectures: Modules, signatures, saved files.
 
     Left is a, right is b; `~` changed (the part that differs is marked), `+` only in b, `-` only in a, and on top
     whether weights saved from a load into b: can load, partly, cannot, with the first cause. `view.difference` is the
     `SignatureDiff` that `print(view)` shows. Keys in the live view: arrows, `n`/`p` next and previous difference,
     `o` only changes, `e`/`c` unfold and fold equal rows, `/` search.
+
+    Of a Tensor: the differences of neighbouring values, diff(x, n=1, dim=-1), a Tensor.  torch.diff, numpy.diff.
     """
+    if isinstance(a, Tensor):
+        return tensor_diff(a, named.pop("n", b), *rest, **named)
     from ..serialize.diff import signature_diff
 
     return DiffView((name_of(a), name_of(b)), signature_diff(a, b))

@@ -13,7 +13,7 @@ import triton.language as tl
 from ... import ops
 from ...core.dtypes import NARROW, float32
 from ...core.tiers import kernel
-from ...errors import DTypeError, ShapeError
+from ...ops.indexing import check_index
 from .array import DeviceArray
 from .elementwise import TRITON_DTYPES
 from .layout import BLOCK, place
@@ -51,16 +51,6 @@ def scatter_add_kernel(x_ptr, index_ptr, source_ptr, y_ptr, x_strides, index_str
     tl.store(y_ptr + i, total.to(y_ptr.dtype.element_ty), mask=inside)
 
 
-def _check(index: DeviceArray, length: int, name: str) -> None:
-    """An index out of range would read foreign memory: look at it on the host first."""
-    if index.dtype.kind not in "iu":
-        raise DTypeError(f"{name}: the index must be integers, got {index.dtype}")
-    values = index.numpy()
-    if values.size and (values.min() < -length or values.max() >= length):
-        wrong = values.min() if values.min() < -length else values.max()
-        raise ShapeError(f"{name}: index {wrong} is out of range for an axis of length {length}")
-
-
 def pick(x: DeviceArray, index: DeviceArray, axis: int, x_strides, index_strides, shape) -> DeviceArray:
     y = x.empty(shape, x.dtype)
     shape, x_strides, index_strides = merge(shape, x_strides, index_strides)
@@ -70,18 +60,18 @@ def pick(x: DeviceArray, index: DeviceArray, axis: int, x_strides, index_strides
 
 
 @kernel(ops.index_select, "triton")
-def index_select(x, index, *, axis=0):
+def index_select(x, index, *, axis=0, from_end=True):
     axis %= x.ndim
-    _check(index, x.shape[axis], "index_select")
+    check_index(index.numpy(), x.shape[axis], "index_select", from_end)   # out of range, it would read foreign memory
     before, after = x.shape[:axis], x.shape[axis + 1:]
     return pick(x, index, axis, x.strides[:axis] + (0,) * index.ndim + x.strides[axis + 1:],
                 (0,) * len(before) + index.strides + (0,) * len(after), before + index.shape + after)
 
 
 @kernel(ops.take_along_axis, "triton")
-def take_along_axis(x, index, *, axis):
+def take_along_axis(x, index, *, axis, from_end=True):
     axis %= x.ndim
-    _check(index, x.shape[axis], "take_along_axis")
+    check_index(index.numpy(), x.shape[axis], "take_along_axis", from_end)   # out of range, it would read foreign memory
     rest = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
     shape = np.broadcast_shapes(index.shape, rest)
     strides = tuple(0 if a == axis else s for a, s in enumerate(x.strides))
@@ -89,9 +79,9 @@ def take_along_axis(x, index, *, axis):
 
 
 @kernel(ops.scatter_add, "triton")
-def scatter_add(x, index, source, *, axis):
+def scatter_add(x, index, source, *, axis, from_end=True):
     axis %= x.ndim
-    _check(index, x.shape[axis], "scatter_add")
+    check_index(index.numpy(), x.shape[axis], "scatter_add", from_end)   # out of range, it would read foreign memory
     picks = index.shape[axis]
     same = all(n == m for a, (n, m) in enumerate(zip(x.shape, index.shape, strict=True)) if a != axis)
     if picks > MOST_PICKS or not same or source.shape != index.shape:

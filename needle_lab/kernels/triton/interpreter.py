@@ -116,7 +116,7 @@ def _bfloat16_is_a_number() -> None:
 # --- libdevice ------------------------------------------------------------------------------------------------------
 
 LIBDEVICE = {name: getattr(np, name) for name in
-             "exp expm1 log log1p log2 sin cos tan sinh cosh tanh floor ceil rint trunc fmod copysign".split()}
+             "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh floor ceil rint trunc fmod copysign".split()}
 LIBDEVICE |= {f"a{name}": getattr(np, f"arc{name}") for name in "sin cos tan sinh cosh tanh".split()}
 LIBDEVICE |= {"pow": np.power, "atan2": np.arctan2, "erf": erf}
 LIBDEVICE |= {f"{letter}{name}_rn": function for letter in "fd"

@@ -140,8 +140,8 @@ def tile(x, *, repeats):
     return apart.reshape(tuple(r * n for r, n in zip(repeats, shape, strict=True)))
 
 
-@kernel(ops.indexing.index_add, "triton")
-def index_add(x, *, shape, index):
+@kernel(ops.indexing.add_at, "triton")
+def add_at(x, *, shape, index):
     if not is_basic(index):
         return NotImplemented
     y = full(x, shape, 0)

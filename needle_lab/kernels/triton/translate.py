@@ -19,7 +19,7 @@ NUMBER, ANY = REAL + WHOLE, REAL + WHOLE + LOGIC
 FUNCTIONS = {                                # numpy's name -> (Triton expression, kinds of dtype)
     # libdevice is NVIDIA's library of float functions; Triton's own exp, sin, /, ... are faster and less accurate
     **{name: (f"libdevice.{name}({{}})", REAL) for name in
-       "exp expm1 log log1p log2 sin cos tan sinh cosh tanh floor ceil rint trunc".split()},
+       "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh floor ceil rint trunc".split()},
     **{f"arc{name}": (f"libdevice.a{name}({{}})", REAL) for name in "sin cos tan sinh cosh tanh".split()},
     "round": ("libdevice.rint({})", REAL),
     "_erf": ("libdevice.erf({})", REAL),

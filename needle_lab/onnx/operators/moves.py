@@ -75,18 +75,18 @@ def _flip(w, x, *, axis):
 
 
 @writes("take_along_axis")
-def _take_along_axis(w, x, index, *, axis):
+def _take_along_axis(w, x, index, *, axis, from_end=True):
     return w.GatherElements(x, index, axis=axis)
 
 
 @writes("scatter")
-def _scatter(w, x, index, source, *, axis):
+def _scatter(w, x, index, source, *, axis, from_end=True):
     source = source if np.ndim(source) else w.floats(w.shape(index), float(source), x.dtype)
     return w.ScatterElements(x, index, source, axis=axis)
 
 
 @writes("scatter_add")
-def _scatter_add(w, x, index, source, *, axis):
+def _scatter_add(w, x, index, source, *, axis, from_end=True):
     return w.ScatterElements(x, index, source, axis=axis, reduction="add")
 
 
@@ -113,7 +113,7 @@ def _pad(w, x, *, widths, value=0.0):
 
 
 @writes("index_select")
-def _index_select(w, x, index, *, axis=0):
+def _index_select(w, x, index, *, axis=0, from_end=True):
     return w.Gather(x, index, axis=axis)
 
 

@@ -132,14 +132,16 @@ def _embedding_layer(node: NodeView) -> Layer | None:
 
 
 def _embed(module, index):
-    """An index may count from the end; a trace does not look at it: on arrays the op takes it as it is."""
-    return module(index if is_tracing() or index.numel() == 0 or index.numpy().min() >= 0 else index % module.num_embeddings)
+    """An index may count from the end, which a layer refuses; a trace does not look at it: the op takes it as it is."""
+    if is_tracing():
+        return ops.index_select(module.weight, index)
+    return module(ops.where(index < 0, index + module.num_embeddings, index))
 
 
 @since(11)
 def GatherElements(x, indices, *, axis=0):
     axis %= x.ndim
-    return ops.gather(x, axis, indices)
+    return ops.gather(x, axis, indices, from_end=True)
 
 
 @since(11)
