@@ -17,6 +17,9 @@ NONE = {
     "transferred": "moves between devices", "keep_some": "draws random numbers", "lstm_sequence": "nn.LSTM is one operator",
     "gru_sequence": "nn.GRU is one operator", "attention": "written by its parts",
     **dict.fromkeys(("class_losses", "layer_norm", "lstm_cell"), "its second result is for its gradient"),
+    **dict.fromkeys(("bitwise_left_shift", "bitwise_right_shift"), "BitShift is for unsigned integers"),
+    **dict.fromkeys(("digamma", "lgamma", "polygamma", "erfinv", "gcd", "lcm", "logcumsumexp", "running_places"),
+                    "no operator, and no short form by others"),
     **dict.fromkeys(("index_select_grad", "add_at", "convolution_weight", "to_winners", "from_winners", "spread_windows"),
                     "only in gradients"),
 }

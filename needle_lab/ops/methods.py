@@ -293,7 +293,7 @@ Tensor.H = Tensor.mH = property(lambda self: shapes.transpose(self), doc="The la
 Tensor.is_cuda = property(lambda self: self.device.kind == "cuda", doc="Whether it is on a GPU.")      # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
 for _name in """
-    size requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial new_empty
-    new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where
+    size requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial
+    new_empty new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where
 """.split():
     setattr(Tensor, _name, explaining(getattr(Tensor, _name)))

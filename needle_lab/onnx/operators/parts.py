@@ -78,6 +78,34 @@ def _atan2(w, a, b):
     return w.Where(w.Equal(b, zero), upright, w.Add(w.Atan(w.Div(a, b)), turned))
 
 
+@writes("log10")
+def _log10(w, x):
+    return w.Mul(w.Log(x), w.name(1 / math.log(10), x.dtype))
+
+
+@writes("erfc")
+def _erfc(w, x):
+    return w.Sub(w.name(1.0, x.dtype), w.Erf(x))
+
+
+@writes("signbit")
+def _signbit(w, x):
+    return w.Less(x, w.name(0, x.dtype))
+
+
+@writes("hypot")
+def _hypot(w, a, b):
+    a, b = w.operands((a, b), "float")
+    return w.Sqrt(w.Add(w.Mul(a, a), w.Mul(b, b)))
+
+
+@writes("logaddexp")
+def _logaddexp(w, a, b):
+    dtype = common_dtype([x for x in (a, b) if hasattr(x, "dtype")])
+    a, b = w.operands((a, b), "float")
+    return w.Add(w.Max(a, b), w.Log(w.Add(w.Exp(w.Neg(w.Abs(w.Sub(a, b)))), w.name(1.0, dtype))))
+
+
 def _of_truths(operator: str):
     """ONNX's And, Or, Xor and Not take bools alone; ours take any number, of which 0 is false."""
     return lambda w, *xs: getattr(w, operator)(*(w.cast(w.name(x), np.bool_) if dtype_of(x) != np.bool_ else x for x in xs))

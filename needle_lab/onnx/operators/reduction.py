@@ -228,3 +228,8 @@ def _any(w, x, *, axis=None, keepdims=False):
 def _argsort(w, x, *, axis=-1, descending=False):
     source = w.cast(w.name(x), np.int32) if x.dtype.kind == "b" else x
     return w.TopK(source, w.ints(w.shape(x)[axis]), axis=axis, largest=int(descending), outputs=2)[1]
+
+
+@writes("argtopk")
+def _argtopk(w, x, *, k, axis, largest):
+    return w.TopK(x, w.ints(k), axis=axis, largest=int(largest), outputs=2)[1]
