@@ -90,6 +90,17 @@ def _(rng):
     yield case(rng.normal(size=(0, 3)))
 
 
+for _low, _high in ((-1.0, 1.0), (0.3, 2.0)):
+    unary("hardtanh", f("hardtanh"), min_val=_low, max_val=_high)
+unary("hardswish", f("hardswish"), -5.0, 5.0)
+
+
+@samples("probability_losses", lambda x, target: F.binary_cross_entropy(x, target, reduction="none"))
+def _(rng):
+    for shape in SHAPES:
+        yield case(rng.uniform(0.05, 0.95, shape), rng.uniform(0.0, 1.0, shape))
+
+
 for _name in "softplus softsign leaky_relu elu selu celu silu gelu".split():
     unary(_name, f(_name))
 unary("atan", t("atan"))

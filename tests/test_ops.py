@@ -79,12 +79,12 @@ def triton_cpu():
 
 KERNELS = set("""
     abs acos acosh add all any argmax argmin asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or bitwise_xor
-    cast ceil celu clip_high clip_low clone concatenate cos cosh div elu eq erf exp expand expm1 flip floor floor_divide
-    fmod ge gelu gelu_tanh getitem gt add_at index_put index_select isfinite isinf isnan keep_some le leaky_relu
-    linear log log10 log1p log2 log_softmax logical_and logical_not logical_or logical_xor logsumexp lt matmul max maximum
-    mean min minimum mul ne neg ones_like pad_constant permute pow reciprocal relu remainder reshape round rsqrt
-    scatter_add selu sigmoid sign silu sin sinh softmax softplus softsign sqrt square sub sum take_along_axis tan tanh
-    tile transferred trunc where zeros_like
+    add_at cast ceil celu clip_high clip_low clone concatenate cos cosh div elu eq erf exp expand expm1 flip floor
+    floor_divide fmod ge gelu gelu_tanh getitem gt hardswish hardtanh index_put index_select isfinite isinf isnan
+    keep_some le leaky_relu linear log log10 log1p log2 log_softmax logical_and logical_not logical_or logical_xor
+    logsumexp lt matmul max maximum mean min minimum mul ne neg ones_like pad_constant permute pow probability_losses
+    reciprocal relu remainder reshape round rsqrt scatter_add selu sigmoid sign silu sin sinh softmax softplus softsign
+    sqrt square sub sum take_along_axis tan tanh tile transferred trunc where zeros_like
 """.split())
 def test_the_ops_that_have_kernels(triton_cpu):
     have = {name for name, op in OPS.items() if "triton" in op.compute.kernels}

@@ -43,6 +43,12 @@ def is_floating(dtype: np.dtype) -> bool:
     return dtype.num in FLOATS
 
 
+def machine_epsilon(dtype: np.dtype) -> float:
+    """The distance from 1 to the next number of a floating dtype, bfloat16 included."""
+    finfo: Any = ml_dtypes.finfo                        # which comes without types
+    return float(finfo(dtype).eps)
+
+
 @functools.cache
 def result_type(a: np.dtype, b: np.dtype) -> np.dtype:
     """The dtype of an op on two tensors: the higher kind wins; within a kind, the one that holds both."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import creation, ops
+from ..core.dtypes import machine_epsilon
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..core.types import DTypeLike, Sizes
@@ -97,12 +96,6 @@ class RMSNorm(Module):
         eps = machine_epsilon(x.dtype) if self.eps is None else self.eps
         return ops.rms_norm(x, self.normalized_shape, self.weight, eps)
 
-
-def machine_epsilon(dtype: DTypeLike) -> float:
-    """The distance from 1 to the next number of a floating dtype, bfloat16 included."""
-    import ml_dtypes
-    finfo: Any = ml_dtypes.finfo                        # which comes without types
-    return float(finfo(dtype).eps)
 
 
 class GroupNorm(Module):

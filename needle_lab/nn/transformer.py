@@ -10,6 +10,7 @@ from .. import creation, ops
 from ..core.tensor import Tensor
 from ..core.types import DTypeLike
 from ..errors import ArgumentError, ShapeError
+from ..ops.dot_product import masked_softmax
 from . import init
 from .activation import Dropout
 from .linear import Linear
@@ -62,7 +63,7 @@ class MultiheadAttention(Module):
             scores = (q * q.shape[-1] ** -0.5) @ k.mT
             if is_causal and attn_mask is None:
                 mask = causal_mask(q.shape[-2], k.shape[-2], q)
-            weights = ops.softmax(scores if mask is None else scores + mask, axis=-1)
+            weights = ops.softmax(scores, axis=-1) if mask is None else masked_softmax(scores, mask)
             weights = ops.dropout(weights, self.dropout, self.training)
             heads, averaged = weights @ v, ops.mean(weights, axis=1)
         else:

@@ -7,7 +7,7 @@ import numpy as np
 from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array
-from .elementwise import _erf, abs, clip, elementwise, erf, exp, minimum, real, square, tanh, where
+from .elementwise import _erf, abs, elementwise, erf, exp, minimum, real, square, tanh, where
 from .reduce import added
 from .reduce import sum as sum_
 
@@ -134,24 +134,31 @@ def log_sigmoid(x: Tensor) -> Tensor:
     return -softplus(-x)
 
 
-def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """x clipped to [min_val, max_val].  torch.nn.functional.hardtanh."""
-    return clip(x, min_val, max_val)
+@real()
+def hardtanh(x: Array, *, min_val: float = -1.0, max_val: float = 1.0) -> Array:
+    """x clipped to [min_val, max_val]; unlike `clip`, no gradient passes at the bounds.  torch.nn.functional.hardtanh."""
+    return np.minimum(np.maximum(x, min_val), max_val)
+
+
+@hardtanh.gradient
+def hardtanh_gradient(g: Tensor, x: Tensor, min_val: float, max_val: float) -> Tensor:
+    return where(x > min_val, where(x < max_val, g, 0.0), 0.0)
 
 
 def relu6(x: Tensor) -> Tensor:
     """x clipped to [0, 6].  torch.nn.functional.relu6."""
-    return clip(x, 0.0, 6.0)
+    return hardtanh(x, min_val=0.0, max_val=6.0)
 
 
 def hardsigmoid(x: Tensor, alpha: float = 1 / 6, beta: float = 0.5) -> Tensor:
     """alpha * x + beta clipped to [0, 1]; ONNX's default for alpha is 0.2."""
-    return clip(alpha * x + beta, 0.0, 1.0)
+    return hardtanh(alpha * x + beta, min_val=0.0, max_val=1.0)
 
 
-def hardswish(x: Tensor) -> Tensor:
-    """x * hardsigmoid(x).  torch.nn.functional.hardswish."""
-    return x * hardsigmoid(x)
+@real(gradient=lambda g, x: where(x <= -3.0, 0.0, where(x < 3.0, g * (x / 3.0 + 0.5), g)))
+def hardswish(x: Array) -> Array:
+    """x * min(max(x + 3, 0), 6) / 6, which is x * hardsigmoid(x) (Howard et al., 2019).  torch.nn.functional.hardswish."""
+    return x * (np.minimum(np.maximum(x + 3.0, 0.0), 6.0) / 6.0)
 
 # --- over an axis ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from ..random import Generator
 from .activations import softmax
 from .elementwise import where
 from .noise import dropout
-from .reduce import logsumexp
+from .reduce import any, logsumexp
 
 
 @op(promote="float")
@@ -66,7 +66,22 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     alike = query.shape[:-2] == key.shape[:-2] == value.shape[:-2] and query.numel() and key.numel()
     if attn_mask is None and not dropout_p and alike and attention.runs_on(query.device) and not is_tracing():
         return attention(query, key, value, scale=float(scale), causal=is_causal)[0]
-    scores = _hidden((query * scale) @ key.mT, is_causal)
-    if attn_mask is not None:
-        scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype == np.bool_ else scores + attn_mask
-    return dropout(softmax(scores, axis=-1), dropout_p, generator=generator) @ value
+    scores = (query * scale) @ key.mT
+    if attn_mask is not None and is_causal:
+        early = np.tri(*scores.shape[-2:], dtype=np.bool_)
+        attn_mask = where(early, attn_mask, False if attn_mask.dtype == np.bool_ else -math.inf)
+    weights = softmax(_hidden(scores, is_causal), axis=-1) if attn_mask is None else masked_softmax(scores, attn_mask)
+    return dropout(weights, dropout_p, generator=generator) @ value
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """softmax over the last axis of what the mask lets through, bool (True takes part) or float (added to the scores).
+
+    Where it lets nothing through, of a query that may see no key, the weights are 0, and so are their gradients.
+    """
+    seen = mask if mask.dtype == np.bool_ else mask > -math.inf
+    scores = where(mask, scores, -math.inf) if mask.dtype == np.bool_ else scores + mask
+    some = any(seen, axis=-1, keepdims=True)
+    if not is_tracing() and some.numpy().all():
+        return softmax(scores, axis=-1)
+    return where(some, softmax(where(some, scores, 0.0), axis=-1), 0.0)

@@ -79,7 +79,7 @@ def mul(a: Array, b: Array) -> Array:
     return a * b
 
 
-@real(gradient=(lambda g, b: g / b, lambda g, a, b: -g * a / (b * b)), onnx="Div")
+@real(gradient=(lambda g, b: g / b, lambda g, a, b: -g * (a / b) / b), onnx="Div")
 def div(a: Array, b: Array) -> Array:
     """a / b; integers divide to float32.  torch.div, ONNX Div."""
     return a / b
@@ -109,13 +109,15 @@ def pow(a: Array, b: Array) -> Array:
 def pow_to_base(g: Tensor, a: Tensor, b: Tensor | float) -> Tensor:
     if isinstance(b, (int, float)):
         return g * b * pow(a, b - 1) if b != 0 else g * 0.0
-    return g * b * pow(a, where(b == 0, 1.0, b - 1))
+    return where(b == 0, 0.0, g * b * pow(a, where(b == 0, 1.0, b - 1)))
 
 
 @pow.gradient("b")
-def pow_to_exponent(g: Tensor, y: Tensor, a: Tensor | float) -> Tensor:
+def pow_to_exponent(g: Tensor, y: Tensor, a: Tensor | float, b: Tensor) -> Tensor:
     """a**b log(a), which is 0 at a = 0 for b >= 0."""
-    return g * y * log(where(a == 0, 1.0, a) if not isinstance(a, (int, float)) else float(a or 1))
+    if isinstance(a, (int, float)):
+        return g * y * (log(float(a)) if a else where(b >= 0, 0.0 * b, -math.inf))
+    return g * y * log(where(b >= 0, where(a == 0, 1.0, a), a))
 
 
 @elementwise(gradient=(_flat, _flat))
@@ -124,7 +126,7 @@ def floor_divide(a: Array, b: Array) -> Array:
     return np.floor_divide(a, b)
 
 
-@elementwise(gradient=(lambda g: g, lambda g, a, b: -g * floor(a / b)), onnx="Mod")
+@elementwise(gradient=(lambda g: g, lambda g, a, b: -g * floor_divide(a, b)), onnx="Mod")
 def remainder(a: Array, b: Array) -> Array:
     """a - floor(a / b) * b, with the sign of b; torch.remainder, ONNX Mod (fmod=0)."""
     return np.mod(a, b)
@@ -287,10 +289,16 @@ def atan(x: Array) -> Array:
     return np.arctan(x)
 
 
-@real(gradient=(lambda g, a, b: g * b / (a * a + b * b), lambda g, a, b: -g * a / (a * a + b * b)))
+@real(gradient=(lambda g, a, b: g * b * _inverse_square(a, b), lambda g, a, b: -g * a * _inverse_square(a, b)))
 def atan2(a: Array, b: Array) -> Array:
-    """The angle of the point (b, a).  torch.atan2."""
+    """The angle of the point (b, a); the gradient at (0, 0) is 0.  torch.atan2."""
     return np.arctan2(a, b)
+
+
+def _inverse_square(a: Tensor | float, b: Tensor | float) -> Tensor:
+    """1 / (a^2 + b^2), and 0 at (0, 0)."""
+    square = a * a + b * b
+    return where(square == 0, 0.0, reciprocal(where(square == 0, 1.0, square)))
 
 
 @real(gradient=lambda g, x: g * cosh(x), onnx="Sinh")

@@ -146,7 +146,7 @@ def index_select(x: Array, index: Array, *, axis: int = 0, from_end: bool = True
     index_select(x, 0, index), they are a ShapeError.
     """
     check_index(index, x.shape[axis], "index_select", from_end)
-    return np.take(x, index, axis=axis)
+    return np.take(x, index, axis=axis) if x.size else x[(slice(None),) * (axis % x.ndim) + (index,)]
 
 
 @index_select.gradient("x")

@@ -9,7 +9,7 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Outputs
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .activations import log_softmax, relu, softplus
-from .elementwise import abs, clip, exp, log, maximum, where
+from .elementwise import abs, clip, exp, log, log1p, maximum, real, where
 from .indexing import index_select, take_along_axis
 from .reduce import added, mean
 from .reduce import sum as sum_
@@ -51,14 +51,31 @@ def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float 
 
 
 def smooth_l1_loss(x: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """huber_loss(delta=beta) / beta.  torch.nn.functional.smooth_l1_loss."""
-    return huber_loss(x, target, reduction, beta) / beta
+    """huber_loss(delta=beta) / beta, and l1_loss for beta 0.  torch.nn.functional.smooth_l1_loss."""
+    return huber_loss(x, target, reduction, beta) / beta if beta else l1_loss(x, target, reduction)
+
+
+@real()
+def probability_losses(x: Array, target: Array) -> Array:
+    """-(t log x + (1 - t) log(1 - x)), logarithms being at least -100."""
+    return -(target * np.maximum(np.log(x), -100.0) + (1.0 - target) * np.maximum(np.log1p(-x), -100.0))
+
+
+@probability_losses.gradient("x")
+def probability_losses_to_x(g: Tensor, x: Tensor, target: Tensor) -> Tensor:
+    """(x - t) / (x (1 - x)), the divisor being at least 1e-12: finite at 0 and 1, as in PyTorch."""
+    return g * (x - target) / clip((1.0 - x) * x, 1e-12)
+
+
+@probability_losses.gradient("target")
+def probability_losses_to_target(g: Tensor, x: Tensor) -> Tensor:
+    return g * (clip(log1p(-x), -100.0) - clip(log(x), -100.0))
 
 
 def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """-(t log x + (1 - t) log(1 - x)) of probabilities x; logarithms are at least -100, as in PyTorch."""
     _same_shape("binary_cross_entropy", x, target)
-    losses = -(target * clip(log(x), min=-100.0) + (1.0 - target) * clip(log(1.0 - x), min=-100.0))
+    losses = probability_losses(x, target)
     return _reduce(losses if weight is None else losses * weight, reduction)
 
 
@@ -77,7 +94,15 @@ def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ig
 
     "mean" divides by the sum of the weights of the targets; targets equal to ignore_index count nowhere.
     """
-    return _pick(log_probs, target, weight, ignore_index, reduction)
+    return _pick(_without_ignored(log_probs, target, ignore_index), target, weight, ignore_index, reduction)
+
+
+def _without_ignored(x: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """x with zeros where the target is to be ignored: what stands there, be it inf or nan, reaches no loss, no gradient."""
+    if target.dtype.kind not in "iu" or target.shape != x.shape[:1] + x.shape[2:]:
+        return x
+    ignored = target.numpy() == ignore_index
+    return where(np.expand_dims(ignored, 1), 0.0, x) if ignored.any() else x
 
 
 @op(promote="float", index_inputs=(1,), onnx="SoftmaxCrossEntropyLoss")
@@ -122,6 +147,7 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
     """
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)
+    x = _without_ignored(x, target, ignore_index)
     if (weight is None and not label_smoothing and target.dtype.kind in "iu" and class_losses.runs_on(x.device)
             and _all_count(x, target, ignore_index)):
         _check_reduction(reduction)

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ..core.dtypes import is_floating
 from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Shape
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..random import Generator, default_generator
 from .elementwise import elementwise
 
@@ -27,6 +28,8 @@ def _drop(x: Tensor, shape: Shape, p: float, training: bool, generator: Generato
         raise ArgumentError(f"dropout: p={p} is not a probability")
     if not training or p == 0:
         return x
+    if not is_floating(x.dtype):
+        raise DTypeError(f"dropout: floats are needed, which are divided by 1 - p; got {x.dtype}")
     limit = round(p * LEVELS)                                # so many of the numbers 0..LEVELS-1 mean "drop"
     keep = (generator or default_generator).numpy.integers(0, LEVELS, shape, np.uint16) >= limit
     return keep_some(x, keep, scale=0.0 if limit == LEVELS else LEVELS / (LEVELS - limit))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..core.dtypes import NARROW, float32, machine_epsilon
 from ..core.graph import op
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
@@ -163,14 +164,18 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
     training: with the statistics of this batch, which also move the running ones, in place, by `momentum` (the running
     variance with Bessel's n - 1). Otherwise with the running statistics.  torch.nn.functional.batch_norm.
     """
-    if x.ndim < 2 or any(t is not None and t.shape != (x.shape[1],) for t in (running_mean, running_var, weight, bias)):
+    channels = x.shape[1:2] or x.shape                             # (C), of nothing at all (0)
+    if (x.ndim < 2 and x.numel()) or any(t is not None and t.shape != channels
+                                         for t in (running_mean, running_var, weight, bias)):
         raise ShapeError(f"batch_norm: input {x.shape} needs statistics and parameters of shape "
                          f"({x.shape[1] if x.ndim > 1 else 'C'},)")
     if not training:
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: training=False needs running_mean and running_var")
         return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
-    n = x.numel() // max(x.shape[1], 1)
+    if not x.numel():                                # of no samples there are no statistics, and nothing to standardize
+        return _scale_and_shift(x, weight, bias, along_channels(x) if x.ndim > 1 else x.shape)
+    n = x.numel() // x.shape[1]
     if n < 2:
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
@@ -192,14 +197,18 @@ def layer_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None,
     return layer_norm_(x, weight, bias, axes=len(normalized_shape), eps=eps)[0]
 
 
-def rms_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich, 2019).  ONNX RMSNormalization."""
+def rms_norm(x: Tensor, normalized_shape: Sizes, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) over the last axes (Zhang and Sennrich, 2019).  eps: the machine epsilon of x's dtype.
+
+    torch.nn.functional.rms_norm, ONNX RMSNormalization.
+    """
     normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if x.shape[x.ndim - len(normalized_shape):] != normalized_shape:
         raise ShapeError(f"rms_norm: the last axes of {x.shape} are not {normalized_shape}")
     axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    y = x * rsqrt(mean(x * x, axis=axes, keepdims=True) + eps)
-    return y if weight is None else y * weight
+    wide = x.astype(float32) if x.dtype in NARROW else x             # squares of float16 would overflow from 256 on
+    y = wide * rsqrt(mean(wide * wide, axis=axes, keepdims=True) + (machine_epsilon(x.dtype) if eps is None else eps))
+    return (y if weight is None else y * weight).astype(x.dtype)
 
 
 def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,

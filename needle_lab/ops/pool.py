@@ -15,9 +15,10 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Padding, Pads, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
 from .elementwise import abs
-from .indexing import index_select
+from .indexing import index_select, take_along_axis
+from .reduce import argmax, mean
 from .reduce import max as max_
-from .reduce import mean
+from .shape import squeeze
 from .windows import add_windows, output_size, pad_map, pad_pairs, spread, windows
 
 # --- ops ------------------------------------------------------------------------------------------------------------
@@ -33,6 +34,12 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
     return -np.inf if dtype.kind not in "iub" else np.iinfo(dtype).min if dtype.kind != "b" else False
 
 
+def _first(x: Array, window: dict[str, Any]) -> Array:
+    """Which place of each window is the first with its largest value; padding is never it, even beside -inf."""
+    seen, inside = _values(x, window, _lowest(x.dtype)), _values(np.ones(x.shape, bool), window, False)
+    return (((seen == seen.max(-1, keepdims=True)) | (seen != seen)) & inside).argmax(-1)[..., None]
+
+
 @op(onnx="MaxPool")
 def max_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """The largest value of each window."""
@@ -43,7 +50,7 @@ def max_windows(x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation:
 def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """Each window's slope at the place of its first largest value: the gradient of `max_windows`."""
     window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
-    first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
+    first = _first(x, window)
     share = np.where(first == np.arange(math.prod(kernel)), slopes[..., None], 0).astype(slopes.dtype)
     return add_windows(share.reshape(*slopes.shape, *kernel), x.shape[x.ndim - len(kernel):], **window)
 
@@ -52,7 +59,7 @@ def to_winners(slopes: Array, x: Array, *, kernel: Shape, stride: Shape, pads: P
 def from_winners(values: Array, x: Array, *, kernel: Shape, stride: Shape, pads: Pads, dilation: Shape) -> Array:
     """values at the place of each window's first largest value: the adjoint of `to_winners`."""
     window: dict[str, Any] = dict(kernel=kernel, stride=stride, pads=pads, dilation=dilation)
-    first = _values(x, window, _lowest(x.dtype)).argmax(-1)[..., None]
+    first = _first(x, window)
     return np.take_along_axis(_values(values, window), first, -1)[..., 0]
 
 
@@ -165,7 +172,7 @@ avg_pool1d = avg_pool2d = avg_pool3d = avg_pool
 
 def _adaptive(x: Tensor, output_size: Sizes, dims: int, along_axis: Callable[[Tensor, int, int], Tensor]) -> Tensor:
     sizes = spread(output_size, dims, "output_size") if isinstance(output_size, int) else tuple(output_size)
-    for i, m in enumerate(sizes):
+    for i, m in reversed(list(enumerate(sizes))):            # the last axis first: of equal ones the first, row by row
         axis = x.ndim - len(sizes) + i
         if m is not None and m != x.shape[axis]:
             x = along_axis(x, axis, m)
@@ -197,7 +204,9 @@ def adaptive_max_pool(x: Tensor, output_size: Sizes, dims: int | None = None) ->
         bins = _bins(x.shape[axis], m)
         longest = max(end - start for start, end in bins)
         index = np.array([[min(start + j, end - 1) for j in range(longest)] for start, end in bins])
-        return max_(index_select(x, index, axis=axis), axis=axis + 1)
+        seen = index_select(x, index, axis=axis)
+        first = argmax(seen, axis=axis + 1, keepdims=True)              # of equal ones the first, as in `max_windows`
+        return squeeze(take_along_axis(seen, first, axis=axis + 1), axis + 1)
     return _adaptive(x, output_size, dims or x.ndim - 2, along_axis)
 
 

@@ -80,7 +80,7 @@ def prod_gradient(g: Tensor, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     axes = normalize_axes(axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     rows = x.permute(*kept, *axes).reshape(tuple(x.shape[a] for a in kept) + (count(x, axis),))
-    ones = rows[..., :1] * 0.0 + 1.0
+    ones = shape.ones_like(rows[..., :1])
     before = cumprod(shape.concat([ones, rows[..., :-1]], axis=-1), axis=-1)
     after = shape.flip(cumprod(shape.concat([ones, shape.flip(rows[..., 1:], axis=-1)], axis=-1), axis=-1), axis=-1)
     others = (before * after).reshape(tuple(x.shape[a] for a in kept + axes))

@@ -1,5 +1,7 @@
 """Matrix products: large ones shared among the threads, small ones with the least ado."""
 
+import math
+
 from ... import ops
 from ...core.tiers import kernel
 from ...errors import ShapeError
@@ -16,7 +18,7 @@ def linear(x, weight, bias=None):
     shape, width = x.shape, weight.shape[-1]
     if shape[-1:] != (width,):
         raise ShapeError(f"linear: input {shape} needs {width} as its last length for weight {weight.shape}")
-    y = _times(x if len(shape) == 2 else x.reshape(-1, width), weight.T)
+    y = _times(x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), width), weight.T)
     if bias is not None:
         y += bias
     return y if len(shape) == 2 else y.reshape(*shape[:-1], len(weight))
@@ -26,7 +28,8 @@ def linear(x, weight, bias=None):
 def linear_gradient(wants, g, x, weight):
     shape = x.shape
     if len(shape) != 2:
-        g, x = g.reshape(-1, g.shape[-1]), x.reshape(-1, shape[-1])
+        rows = math.prod(shape[:-1])
+        g, x = g.reshape(rows, g.shape[-1]), x.reshape(rows, shape[-1])
     return (_times(g, weight).reshape(shape) if wants[0] else None,
             _times(g.T, x) if wants[1] else None,
             of_rows(g) if len(wants) > 2 and wants[2] else None)

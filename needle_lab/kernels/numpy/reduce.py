@@ -32,10 +32,10 @@ def reshape_gradient(wants, g, x):
 @kernel(index_select_grad, "numpy")
 def sorted_sums(slices, index, *, shape, axis):
     """The places sorted, then summed in runs: np.add.at takes an order of magnitude longer."""
-    rows = np.moveaxis(slices.reshape(shape[:axis] + (-1,) + shape[axis + 1:]), axis, 0)
     flat = np.asarray(index).reshape(-1) % max(shape[axis], 1)
-    if len(rows) != flat.size:
+    if slices.size != math.prod(shape[:axis]) * flat.size * math.prod(shape[axis + 1:]):
         return NotImplemented
+    rows = np.moveaxis(slices.reshape(shape[:axis] + (flat.size,) + shape[axis + 1:]), axis, 0)
     y = np.zeros((shape[axis],) + rows.shape[1:], slices.dtype)
     if flat.size:
         order = np.argsort(flat, kind="stable")

@@ -149,6 +149,18 @@ def _selu(w, x, *, alpha=1.6732632423543772, gamma=1.0507009873554805):
     return w.Selu(x, alpha=alpha, gamma=gamma)
 
 
+@writes("hardtanh")
+def _hardtanh(w, x, *, min_val=-1.0, max_val=1.0):
+    return w.Clip(x, w.name(min_val, x.dtype), w.name(max_val, x.dtype))
+
+
+@writes("hardswish")
+def _hardswish(w, x):
+    if w.opset >= 14:
+        return w.HardSwish(x)
+    return w.Mul(x, w.HardSigmoid(x, alpha=1 / 6, beta=0.5))
+
+
 @writes("softmax")
 def _softmax(w, x, *, axis=-1):
     return w.Softmax(x, axis=axis)

@@ -23,6 +23,13 @@ def _class_losses(w, x, target, *, reduction):
     return w.SoftmaxCrossEntropyLoss(x, target, reduction=reduction), ""
 
 
+@writes("probability_losses")
+def _probability_losses(w, x, target):
+    one, least = w.name(1.0, x.dtype), w.name(-100.0, x.dtype)
+    hit = w.Mul(target, w.Max(w.Log(x), least))
+    return w.Neg(w.Add(hit, w.Mul(w.Sub(one, target), w.Max(w.Log(w.Sub(one, x)), least))))
+
+
 @writes_layer(nn.NLLLoss, nn.CrossEntropyLoss)
 def _loss(w, layer, x, target):
     if getattr(layer, "label_smoothing", 0.0):

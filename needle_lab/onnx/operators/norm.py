@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 
 from ... import nn, ops
+from ...core.dtypes import machine_epsilon
 from ...errors import UnsupportedOnnxError
-from ...nn.norm import machine_epsilon
 from ...ops.normalization import standardize
 from ...ops.pool import sum_windows
 from .layers import Fill, Layer, NodeView, is_neutral, with_bias
