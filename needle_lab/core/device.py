@@ -55,16 +55,20 @@ def cuda(index: int = 0) -> Device:
     return _started(Device("cuda", index))
 
 
-def _is_available() -> bool:
-    """Whether there is an NVIDIA GPU that the extra [gpu] can use.  torch.cuda.is_available."""
+def device(name: Device | str, index: int | None = None) -> Device:
+    """The device of this name, "cpu", "cuda:0", "triton_cpu".  torch.device."""
+    return as_device(name if index is None else f"{name}:{index}")
+
+
+def _available() -> bool:
+    """Whether there is an NVIDIA GPU that can be used.  torch.cuda.is_available."""
     try:
-        cuda()
+        return bool(cuda())
     except (DeviceError, MissingExtraError):
         return False
-    return True
 
 
-cuda.is_available = _is_available            # type: ignore[attr-defined]    # ndl.cuda.is_available()
+setattr(cuda, "is_available", _available)      # noqa: B010    ndl.cuda is a function; PyTorch's programs ask its torch.cuda
 
 
 def triton_cpu() -> Device:
@@ -109,11 +113,6 @@ def as_device(device: Device | str | None) -> Device:
     if device in ("cpu", "triton_cpu"):
         return cpu() if device == "cpu" else triton_cpu()
     raise ArgumentError(f"{device!r} is not a device; there are 'cpu', 'cuda', 'cuda:1', ... and 'triton_cpu'")
-
-
-def device(name: Device | str, index: int | None = None) -> Device:
-    """A device by its name: ndl.device("cpu"), ndl.device("cuda", 1).  torch.device."""
-    return as_device(name if index is None else f"{name}:{index}")
 
 
 def to_device(array: np.ndarray, device: Device) -> Any:
