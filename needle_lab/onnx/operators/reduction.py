@@ -233,3 +233,8 @@ def _argsort(w, x, *, axis=-1, descending=False):
 @writes("argtopk")
 def _argtopk(w, x, *, k, axis, largest):
     return w.TopK(x, w.ints(k), axis=axis, largest=int(largest), outputs=2)[1]
+
+
+@writes("argkth")
+def _argkth(w, x, *, k, axis):
+    return w.Gather(_argtopk(w, x, k=k, axis=axis, largest=False), w.constant(np.array(k - 1, np.int64)), axis=axis)
