@@ -29,6 +29,7 @@ tensor([1., 8.], node=cube)
 (tensor([ 3., 12.]),)
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from . import errors, nn, ops, optim, random
@@ -37,7 +38,7 @@ from .calculus import hessian, jacobian, jvp, vjp, vmap
 from .checkpoint import checkpoint
 from .core import graph
 from .core.derivatives import grad
-from .core.device import Device, cpu, cuda, triton_cpu
+from .core.device import Device, cpu, cuda, device, triton_cpu
 from .core.dtypes import (
     bfloat16,
     bool_,
@@ -55,7 +56,7 @@ from .core.dtypes import (
 )
 from .core.explain import at_the_door as _at_the_door
 from .core.graph import op
-from .core.modes import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .core.modes import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .core.tensor import Tensor
 from .core.tiers import fast_available, kernel, use_kernels
 from .creation import (
@@ -133,19 +134,34 @@ _LATER = {
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
-    Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ checkpoint cpu cuda empty empty_like
+    Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ checkpoint cpu cuda device empty empty_like
     enable_grad errors eye fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph
-    hessian int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace logspace manual_seed multinomial nn
-    no_grad normal ones op ops optim rand rand_like randint randint_like randn randn_like random randperm scalar_tensor
-    set_grad_enabled set_rng_state tensor tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8 uniform
-    use_kernels vjp vmap zeros
+    hessian inference_mode int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace logspace manual_seed
+    multinomial nn no_grad normal ones op ops optim rand rand_like randint randint_like randn randn_like random randperm
+    scalar_tensor set_grad_enabled set_rng_state tensor tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8
+    uniform use_kernels vjp vmap zeros
 """.split()
 _AS_THEY_ARE = {"Tensor", "use_kernels", "kernel"}                 # they say themselves what does not fit
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
 _at_the_door(globals(), [name for name in _HERE if name not in _AS_THEY_ARE])
 
 
+# Other names that PyTorch has for the same, which dir(ndl) leaves out.
+_ALSO = {
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+    "arctan2": "atan2", "arctanh": "atanh", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub",
+    "negative": "neg", "fix": "trunc", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
+    "not_equal": "ne", "long": "int64", "int": "int32", "short": "int16", "double": "float64", "float": "float32",
+    "half": "float16", "bool": "bool_",
+}
+_NUMBERS = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _NUMBERS:
+        return _NUMBERS[name]
+    if name in _ALSO:
+        return globals()[_ALSO[name]]
     if name not in _LATER and name not in _ROOMS:
         raise _missing("", name)
     import importlib

@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 from .errors import NotPartError
 
-# Names as PyTorch has them, "Tensor.x" for methods; a name with a dot at its end stands for all that begins so.
+_COMPLEX = "numbers are real here; ndl.fourier takes complex ones as a last axis of length 2"
+_DENSE = "tensors are dense; a mask, or index_select and index_add, do what most programs need"
+_PLUMBING = "PyTorch's own plumbing, which its public functions call"
+_COPIES = "the copying twin of a view; call .clone() on the view"
+_SHAPES = "a shape does not change in place; x = x.reshape(...) and its kin make another view"
+_LAPACK = "a step inside of LAPACK's routines; ndl.linalg has the factorisations and solve"
+_WRITES = "write into a copy: ndl.index_put(x, value, index=...), or y = x.clone(); y[...] = value"
+_RANDOM = "seldom drawn from; transform ndl.rand(...) by the inverse of the distribution"
+_MEMORY = "NumPy owns the memory: x.numpy() gives its array, which has strides, ctypes and data"
+
+# Names as PyTorch has them, "Tensor.x" for methods, "_*" for all that begins so; a dot at the end stands for a whole room.
 REFUSED: dict[str, str] = {
-    "sparse.": "tensors are dense; a mask, or index_select and index_add, do what most programs need",
+    "sparse.": _DENSE, "to_sparse*": _DENSE, "Tensor.is_sparse": _DENSE, "Tensor.coalesce": _DENSE,
+    "Tensor.to_dense": _DENSE,
     "masked.": "masks are bool tensors beside the values: ndl.where, x.masked_fill and x[mask]",
+    "autograd.": "ndl.grad, ndl.jacobian, ndl.hessian, ndl.vjp, ndl.jvp; a function with a rule of its own is an @ndl.op",
+    "func.": "ndl.vmap, ndl.jacobian, ndl.hessian, ndl.vjp and ndl.jvp stand at the top",
+    "utils.": "torch.utils.data is needle_lab.data, and checkpoint is ndl.checkpoint",
+    "set_default_device": "a device is a value, never a global; give device=, or model.to(device)",
     "jit.": "a model as data is ndl.program.trace(model, x), which prints, runs and goes out as ONNX",
-    "Tensor.to_sparse": "tensors are dense; a mask, or index_select and index_add, do what most programs need",
+    "compile": "a model as a plan for inference is ndl.plan(model, x); kernels are chosen by ndl.use_kernels",
+    "save": "ndl.save_state_dict(model, path) and ndl.save_checkpoint(path, model=, ...); nothing is pickled",
+    "load":
+        "ndl.load_state_dict(model, path), ndl.load_checkpoint(path, ...) and ndl.load_tensors(path); nothing is unpickled",
+    "set_default_dtype": "float32 is the default everywhere; pass dtype=, or model.to(ndl.float64)",
+    "set_printoptions": "values print as NumPy's do: numpy.set_printoptions",
+    "amp.": "float16 and bfloat16 tensors compute in float32 already",
+    "autocast": "float16 and bfloat16 compute in float32 already",
+    "backends.": "results are deterministic; ndl.use_kernels and ndl.set_num_threads choose how they are computed",
+    "distributions.": "ndl.rand, randn, bernoulli, multinomial draw; the losses have the log-likelihoods",
+    "fft.": _COMPLEX, "stft": _COMPLEX, "istft": _COMPLEX, "complex": _COMPLEX, "polar": _COMPLEX, "real": _COMPLEX,
+    "imag": _COMPLEX, "angle": _COMPLEX, "conj*": _COMPLEX, "resolve_*": _COMPLEX, "view_as_real": _COMPLEX,
+    "view_as_complex": _COMPLEX, "isreal": _COMPLEX, "is_complex": _COMPLEX, "sgn*": _COMPLEX, "cdouble": _COMPLEX,
+    "cfloat": _COMPLEX, "chalf": _COMPLEX, "complex*": _COMPLEX,
+    "signal.": "a window is a line of NumPy: ndl.from_numpy(numpy.hanning(n))",
+    "special.":
+        "those that losses and layers use stand at the top: ndl.erf, erfinv, lgamma, digamma, xlogy, logit, ndtr, ...",
+    "i0*": "a Bessel function; scipy.special.i0(x.numpy()) has it",
+    "igamma*": "seldom used; scipy.special.gammainc has it",
+    "nextafter": "neighbours of floats are numpy.nextafter(x.numpy(), y)",
+    "frexp": "numpy.frexp(x.numpy()) has it",
+    "gradient": "slopes of samples are numpy.gradient(x.numpy()), or ndl.diff; slopes of functions are ndl.grad",
+    "hash_tensor": "for a checksum, hashlib over x.numpy().tobytes()",
+    "histogramdd": "numpy.histogramdd(x.numpy()) has it",
+    "index_reduce*": "scatter_reduce does this, with an expanded index",
+    "nonzero_static": "nonzero() has the length that it has",
+    "lu*": _LAPACK, "geqrf": _LAPACK, "ormqr": _LAPACK, "orgqr": _LAPACK, "cholesky_inverse": _LAPACK,
+    "cholesky_solve": _LAPACK, "triangular_solve": _LAPACK, "svd_lowrank": _LAPACK, "pca_lowrank": _LAPACK,
+    "matrix_exp": _LAPACK, "*_copy": _COPIES, "*_scatter": _WRITES,
+    "as_strided*": "views come from slices, transpose, expand, unfold and diagonal",
+    "slice": "a slice is x[a:b], along another axis x.narrow(dim, start, length)",
+    "*resize_": _SHAPES, "*resize_as_": _SHAPES, "Tensor.squeeze_": _SHAPES, "Tensor.unsqueeze_": _SHAPES,
+    "Tensor.t_": _SHAPES, "Tensor.transpose_": _SHAPES, "Tensor.swapaxes_": _SHAPES, "Tensor.set_": _SHAPES,
+    "Tensor.data_ptr": _MEMORY, "Tensor.storage*": _MEMORY, "Tensor.untyped_storage": _MEMORY, "Tensor.stride": _MEMORY,
+    "Tensor.share_memory_": _MEMORY, "Tensor.pin_memory": _MEMORY,
+    "Tensor.apply_": "a Python function of each value is slow; write it in ops",
+    "Tensor.map_": "write it in ops",
+    "cauchy*": _RANDOM, "geometric*": _RANDOM, "log_normal*": _RANDOM, "exponential": _RANDOM,
+    "empty_permuted": "memory has the order of the axes; permute a tensor",
+    "*empty_strided": "memory has the order of the axes",
+    "jiterator*": _PLUMBING, "native_*": _PLUMBING, "unsafe_*": _PLUMBING, "torch.": _PLUMBING, "_*": _PLUMBING,
+    "ops.": _PLUMBING, "constant_pad_nd": _PLUMBING, "grid_sampler_*": _PLUMBING,
+    "max_pool2d_with_indices_backward": _PLUMBING,
     "optim.SparseAdam": "gradients are dense; use Adam",
     "optim.swa_utils.": "a mean of weights is a line in the loop: for p, m in zip(...): m.lerp_(p, 0.001)",
     **dict.fromkeys(("nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.FractionalMaxPool2d",
@@ -24,10 +83,15 @@ REFUSED: dict[str, str] = {
 
 
 def reason(name: str) -> str | None:
-    """Why the thing that PyTorch calls `name` is not part of needle_lab; None for a name that the table does not have."""
-    parts = name.split(".")
-    return next((REFUSED[key] for key in (name, *(".".join(parts[:n]) + "." for n in range(len(parts), 0, -1)))
-                 if key in REFUSED), None)
+    """Why the thing that PyTorch calls `name` is not part of needle_lab; None for a name that the table does not have.
+
+    A method is also looked for by the name of the function that it is.
+    """
+    if name.rpartition(".")[2].startswith("__"):                  # Python's protocols ask for these, often
+        return None
+    wanted = [name, f"{name}."] + [name.removeprefix("Tensor.")] * name.startswith("Tensor.")
+    patterns = ((f"{key}*" if key.endswith(".") else key, why) for key, why in REFUSED.items())
+    return next((why for pattern, why in patterns if any(fnmatch.fnmatchcase(n, pattern) for n in wanted)), None)
 
 
 def missing(place: str, name: str) -> AttributeError:

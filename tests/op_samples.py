@@ -663,6 +663,12 @@ def _(rng):
         yield case(rng.normal(size=(3, 0)), k=0, axis=1, largest=largest)
 
 
+@samples("argkth", lambda x, k, axis: torch.kthvalue(x, k + 1, axis, keepdim=True).indices)
+def _(rng):
+    yield case(rng.normal(size=(3, 40)), k=4, axis=1)
+    yield case(rng.normal(size=(5, 2)), k=0, axis=0)
+
+
 @samples("scatter_extreme", lambda x, index, source, axis, how: torch.scatter_reduce(x, axis, index, source, how))
 def _(rng):
     for how in ("prod", "amax", "amin"):

@@ -11,11 +11,11 @@ from needle_lab.core.graph import OPS, Op
 
 # Ops that others are made of: what people call is conv2d, max_pool2d, cross_entropy, x[i], x.to(...), nn.LSTM, ...
 PLUMBING = set("""
-    add_at apply_batch_norm argtopk attention batch_norm_ class_losses clip_high clip_low convolution convolution_input
-    convolution_weight diagonal_ einsum_ from_diagonal from_winners getitem gru_sequence index_select_grad keep_some
-    layer_norm_ lstm_cell lstm_sequence max_windows ones_at pad_constant polygamma_ probability_losses running_places
-    scatter_extreme split_ spread_windows stack_ standardize sum_windows to_winners transferred unbind_ vector_norm
-    where_
+    add_at apply_batch_norm argkth argtopk attention batch_norm_ class_losses clip_high clip_low convolution
+    convolution_input convolution_weight diagonal_ einsum_ from_diagonal from_winners getitem gru_sequence
+    index_select_grad keep_some layer_norm_ lstm_cell lstm_sequence max_windows ones_at pad_constant polygamma_
+    probability_losses running_places scatter_extreme split_ spread_windows stack_ standardize sum_windows to_winners
+    transferred unbind_ vector_norm where_
 """.split())
 
 ROOMS = set("""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DeviceError, MissingExtraError
 from .tiers import open_kernels
 
 
@@ -29,6 +29,11 @@ class Device:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "backend", "numpy" if self.kind == "cpu" else "triton")
+
+    @property
+    def type(self) -> str:
+        """PyTorch's name for kind."""
+        return self.kind
 
     def __str__(self) -> str:
         return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
@@ -48,6 +53,22 @@ def cpu() -> Device:
 def cuda(index: int = 0) -> Device:
     """NVIDIA GPU `index`.  DeviceError where there is none, MissingExtraError without the extra [gpu]."""
     return _started(Device("cuda", index))
+
+
+def device(name: Device | str, index: int | None = None) -> Device:
+    """The device of this name, "cpu", "cuda:0", "triton_cpu".  torch.device."""
+    return as_device(name if index is None else f"{name}:{index}")
+
+
+def _available() -> bool:
+    """Whether there is an NVIDIA GPU that can be used.  torch.cuda.is_available."""
+    try:
+        return bool(cuda())
+    except (DeviceError, MissingExtraError):
+        return False
+
+
+setattr(cuda, "is_available", _available)      # noqa: B010    ndl.cuda is a function; PyTorch's programs ask its torch.cuda
 
 
 def triton_cpu() -> Device:

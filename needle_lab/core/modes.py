@@ -64,6 +64,13 @@ def no_grad(function: Any = None) -> Any:
     return grad_mode(False) if function is None else grad_mode(False)(function)
 
 
+def inference_mode(function: Any = None) -> Any:
+    """`no_grad`, or what was, for False.  torch.inference_mode."""
+    if isinstance(function, bool):
+        return grad_mode(mode.enabled and not function)
+    return no_grad(function)
+
+
 def enable_grad(function: Any = None) -> Any:
     """Record again inside `no_grad`.  torch.enable_grad."""
     return grad_mode(True) if function is None else grad_mode(True)(function)

@@ -107,7 +107,7 @@ def _with_inplace(function: Callable[..., Any]) -> Callable[..., Any]:
     return given
 
 
-_found = {name: value for name, value in globals().items() if inspect.isfunction(value) and name[0] != "_"}
+_found: dict[str, Any] = {name: value for name, value in globals().items() if inspect.isfunction(value) and name[0] != "_"}
 _found |= {name: getattr(room, name) for room, names in NAMES.items() for name in names.split()}
 _found |= {"logsigmoid": ops.log_sigmoid, "dropout2d": ops.feature_dropout}
 globals().update({name: _torch_names(value) for name, value in _found.items()})

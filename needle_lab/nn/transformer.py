@@ -10,7 +10,7 @@ from .. import creation, ops
 from ..core.tensor import Tensor
 from ..core.types import DTypeLike
 from ..errors import ArgumentError, ShapeError
-from ..ops.dot_product import masked_softmax
+from ..ops.dot_product import check_mask, masked_softmax
 from . import init
 from .activation import Dropout
 from .linear import Linear
@@ -140,6 +140,7 @@ class MultiheadAttention(Module):
 
 def _additive(mask: Tensor, dtype: DTypeLike) -> Tensor:
     """A mask in which True means "left out" as numbers to add: 0 and -inf."""
+    check_mask(mask)
     zero = creation.zeros(dtype=dtype, device=mask.device)
     return ops.where(mask, float("-inf"), zero) if mask.dtype == bool else mask
 

@@ -5,11 +5,12 @@ import math
 import numpy as np
 
 from ..core.derivatives import by_parts
+from ..core.dtypes import is_floating
 from ..core.graph import op
 from ..core.modes import is_tracing
 from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Outputs
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..random import Generator
 from .activations import softmax
 from .elementwise import where
@@ -74,11 +75,19 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     return dropout(weights, dropout_p, generator=generator) @ value
 
 
+def check_mask(mask: Tensor) -> None:
+    """A mask of 0 and 1 in integers would be added to the scores without a word."""
+    if mask.dtype != np.bool_ and not is_floating(mask.dtype):
+        raise DTypeError(f"attention: a mask is bool, or floats that are added to the scores; got {mask.dtype}; use "
+                         "mask.bool() for one of 0 and 1")
+
+
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """softmax over the last axis of what the mask lets through, bool (True takes part) or float (added to the scores).
 
     Where it lets nothing through, of a query that may see no key, the weights are 0, and so are their gradients.
     """
+    check_mask(mask)
     seen = mask if mask.dtype == np.bool_ else mask > -math.inf
     scores = where(mask, scores, -math.inf) if mask.dtype == np.bool_ else scores + mask
     some = any(seen, axis=-1, keepdims=True)

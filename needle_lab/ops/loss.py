@@ -95,9 +95,15 @@ def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ig
 
     "mean" divides by the sum of the weights of the targets; targets equal to ignore_index count nowhere.
     """
+    target = _beside(target, log_probs)
     if log_probs.ndim == 1:                              # (C) and a class
         return nll_loss(unsqueeze(log_probs, 0), target.reshape(1), weight, ignore_index, reduction).reshape(())
     return _pick(_without_ignored(log_probs, target, ignore_index), target, weight, ignore_index, reduction)
+
+
+def _beside(target: Any, x: Tensor) -> Tensor:
+    """Targets as a tensor; an array of NumPy's follows the scores to their device."""
+    return target if isinstance(target, Tensor) else Tensor(target, device=x.device)
 
 
 def _without_ignored(x: Tensor, target: Tensor, ignore_index: int) -> Tensor:
@@ -148,6 +154,7 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
     >>> f"{loss:.4f}"                   # four equally likely classes: log 4
     '1.3863'
     """
+    target = _beside(target, x)
     if x.ndim == 1:
         return cross_entropy(unsqueeze(x, 0), unsqueeze(target, 0), weight, ignore_index, reduction,
                              label_smoothing).reshape(())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -94,6 +95,13 @@ def _attach_operator(sign: str, name: str) -> None:
                 f"In place: ndl.{name}(self, other)")
 
 
+def _attach_comparison(sign: str, name: str) -> None:
+    """Of what is no number the other side is asked, and in the end nothing equals it, as everywhere in Python."""
+    function, known = _function(name), (Tensor, np.ndarray, np.generic, numbers.Number, list, tuple)
+    _method(f"__{sign}__", lambda self, other: function(self, other) if isinstance(other, known) else NotImplemented,
+            f"ndl.{name}(self, other)")
+
+
 def _operator_in_place(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
     """x += y: in place where nothing is recorded, else a new result bound to the same name."""
     if is_grad_enabled():
@@ -138,7 +146,7 @@ def _attach_change(name: str) -> None:
 
 
 for _sign, _name in OPERATORS.items():
-    _attach_operator(_sign, _name)
+    _attach_operator(_sign, _name) if _sign not in ("eq", "ne") else _attach_comparison(_sign, _name)
 for _name in (*METHODS, *CHANGES):
     _attach_method(_name)
 for _name in CHANGES:
@@ -255,6 +263,7 @@ for _name, _dtype in CASTS.items():
 _method("type_as", lambda self, other: _astype(self, other.dtype), "The values in the dtype of another tensor.")
 _method("type", lambda self, dtype=None: str(self.dtype) if dtype is None else _astype(self, dtype),
         "The name of the dtype; or the values in another one.")
+_method("__rdiv__", lambda self, other: elementwise.div(other, self), "ndl.div(other, self)")
 _method("where", lambda self, condition, other: elementwise.where(condition, self, other),
         "ndl.where(condition, self, other)")
 _method("polygamma", lambda self, n: special.polygamma(n, self), "ndl.polygamma(n, self)")
@@ -292,6 +301,8 @@ Tensor.T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc=
 Tensor.H = Tensor.mH = property(lambda self: shapes.transpose(self), doc="The last two axes swapped: numbers are real here.")  # type: ignore
 Tensor.is_cuda = property(lambda self: self.device.kind == "cuda", doc="Whether it is on a GPU.")      # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
-for _name in ("size requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial "
-              "new_empty new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where").split():
+for _name in """
+    size requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial
+    new_empty new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where
+""".split():
     setattr(Tensor, _name, explaining(getattr(Tensor, _name)))

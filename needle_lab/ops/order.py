@@ -181,8 +181,13 @@ def kthvalue(x: Tensor, k: int, axis: int = -1, keepdims: bool = False) -> Ranke
     n = _line(x).shape[axis]
     if not 1 <= k <= n:
         raise ArgumentError(f"kthvalue: k={k} of {n} values along axis {axis}; it counts from 1")
-    order = reduce.argsort(_line(x), axis=axis).narrow(axis, k - 1, 1)
-    return _ranked(x, order, axis, keepdims)
+    return _ranked(x, argkth(_line(x), k=k - 1, axis=axis), axis, keepdims)
+
+
+@op(differentiable=False)
+def argkth(x: Array, *, k: int, axis: int) -> Array:
+    """Where the value stands that sorting along axis would bring to place k (length 1 along axis); nan sorts last."""
+    return np.take(np.argpartition(x, k, axis), [k], axis)
 
 
 @torch_names
@@ -202,7 +207,10 @@ def _median(x: Tensor, axis: int | None, keepdims: bool, skip: bool) -> Any:
         return _median(x.reshape(-1), 0, False, skip).values if x.numel() else x.sum() * math.nan
     axis = one_axis(axis, x.ndim)
     line = _line(x)
-    order, missing = reduce.argsort(line, axis=axis), isnan(line)                  # nan sorts last
+    missing = isnan(line)
+    if line.shape[axis] and not missing.any():
+        return _ranked(x, argkth(line, k=(line.shape[axis] - 1) // 2, axis=axis), axis, keepdims)
+    order = reduce.argsort(line, axis=axis)                                        # nan sorts last
     known = line.shape[axis] - reduce.sum(missing, axis=axis, keepdims=True)
     middle = (known - 1).clip(min=0).floor_divide(2)
     if not skip:
@@ -214,12 +222,13 @@ def _median(x: Tensor, axis: int | None, keepdims: bool, skip: bool) -> Any:
 def mode(x: Tensor, axis: int = -1, keepdims: bool = False) -> Ranked:
     """-> (the most frequent value along axis, of equals the smallest, and where it stands last).  torch.mode."""
     axis = one_axis(axis, x.ndim)
-    rows = np.moveaxis(_line(x).numpy(), axis, -1)
-    equal = (rows[..., None] == rows[..., None, :]).sum(-1)
-    best = np.where(equal == equal.max(-1, keepdims=True), rows, rows.max(-1, keepdims=True))
-    value = np.where(equal == equal.max(-1, keepdims=True), best, best.max(-1, keepdims=True)).min(-1, keepdims=True)
-    last = rows.shape[-1] - 1 - np.argmax((rows == value)[..., ::-1], -1)
-    return _ranked(x, Tensor(np.expand_dims(last, axis), device=x.device), axis, keepdims)
+    order = reduce.argsort(_line(x), axis=axis)
+    rows = np.moveaxis(take_along_axis(_line(x), order, axis=axis).numpy(), axis, -1)
+    place = np.arange(rows.shape[-1])
+    begins = np.concatenate([np.ones_like(rows[..., :1], bool), rows[..., 1:] != rows[..., :-1]], -1)
+    length = place - np.maximum.accumulate(np.where(begins, place, 0), -1)         # of the run of equals, up to each place
+    best = np.expand_dims(np.argmax(length, -1), axis)
+    return _ranked(x, take_along_axis(order, best, axis=axis), axis, keepdims)
 
 
 @torch_names

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ..core.graph import op
-from ..core.modes import is_grad_enabled
+from ..core.modes import is_grad_enabled, is_tracing
 from ..core.tensor import Tensor
 from ..core.tiers import Tiered
 from ..core.types import Array, Axis, DTypeLike
@@ -241,6 +241,8 @@ def cumprod_gradient(g: Tensor, y: Tensor, x: Tensor, axis: int) -> Tensor:
     """d y_j / d x_i is the product of x_0..x_j without x_i, for j >= i: y_j / x_i up to the first zero, 0 behind it; at the
     first zero itself the products with a 1 in its place."""
     zero = x == 0
+    if not is_tracing() and not bool(any(zero)):
+        return _sums_from(g * y, axis) / x
     zeros = cumsum(zero, axis=axis)
     if is_grad_enabled() and bool((zeros > 1).any()):         # to be differentiated again: there a second zero counts
         return _cumprod_gradient_by_rows(g, x, axis)

@@ -28,35 +28,51 @@ def erfc(x: Array) -> Array:
     return _each(math.erfc, x)
 
 
+# Wichura's rational functions (1988, algorithm AS 241): of the middle, of the tails, of the far tails; each / each.
+_QUANTILES = (
+    ((2509.0809287301226727, 33430.575583588128105, 67265.770927008700853, 45921.953931549871457, 13731.693765509461125,
+      1971.5909503065514427, 133.14166789178437745, 3.387132872796366608),
+     (5226.495278852854561, 28729.085735721942674, 39307.89580009271061, 21213.794301586595867, 5394.1960214247511077,
+      687.1870074920579083, 42.313330701600911252, 1)),
+    ((7.7454501427834140764e-4, .0227238449892691845833, .24178072517745061177, 1.27045825245236838258,
+      3.64784832476320460504, 5.7694972214606914055, 4.6303378461565452959, 1.42343711074968357734),
+     (1.05075007164441684324e-9, 5.475938084995344946e-4, .0151986665636164571966, .14810397642748007459,
+      .68976733498510000455, 1.6763848301838038494, 2.05319162663775882187, 1)),
+    ((2.01033439929228813265e-7, 2.71155556874348757815e-5, .0012426609473880784386, .026532189526576123093,
+      .29656057182850489123, 1.7848265399172913358, 5.4637849111641143699, 6.6579046435011037772),
+     (2.04426310338993978564e-15, 1.4215117583164458887e-7, 1.8463183175100546818e-5, 7.868691311456132591e-4,
+      .0148753612908506148525, .13692988092273580531, .59983220655588793769, 1)))
+
+
 @op(promote="float", gradient=lambda g, y: g * (math.sqrt(math.pi) / 2) * exp(y * y))
 def erfinv(x: Array) -> Array:
     """The y with erf(y) = x, for -1 < x < 1; infinite at the ends, nan beyond.  torch.erfinv."""
-    x64 = x.astype(np.float64)
+    q = x.astype(np.float64) / 2
     with np.errstate(all="ignore"):
-        w = np.log1p(-x64 * x64)                             # a start within 2e-3 (Winitzki, 2008), then Newton's steps
-        a = 2 / (math.pi * 0.147) + w / 2
-        y = np.sign(x64) * np.sqrt(np.sqrt(a * a - w / 0.147) - a)
-        for _ in range(3):
-            small = np.abs(x64) < 0.5
-            error = np.where(small, _each(math.erf, np.where(small, y, 0.0)) - x64,
-                             np.sign(x64) * (1 - np.abs(x64) - _each(math.erfc, np.abs(y))))
-            step = error * (math.sqrt(math.pi) / 2) * np.exp(y * y)
-            y = y - step / (1 + y * step)                          # Halley's form: the curve is steep near the ends
-        y = np.where(np.abs(x64) == 1, np.copysign(np.inf, x64), y)
+        r = np.sqrt(-np.log(0.5 - np.abs(q)))
+        places = (0.180625 - q * q, r - 1.6, r - 5)
+        middle, tail, far = (np.polyval(a, z) / np.polyval(b, z) for (a, b), z in zip(_QUANTILES, places, strict=True))
+        y = np.where(np.abs(q) <= 0.425, q * middle, np.copysign(np.where(r <= 5, tail, far), q))
+        y = np.where(np.abs(q) == 0.5, np.copysign(np.inf, q), y) * math.sqrt(0.5)
     return np.asarray(y).astype(x.dtype)
-
-
-def _lgamma(x: float) -> float:
-    try:
-        return math.lgamma(x)
-    except ValueError:                                             # a pole: 0, -1, -2, ...
-        return math.inf
 
 
 @op(promote="float", gradient=lambda g, x: g * digamma(x))
 def lgamma(x: Array) -> Array:
-    """log |gamma(x)|.  torch.lgamma."""
-    return _each(_lgamma, x)
+    """log |gamma(x)|, infinite at 0, -1, -2, ...  torch.lgamma."""
+    x64 = x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        mirrored = x64 < 0.5
+        z, product = np.where(mirrored, 1 - x64, x64), np.ones_like(x64)
+        for _ in range(10):                                        # gamma(x + 1) = x gamma(x), until the series is exact
+            product, z = np.where(z < 10, product * z, product), np.where(z < 10, z + 1, z)
+        s = 1 / (z * z)
+        series = (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s * (1 / 1188 - s * 691 / 360360))))) / z
+        y = (z - 0.5) * np.log(z) - z + 0.5 * math.log(2 * math.pi) + series - np.log(product)
+        part = x64 - np.rint(x64)                                  # gamma(x) gamma(1 - x) = pi / sin(pi x), of period 2
+        y = np.where(mirrored, math.log(math.pi) - np.log(np.abs(np.sin(math.pi * part))) - y, y)
+        y = np.where(np.isinf(x64), np.inf, y)
+    return np.asarray(y).astype(x.dtype)
 
 
 @op(promote="float", gradient=lambda g, x: g * polygamma(1, x))

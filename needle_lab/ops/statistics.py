@@ -165,9 +165,8 @@ def cov(x: Tensor, *, correction: float = 1, fweights: Tensor | None = None, awe
     aweights: how much.  torch.cov, numpy.cov.
     """
     rows = x if x.ndim == 2 else x.reshape(1, -1)
-    weights: Any = 1 if fweights is None else fweights
-    weights = weights if aweights is None else weights * aweights
-    if isinstance(weights, int):
+    weights: Any = fweights if aweights is None else aweights if fweights is None else fweights * aweights
+    if weights is None:
         n: Any = rows.shape[1]
         total, center = n, mean(rows, axis=1, keepdims=True)
     else:
@@ -178,7 +177,8 @@ def cov(x: Tensor, *, correction: float = 1, fweights: Tensor | None = None, awe
     else:
         n = total - correction
     apart = rows - center
-    found = matmul(apart, (apart * weights).mT) / (n.clip(min=0) if isinstance(n, Tensor) else max(n, 0) or math.nan)
+    found = matmul(apart, (apart if weights is None else apart * weights).mT)
+    found = found / (n.clip(min=0) if isinstance(n, Tensor) else max(n, 0) or math.nan)
     return found.reshape(()) if len(rows) == 1 else found
 
 
