@@ -82,7 +82,7 @@ def gather(x: Tensor, axis: int, index: Tensor, sparse_grad: bool = False, from_
     sparse_grad changes nothing: gradients are dense.
     """
     axis = one_axis(axis, x.ndim)
-    if not index.numel():
+    if 0 in index.shape:                             # a rule may be handed an array
         return x.reshape(-1)[:0].reshape(index.shape)
     if not x.ndim or not index.ndim:
         return gather(x.reshape(-1), 0, index.reshape(-1), False, from_end).reshape(index.shape)

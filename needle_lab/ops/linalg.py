@@ -114,7 +114,7 @@ def einsum(equation: str, *tensors: Tensor) -> Tensor:
     return einsum_(*tensors, equation=",".join(parts) + "->" + result)
 
 
-@op(onnx="Einsum")
+@op(onnx="Einsum", view=True)
 def einsum_(*tensors: Array, equation: str) -> Array:
     """`einsum` with the equation spelled out: every axis a letter, the result's after "->"."""
     return np.einsum(equation, *tensors, optimize=len(tensors) > 1)

@@ -94,7 +94,13 @@ def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ig
 
     "mean" divides by the sum of the weights of the targets; targets equal to ignore_index count nowhere.
     """
+    target = _beside(target, log_probs)
     return _pick(_without_ignored(log_probs, target, ignore_index), target, weight, ignore_index, reduction)
+
+
+def _beside(target: Any, x: Tensor) -> Tensor:
+    """Targets as a tensor; an array of NumPy's follows the scores to their device."""
+    return target if isinstance(target, Tensor) else Tensor(target, device=x.device)
 
 
 def _without_ignored(x: Tensor, target: Tensor, ignore_index: int) -> Tensor:
@@ -145,6 +151,7 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
     >>> f"{loss:.4f}"                   # four equally likely classes: log 4
     '1.3863'
     """
+    target = _beside(target, x)
     if x.ndim == 1:
         x, target = unsqueeze(x, 0), unsqueeze(target, 0)
     x = _without_ignored(x, target, ignore_index)

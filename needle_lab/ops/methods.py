@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +97,13 @@ def _attach_operator(sign: str, name: str) -> None:
                 f"In place: ndl.{name}(self, other)")
 
 
+def _attach_comparison(sign: str, name: str) -> None:
+    """Of what is no number the other side is asked, and in the end nothing equals it, as everywhere in Python."""
+    function, known = _function(name), (Tensor, np.ndarray, np.generic, numbers.Number, list, tuple)
+    _method(f"__{sign}__", lambda self, other: function(self, other) if isinstance(other, known) else NotImplemented,
+            f"ndl.{name}(self, other)")
+
+
 def _operator_in_place(x: Tensor, function: Callable[..., Tensor], other: Any) -> Tensor:
     """x += y: in place where nothing is recorded, else a new result bound to the same name."""
     if is_grad_enabled():
@@ -139,7 +147,7 @@ def _attach_change(name: str) -> None:
 
 
 for _sign, _name in OPERATORS.items():
-    _attach_operator(_sign, _name)
+    _attach_operator(_sign, _name) if _sign not in ("eq", "ne") else _attach_comparison(_sign, _name)
 for _name in (*METHODS, *CHANGES):
     _attach_method(_name)
 for _name in CHANGES:

@@ -33,11 +33,11 @@ def standardize(x: Array, *, axes: tuple[int, ...], eps: float) -> tuple[Array, 
 
 
 @standardize.gradient
-def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: Shape, eps: float) -> Gradients:
+def standardize_gradient(g: Outputs, y: Outputs, x: Tensor, axes: tuple[int, ...], eps: float) -> Gradients:
     gy, gmu, gvar = g
     y, _, var = y
     inverse = rsqrt(var + eps)
-    n = x.numel() / max(var.numel(), 1)
+    n = count(x, axes) or 1
     dx: Any = 0.0
     if gy is not None:            # what changes the mean or the length of x changes nothing in y
         dx = inverse * (gy - mean(gy, axis=axes, keepdims=True) - y * mean(gy * y, axis=axes, keepdims=True))
@@ -79,7 +79,7 @@ def batch_norm_gradient(g: Outputs, y: Outputs, x: Tensor, weight: Tensor | None
     dx: Any = 0.0
     inverse = rsqrt(var + eps).reshape(shape)
     centered = x - mu.reshape(shape)
-    n, dweight, dbias = x.numel() // x.shape[1], None, None
+    n, dweight, dbias = count(x, axes) or 1, None, None
     if gy is not None:                # what changes the mean or the length of x changes nothing in y
         g = gy if weight is None else gy * weight.reshape(shape)
         along = mean(g * centered, axis=axes, keepdims=True) * inverse * inverse

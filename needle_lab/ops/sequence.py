@@ -62,6 +62,9 @@ def _stacked(found: Sequence[tuple[Array, ...]], *shaped: Array) -> list[Array]:
 @lstm_sequence.gradient
 def lstm_sequence_gradient(g: Outputs, x_part: Tensor, weight_hh: Tensor, h: Tensor, c: Tensor,
                            reverse: bool) -> Gradients:
+    if not x_part.shape[0]:                                       # of no steps, the last c is the first
+        return None, None, None, g[1]
+
     def unrolled(x_part: Tensor, weight_hh: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, ...]:
         def step(x: Tensor, h: Tensor, c: Tensor) -> Step:
             h, c, gates = lstm_cell(x + linear(h, weight_hh), c)
@@ -95,6 +98,9 @@ def gru_sequence(x_part: Array, weight_hh: Array, h: Array, bias_hh: Array | Non
 @gru_sequence.gradient
 def gru_sequence_gradient(g: Outputs, x_part: Tensor, weight_hh: Tensor, h: Tensor, bias_hh: Tensor | None,
                           reverse: bool) -> Gradients:
+    if not x_part.shape[0]:
+        return None, None, None, None
+
     def unrolled(x_part: Tensor, weight_hh: Tensor, h: Tensor, bias_hh: Tensor | None = None) -> list[Tensor]:
         def step(x: Tensor, h: Tensor) -> Step:
             part = linear(h, weight_hh, bias_hh)

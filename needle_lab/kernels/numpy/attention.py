@@ -5,6 +5,8 @@ gradient computes the block again from that number, as flash attention does on G
 must not be seen, a block leaves out the keys after its last query: up to half of the work.
 """
 
+import math
+
 import numpy as np
 
 from ...core.tiers import kernel
@@ -33,7 +35,7 @@ def _work(q, k) -> int:
 
 def flat(x):
     """(..., L, E) -> (heads, L, E)."""
-    return x.reshape(-1, *x.shape[-2:])
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
 
 
 def _scores(q, k, at, keys: int, scale: float, causal: bool):

@@ -95,7 +95,7 @@ class Channels:
 
 @kernel(batch_norm_, "numpy")
 def batch_norm(x, weight=None, bias=None, *, eps):
-    if any(v is not None and v.size != x.shape[1] for v in (weight, bias)):
+    if not x.size or any(v is not None and v.size != x.shape[1] for v in (weight, bias)):
         return NotImplemented
     channels = Channels(x)
     rows, count = channels.rows(x), x.dtype.type(x.shape[0] * channels.places)
