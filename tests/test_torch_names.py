@@ -1,13 +1,15 @@
 """Idioms: one line of a program, with PyTorch's module and with ours, gives the same values, shapes and dtypes; or an error
 of ours that says which call is meant. What is found by its name alone stands in test_torch_samples.py."""
 
+import math
+
 import numpy as np
 import pytest
 from conftest import assert_close
 from peers import require
 
 import needle_lab as ndl
-from needle_lab.errors import DTypeError, GraphError, NeedleError, NotPartError, ShapeError
+from needle_lab.errors import ArgumentError, DTypeError, GraphError, NeedleError, NotPartError, ShapeError
 
 torch = require("torch")
 
@@ -395,7 +397,6 @@ x.clone().tril_()
 x.clone().index_fill_(0, T.tensor([1]), 3)
 s.clone().fill_diagonal_(0)
 s.clone().diagonal().fill_(9)
-T.nn.functional.one_hot(k)
 x.cumprod(1)
 x.prod()
 x.prod(1)
@@ -443,11 +444,12 @@ i.remainder(3)
 
 def values(T):
     rng = np.random.default_rng(3)
-    make = lambda a: T.tensor(a)
-    return {"T": T, "x": make(rng.normal(size=(3, 4)).astype("float32")), "y": make(rng.normal(size=(3, 4)).astype("float32")),
-            "v": make(rng.normal(size=4).astype("float32")), "s": make(rng.normal(size=(4, 4)).astype("float32")),
-            "i": make(rng.permuted(np.tile(np.arange(4), (3, 1)), axis=1)), "k": make(np.array([1, 0, 3, 3, 1])),
-            "m": make(rng.random((3, 4)) < 0.5), "row": make(np.array([True, False, True]))}
+
+    def real(*shape):
+        return T.tensor(rng.normal(size=shape).astype("float32"))
+    return {"T": T, "x": real(3, 4), "y": real(3, 4), "v": real(4), "s": real(4, 4),
+            "i": T.tensor(rng.permuted(np.tile(np.arange(4), (3, 1)), axis=1)), "k": T.tensor(np.array([1, 0, 3, 3, 1])),
+            "m": T.tensor(rng.random((3, 4)) < 0.5), "row": T.tensor(np.array([True, False, True]))}
 
 
 def plain(y):
@@ -472,3 +474,182 @@ def same(ours, theirs, where):
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_means_what_it_means_in_pytorch(line):
     same(plain(eval(line, values(ndl))), plain(eval(line, values(torch))), line)
+
+
+def test_numpys_keyword_gives_numpys_result(rng):
+    a = rng.normal(size=(3, 4)).astype("float32")
+    x = ndl.tensor(a)
+    assert_close(x.max(axis=1), a.max(axis=1))
+    assert_close(x.min(axis=(0, 1), keepdims=True), a.min(axis=(0, 1), keepdims=True))
+    assert_close(ndl.max(x, axis=0), a.max(axis=0))
+    with pytest.raises(ShapeError, match="length 3"):
+        x.squeeze(axis=0)                                   # PyTorch's call, squeeze(0), leaves the axis
+    assert x.squeeze(0).shape == (3, 4)
+
+
+def test_values_and_indices_have_names_and_gradients(rng):
+    x = ndl.tensor(rng.normal(size=(3, 5)), requires_grad=True)
+    for found in (x.max(1), x.min(dim=1), x.sort(1), x.topk(2), x.median(1), x.kthvalue(2), x.mode(1), x.cummax(1)):
+        values, indices = found
+        assert found.values is values and found.indices is indices and indices.dtype == np.int64
+        assert not indices.requires_grad
+        (g,) = ndl.grad(values.sum(), x)
+        assert_close(g.sum(), float(values.numel()), 1e-12)
+
+# --- what is no call of ours says so --------------------------------------------------------------------------------------
+
+FLOATS, WHOLE = np.ones((3, 4), "float32"), np.arange(12).reshape(3, 4)
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), [
+    (lambda x, i: i.add_(0.6), DTypeError, ["float32", "int64"]),
+    (lambda x, i: i.__iadd__(0.6), DTypeError, ["float32", "int64"]),
+    (lambda x, i: i.__itruediv__(2), DTypeError, ["float32", "int64"]),
+    (lambda x, i: i.mul_(x), DTypeError, ["float32", "int64"]),
+    (lambda x, i: (x > 0).add_(i), DTypeError, ["int64", "bool"]),
+    (lambda x, i: i.sqrt_(), DTypeError, ["float32", "int64"]),
+    (lambda x, i: x.add_(ndl.ones(2, 3, 4)), ShapeError, ["(2, 3, 4)", "(3, 4)"]),
+    (lambda x, i: x[ndl.ones(3, dtype="uint8")], DTypeError, ["uint8", ".bool()", ".long()"]),
+    (lambda x, i: x.__setitem__(ndl.ones(3, dtype="uint8"), 0), DTypeError, ["uint8", ".bool()"]),
+    (lambda x, i: x[:, np.ones(4, "uint8")], DTypeError, ["uint8"]),
+    (lambda x, i: x.masked_fill(i, 0.0), DTypeError, ["int64", "bool"]),
+    (lambda x, i: x.masked_select(i), DTypeError, ["int64", "bool"]),
+    (lambda x, i: ndl.scaled_dot_product_attention(x, x, x, ndl.ones(3, 3, dtype="uint8")), DTypeError, ["uint8", "bool"]),
+    (lambda x, i: x.gather(1, i - 1), ShapeError, ["-1", "0 to 3"]),
+    (lambda x, i: x.gather(1, i), ShapeError, ["11", "0 to 3"]),
+    (lambda x, i: x.scatter(1, i - 2, 1.0), ShapeError, ["-2"]),
+    (lambda x, i: x.scatter_add(1, i - 2, x), ShapeError, ["-2"]),
+    (lambda x, i: x.scatter_reduce(1, i - 2, x, "amax"), ShapeError, ["-2"]),
+    (lambda x, i: x.index_select(0, ndl.tensor([-1])), ShapeError, ["-1", "0 to 2"]),
+    (lambda x, i: x.index_add(0, ndl.tensor([-1]), x[:1]), ShapeError, ["-1"]),
+    (lambda x, i: x.index_copy(0, ndl.tensor([3]), x[:1]), ShapeError, ["3"]),
+    (lambda x, i: x.index_fill(0, ndl.tensor([-4]), 0), ShapeError, ["-4"]),
+    (lambda x, i: ndl.nn.Embedding(5, 2)(ndl.tensor([-1])), ShapeError, ["-1", "0 to 4"]),
+    (lambda x, i: ndl.nn.Embedding(5, 2)(ndl.tensor([-100])), ShapeError, ["-100"]),
+    (lambda x, i: ndl.nn.functional.embedding(ndl.tensor([5]), ndl.ones(5, 2)), ShapeError, ["5", "0 to 4"]),
+    (lambda x, i: ndl.nn.functional.one_hot(ndl.tensor([-1]), 3), NeedleError, ["-1"]),
+    (lambda x, i: x.scatter(1, i[:, :2] * 0, i), DTypeError, ["int64", "float32"]),
+    (lambda x, i: x.max((0, 1)), ArgumentError, ["one axis", "amax"]),
+    (lambda x, i: x.topk(5), ArgumentError, ["k=5"]),
+    (lambda x, i: x.kthvalue(0), ArgumentError, ["k=0", "from 1"]),
+    (lambda x, i: x.mm(x[0]), ShapeError, ["mm", "(3, 4)", "(4,)"]),
+    (lambda x, i: x.bmm(x), ShapeError, ["bmm", "(3, 4)"]),
+    (lambda x, i: x.repeat(2), ShapeError, ["repeat", "tile"]),
+    (lambda x, i: x.narrow(1, 2, 3), ShapeError, ["2 to 5", "length 4"]),
+    (lambda x, i: x.std(1, correction=1, unbiased=False), ArgumentError, ["correction", "unbiased"]),
+    (lambda x, i: x.sum(1, axis=0), ArgumentError, ["axis"]),
+    (lambda x, i: x.flatten(beginning=1), ArgumentError, ["flatten", "beginning"]),
+    (lambda x, i: ndl.cat(x), ArgumentError, ["list"]),
+    (lambda x, i: ndl.div(x, 2, rounding_mode="up"), ArgumentError, ["up", "trunc"]),
+    (lambda x, i: x.view_as_real(), NotPartError, ["fourier"]),
+    (lambda x, i: x.transpose_(0, 1), NotPartError, ["in place"]),
+    (lambda x, i: ndl.save, NotPartError, ["save_state_dict"]),
+    (lambda x, i: ndl.fft.rfft, NotPartError, ["fourier"]),
+])
+def test_what_would_mean_something_else_is_an_error(call, kind, words):
+    with pytest.raises(kind) as caught:
+        call(ndl.tensor(FLOATS), ndl.tensor(WHOLE))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+# --- in place ------------------------------------------------------------------------------------------------------------
+
+
+def test_in_place_forms_write_into_the_same_memory():
+    x = ndl.ones(3)
+    view, before = x[:2], x.numpy()
+    assert x.add_(1).mul_(2) is x and x.numpy() is before and view.tolist() == [4, 4]
+    y = ndl.tensor([5, 7])
+    z = y
+    y //= 2
+    y **= 2
+    y <<= 1
+    assert z is y and z.tolist() == [8, 18]
+
+
+@pytest.mark.parametrize("change", [lambda x: x.add_(1), lambda x: x.exp_(), lambda x: x.clamp_(0, 1),
+                                    lambda x: x.normal_()])
+def test_in_place_forms_keep_to_the_rules_of_the_graph(change):
+    w = ndl.ones(3, requires_grad=True)
+    for x in (w, w * 2):
+        with pytest.raises(GraphError):
+            change(x)
+    with ndl.no_grad():
+        change(w)
+    x = ndl.ones(3)
+    y = (w * x).sum()
+    change(x)
+    with pytest.raises(GraphError, match="changed in place"):
+        y.backward()
+    with pytest.raises(GraphError):
+        ndl.ones(3).add_(w)                                 # would cut off w's gradient
+
+
+def test_random_in_place_forms_draw_what_they_say(rng):
+    g = ndl.Generator(0)
+    x = ndl.empty(20_000)
+    assert abs(x.normal_(3, 2, generator=g).mean().item() - 3) < 0.1 and abs(x.std().item() - 2) < 0.1
+    assert x.uniform_(-1, 5, generator=g).min().item() >= -1 and abs(x.mean().item() - 2) < 0.1
+    assert abs(x.bernoulli_(0.3).mean().item() - 0.3) < 0.02 and set(x.unique().tolist()) == {0, 1}
+    assert abs(x.exponential_(2).mean().item() - 0.5) < 0.02
+    assert set(ndl.empty(1000, dtype="int64").random_(3, 6).unique().tolist()) == {3, 4, 5}
+    drawn = ndl.multinomial(ndl.tensor([[1.0, 0.0, 3.0]]), 20_000, replacement=True)
+    assert abs((drawn == 2).float().mean().item() - 0.75) < 0.02 and not (drawn == 1).any()
+    assert sorted(ndl.multinomial(ndl.tensor([1.0, 2.0, 3.0]), 3).tolist()) == [0, 1, 2]
+
+# --- pieces are views, and one step of the graph --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [lambda x: x.unbind(0), lambda x: x.split(1), lambda x: list(x), lambda x: x.chunk(3),
+                                 lambda x: x.tensor_split(3), lambda x: (x.diagonal(), x.select(0, 1), x.narrow(1, 0, 2))])
+def test_pieces_share_memory_and_are_watched(cut):
+    x = ndl.tensor(np.arange(12.0).reshape(3, 4))
+    pieces = cut(x)
+    pieces[1].fill_(-1.0)
+    assert (x == -1.0).any()
+    w = ndl.ones(3, 4, dtype="float64", requires_grad=True)
+    y = (w * x).sum()
+    pieces[0].zero_()
+    with pytest.raises(GraphError, match="changed in place"):
+        y.backward()
+
+
+def test_pieces_are_one_step_of_the_graph(rng):
+    x = ndl.tensor(rng.normal(size=(7, 3)), requires_grad=True)
+    assert len({id(row.node) for row in x}) == len({id(part.node) for part in x.split(2)}) == 1
+    rows = list(x)
+    (g,) = ndl.grad((rows[1] * rows[4]).sum(), x)
+    expected = np.zeros((7, 3))
+    expected[1], expected[4] = x.numpy()[4], x.numpy()[1]
+    assert_close(g, expected)
+    (g,) = ndl.grad(ndl.stack([row * 2.0 for row in x]).sum(), x)
+    assert_close(g, np.full((7, 3), 2.0))
+
+
+@pytest.mark.parametrize("zeros", [(), (2,), (0,), (5,), (1, 4), (0, 1, 2)])
+def test_the_gradient_of_cumprod_with_zeros(zeros, rng):
+    a = rng.normal(size=(6, 3))
+    a[list(zeros), 1] = 0.0
+    g = rng.normal(size=(6, 3))
+    x, t = ndl.tensor(a, requires_grad=True), torch.tensor(a, requires_grad=True)
+    (ours,) = ndl.grad(x.cumprod(0), x, gradients=ndl.tensor(g), create_graph=True)
+    (theirs,) = torch.autograd.grad(t.cumprod(0), t, torch.tensor(g), create_graph=True)
+    assert_close(ours, theirs.detach(), 1e-12)
+    assert_close(ndl.grad((ours * ours).sum(), x)[0], torch.autograd.grad((theirs * theirs).sum(), t)[0], 1e-11)
+
+
+def test_topk_takes_the_first_of_equals_and_nan_as_the_largest(rng):
+    x = ndl.tensor(rng.integers(0, 3, 1000).astype("float32"))
+    values, places = x.topk(5)
+    assert places.tolist() == np.flatnonzero(x.numpy() == 2)[:5].tolist() and values.tolist() == [2] * 5
+    x[700] = math.nan
+    assert x.topk(1).indices.tolist() == [700] and x.max(0).indices.item() == 700 and math.isnan(x.median().item())
+    assert x.kthvalue(1).values.item() == 0 and not math.isnan(x.nanmedian().item())
+
+# --- a method or function of PyTorch's is there, or says why it is not ----------------------------------------------------
+
+
+def test_a_refusal_is_for_what_is_not_there():
+    from needle_lab.refused import REFUSED
+    there = [key for key in REFUSED if not set(key) & set("*.[") and hasattr(ndl, key)]
+    there += [key for key in REFUSED if key.startswith("Tensor.") and "*" not in key and hasattr(ndl.ones(1), key[7:])]
+    assert there == []

@@ -270,6 +270,7 @@ _method("__rdiv__", lambda self, other: elementwise.div(other, self), "ndl.div(o
 _method("where", lambda self, condition, other: elementwise.where(condition, self, other),
         "ndl.where(condition, self, other)")
 _method("polygamma", lambda self, n: special.polygamma(n, self), "ndl.polygamma(n, self)")
+_method("polygamma_", lambda self, n: _in_place(self, _function("polygamma"), n), "In place: ndl.polygamma(n, self)")
 _method("multinomial", multinomial, "ndl.multinomial(self, num_samples)")
 _method("bernoulli", lambda self, generator=None: bernoulli(self, generator=generator),
         "1 with these probabilities, else 0.")
@@ -313,7 +314,7 @@ Tensor.is_cpu = property(lambda self: self.device.kind == "cpu", doc="Whether it
 Tensor.is_cuda = property(lambda self: self.device.kind == "cuda", doc="Whether it is on a GPU.")      # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
 for _name in """
-    size requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial
+    size is_same_size polygamma_ requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial
     new_empty new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where
 """.split():
     setattr(Tensor, _name, explaining(getattr(Tensor, _name)))
