@@ -237,4 +237,4 @@ def _argtopk(w, x, *, k, axis, largest):
 
 @writes("argkth")
 def _argkth(w, x, *, k, axis):
-    return w.Gather(_argtopk(w, x, k=k, axis=axis, largest=False), w.constant(np.array(k - 1, np.int64)), axis=axis)
+    return w.Gather(_argtopk(w, x, k=k + 1, axis=axis, largest=False), w.ints(k), axis=axis)
