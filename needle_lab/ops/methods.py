@@ -314,7 +314,8 @@ Tensor.is_cpu = property(lambda self: self.device.kind == "cpu", doc="Whether it
 Tensor.is_cuda = property(lambda self: self.device.kind == "cuda", doc="Whether it is on a GPU.")      # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
 for _name in """
-    size is_same_size polygamma_ requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial
-    new_empty new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where
+    bernoulli bernoulli_ copy_ exponential_ fill_ fill_diagonal_ index is_same_size multinomial new_empty new_full
+    new_ones new_tensor new_zeros normal_ polygamma polygamma_ random_ register_hook requires_grad_ size type type_as
+    uniform_ where
 """.split():
     setattr(Tensor, _name, explaining(getattr(Tensor, _name)))
