@@ -11,11 +11,13 @@ from types import ModuleType
 from typing import Any
 
 import needle_lab
+from needle_lab.refused import REFUSED
 
 # Rooms in the order in which one meets them; a room that is not named here comes behind them.
 ORDER = ("needle_lab", "nn", "ops", "optim", "training", "data", "models", "program", "serialize", "onnx", "analysis",
          "widgets", "plots", "testing", "grading", "errors")
-INSIDE = ("cli", "doctor", "core", "kernels", "creation", "random", "checkpoint")      # what they offer is a name of `ndl`
+INSIDE = ("cli", "doctor", "core", "kernels", "creation", "random", "checkpoint", "calculus",
+          "refused")                                    # what they offer is a name of `ndl`
 
 
 def pages() -> dict[str, str]:
@@ -29,8 +31,19 @@ def pages() -> dict[str, str]:
     made = {f"{name}.rst": page(rooms[name], offered[name]) for name in order}
     entries = "".join(f":doc:`{call(name)} <{name}>`\n    {first_sentence(rooms[name])}\n\n" for name in order)
     made["index.rst"] = (heading("Reference", "=") + "``import needle_lab as ndl``. A room, and what is in it:\n\n" + entries
-                         + ".. toctree::\n    :hidden:\n\n" + "".join(f"    {call(name)} <{name}>\n" for name in order))
+                         + ":doc:`What PyTorch has and needle_lab has not <refused>`\n    And what to use instead.\n\n"
+                         + ".. toctree::\n    :hidden:\n\n" + "".join(f"    {call(name)} <{name}>\n" for name in order)
+                         + "    refused\n")
+    made["refused.rst"] = refused()
     return made
+
+
+def refused() -> str:
+    """The table of what is refused by name."""
+    text = heading("What PyTorch has and needle_lab has not", "=")
+    text += ("On purpose; the error for such a name says the same. A name with a dot at its end stands for all that begins "
+             "so.\n\n.. list-table::\n    :header-rows: 1\n\n    * - torch.\n      - instead\n")
+    return text + "".join(f"    * - ``{name}``\n      - {why}\n" for name, why in sorted(REFUSED.items()))
 
 
 def call(name: str) -> str:

@@ -454,3 +454,9 @@ def test_import_is_light():
                "('onnx', 'torch', 'triton', 'matplotlib', 'ipywidgets', 'anywidget', 'sklearn') if m in sys.modules])")
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_nothing_equals_what_is_no_number():
+    x = ndl.ones(2)
+    assert (x == None) is False and (x != "abc") is True and (object() == x) is False         # noqa: E711
+    assert (x == [1.0, 2.0]).tolist() == [True, False] and ndl.tensor(2.0) == pytest.approx(2.0)

@@ -30,6 +30,11 @@ class Device:
     def __post_init__(self) -> None:
         object.__setattr__(self, "backend", "numpy" if self.kind == "cpu" else "triton")
 
+    @property
+    def type(self) -> str:
+        """PyTorch's name for kind."""
+        return self.kind
+
     def __str__(self) -> str:
         return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
 

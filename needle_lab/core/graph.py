@@ -24,7 +24,7 @@ from . import calls
 from .device import BACKENDS, to_device
 from .dtypes import float32, float64, promote
 from .explain import RAW, explaining
-from .modes import mode
+from .modes import grad_mode, mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
 from .tensor import Tensor, key_of, wrap
@@ -79,7 +79,7 @@ class Op:
         while inputs and inputs[-1] is None:                               # absent optional inputs: linear(x, weight, None)
             inputs = inputs[:-1]
         device: Any = None
-        dtype, arrays, wants = None, [], []
+        dtype, narrow, arrays, wants = None, None, [], []
         alike = True                                                       # all float32 or all float64, as nearly always
         for i, x in enumerate(inputs):
             if isinstance(x, Tensor):
@@ -96,8 +96,7 @@ class Op:
                     alike = alike and (isinstance(x, (int, float)) or i in self.index_inputs)
                 arrays.append(x)
                 wants.append(False)
-        alike, narrow = alike and (dtype is float32 or dtype is float64), None
-        host = device is None or device.backend == "numpy"
+        alike, host = alike and (dtype is float32 or dtype is float64), device is None or device.backend == "numpy"
         try:
             if not host:                                                   # a numpy array is a constant: it follows
                 arrays = [to_device(a, device) if isinstance(a, np.ndarray) else a for a in arrays]
@@ -218,8 +217,7 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             slots, i = pending.get(parent) or pending.setdefault(parent, [None] * parent.count), x.output_index
             slots[i] = g if slots[i] is None else slots[i] + g
 
-    before, mode.enabled = mode.enabled, create_graph
-    try:
+    with grad_mode(create_graph):
         for y, g in zip(outputs, gradients, strict=True):
             add(y, g)
         for node in order:
@@ -240,8 +238,6 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
             for hook in list((x._hooks or {}).values()):
                 found[x] = calls.replaced(found[x], hook)
-    finally:
-        mode.enabled = before
     return found
 
 

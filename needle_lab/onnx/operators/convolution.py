@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from ... import nn, ops
+from ...errors import UnsupportedOnnxError
 from ...ops.windows import pad_pairs, spread
 from .layers import Fill, Layer, NodeView, with_bias
 from .table import layer_of, since, writes, writes_layer
@@ -52,6 +53,9 @@ def _layer(node: NodeView) -> Layer | None:
 
 @writes("convolution")
 def _conv(w, x, weight, bias=None, *, stride, pads, dilation, groups):
+    if any(p < 0 for pair in pads for p in pair):                    # cropped first: ONNX's Conv only pads
+        x = w.Pad(x, w.ints(*pads_of([(0, 0), (0, 0), *((min(b, 0), min(a, 0)) for b, a in pads)])))
+        pads = [(max(b, 0), max(a, 0)) for b, a in pads]
     return w.Conv(x, weight, bias, kernel_shape=list(weight.shape[2:]), strides=list(stride), pads=pads_of(pads),
                   dilations=list(dilation), group=groups)
 
@@ -88,6 +92,8 @@ def _transposed_layer(node: NodeView) -> Layer | None:
 
 @writes("convolution_input")
 def _conv_transpose(w, g, weight, *, size, stride, pads, dilation, groups):
+    if any(p < 0 for pair in pads for p in pair):
+        raise UnsupportedOnnxError("export: a transposed convolution that adds to its result has no simple ONNX form")
     extra = [s - ((n - 1) * t + d * (k - 1) + 1 - b - a) for s, n, t, d, k, (b, a)
              in zip(size, w.shape(g)[2:], stride, dilation, weight.shape[2:], pads, strict=True)]
     return w.ConvTranspose(g, weight, kernel_shape=list(weight.shape[2:]), strides=list(stride), pads=pads_of(pads),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -168,3 +169,88 @@ def _ones_like(w, x):
 @writes("zeros_like")
 def _zeros_like(w, x):
     return w.Expand(w.constant(np.zeros((), x.dtype)), w.Shape(x))
+
+
+@writes("roll")
+def _roll(w, x, *, shifts, axis=None):
+    if axis is None:
+        return w.Reshape(_rolled(w, w.Reshape(x, w.ints(-1)), 0, int(shifts)), w.Shape(x))
+    y, axes = w.name(x), (axis,) if isinstance(axis, int) else axis
+    for a, shift in zip(axes, shifts if isinstance(shifts, tuple) else (shifts,) * len(axes), strict=True):
+        n = w.shape(x)[a]
+        y = _rolled(w, y, a, shift if isinstance(n, Length) else shift % max(n, 1))
+    return y
+
+
+def _rolled(w, y: str, axis: int, shift: int) -> str:
+    """What falls off one end comes in at the other; the shift is smaller than the axis is long."""
+    if not shift:
+        return y
+    cut, end = w.ints(-shift), w.ints(np.iinfo(np.int64).max)
+    return w.Concat(w.Slice(y, cut, end, w.ints(axis)), w.Slice(y, w.ints(0), cut, w.ints(axis)), axis=axis)
+
+
+@writes("nonzero")
+def _nonzero(w, x):
+    return w.Transpose(w.NonZero(x), perm=[1, 0])
+
+
+@writes("index_put")
+def _index_put(w, x, value, *, index):
+    """The places that the index names, read from a map of all places, are written in a row of the values."""
+    if any(isinstance(n, Length) for n in w.shape(x)):
+        raise UnsupportedOnnxError("export: index_put into a tensor whose lengths vary has no simple ONNX form")
+    places = np.arange(math.prod(x.shape)).reshape(x.shape)[index]
+    value = w.Expand(w.operands((x, value))[1], w.ints(*places.shape))
+    flat = w.ScatterElements(w.Reshape(x, w.ints(-1)), w.constant(places.reshape(-1)), w.Reshape(value, w.ints(-1)), axis=0)
+    return w.Reshape(flat, w.ints(*x.shape))
+
+
+@writes("stack")
+def _stack(w, *tensors, axis):
+    return w.Concat(*(w.Unsqueeze(x, w.ints(axis)) for x in w.operands(tensors)), axis=axis)
+
+
+@writes("split")
+def _split(w, x, *, ends, axis):
+    return tuple(w.Slice(x, w.ints(start), w.ints(end), w.ints(axis)) for start, end in itertools.pairwise(ends))
+
+
+@writes("unbind")
+def _unbind(w, x, *, axis):
+    n = w.shape(x)[axis]
+    if isinstance(n, Length):
+        raise UnsupportedOnnxError("export: unbind along an axis whose length varies has no simple ONNX form")
+    return tuple(w.Gather(x, w.constant(np.array(i, np.int64)), axis=axis) for i in range(n))
+
+
+@writes("scatter_extreme")
+def _scatter_extreme(w, x, index, source, *, axis, how, from_end=False):
+    part = w.Slice(source, w.ints(*[0] * x.ndim), w.ints(*w.shape(index)), w.ints(*range(x.ndim)))
+    return w.ScatterElements(x, index, part, axis=axis, reduction={"prod": "mul", "amax": "max", "amin": "min"}[how])
+
+
+@writes("diagonal")
+def _diagonal(w, x, *, offset, axes):
+    shape = w.shape(x)
+    if any(isinstance(shape[a], Length) for a in axes):
+        raise UnsupportedOnnxError("export: a diagonal of axes whose lengths vary has no simple ONNX form")
+    first, second = (a % x.ndim for a in axes)
+    rest = [a for a in range(x.ndim) if a not in (first, second)]
+    n, m = shape[first], shape[second]
+    flat = w.Reshape(w.transposed(w.name(x), [*rest, first, second]), w.ints(*(shape[a] for a in rest), n * m))
+    return w.Gather(flat, w.constant(np.diagonal(np.arange(n * m).reshape(n, m), offset).astype(np.int64)), axis=len(rest))
+
+
+@writes("from_diagonal")
+def _from_diagonal(w, x, *, shape, offset, axes):
+    """Rows that begin with the values of the diagonal, of which each keeps the one on it."""
+    first, second = (a % len(shape) for a in axes)
+    rest = [a for a in range(len(shape)) if a not in (first, second)]
+    if any(isinstance(shape[a], Length) for a in axes):
+        raise UnsupportedOnnxError("export: a diagonal of axes whose lengths vary has no simple ONNX form")
+    n, m, before = shape[first], shape[second], max(-offset, 0)
+    padded = w.Pad(x, w.ints(*[0] * len(rest), before, *[0] * len(rest), n - before - w.shape(x)[-1]))
+    y = w.Where(w.constant(np.eye(n, m, offset, dtype=bool)), w.Unsqueeze(padded, w.ints(-1)), w.name(0, x.dtype))
+    back = [*rest, first, second]
+    return w.transposed(y, [back.index(a) for a in range(len(shape))])

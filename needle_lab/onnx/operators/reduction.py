@@ -200,3 +200,41 @@ def _arg_min(w, x, *, axis=None, keepdims=False):
 @writes("cumsum")
 def _cumsum(w, x, *, axis):
     return w.CumSum(x, w.constant(np.array(axis, np.int64)))
+
+
+@writes("cumprod")
+def _cumprod(w, x, *, axis):
+    """Opset 26 has CumProd; before it, a row for each place: the product of what comes up to it, and of ones."""
+    axis %= x.ndim
+    if w.has("CumProd"):
+        return w.CumProd(x, w.constant(np.array(axis, np.int64)))
+    n, back = w.shape(x)[axis], [*range(axis), *range(axis + 1, x.ndim), axis]
+    rows = w.Unsqueeze(w.transposed(w.name(x), back), w.ints(-2))
+    products = w.reduced(w.ReduceProd, w.Where(w.constant(np.tri(n, dtype=bool)), rows, w.name(1, x.dtype)), -1, False)
+    return w.transposed(products, [back.index(i) for i in range(x.ndim)])
+
+
+@writes("all")
+def _all(w, x, *, axis=None, keepdims=False):
+    return w.cast(w.reduced(w.ReduceMin, w.cast(w.cast(w.name(x), np.bool_), np.int32), axis, keepdims), np.bool_)
+
+
+@writes("any")
+def _any(w, x, *, axis=None, keepdims=False):
+    return w.cast(w.reduced(w.ReduceMax, w.cast(w.cast(w.name(x), np.bool_), np.int32), axis, keepdims), np.bool_)
+
+
+@writes("argsort")
+def _argsort(w, x, *, axis=-1, descending=False):
+    source = w.cast(w.name(x), np.int32) if x.dtype.kind == "b" else x
+    return w.TopK(source, w.ints(w.shape(x)[axis]), axis=axis, largest=int(descending), outputs=2)[1]
+
+
+@writes("argtopk")
+def _argtopk(w, x, *, k, axis, largest):
+    return w.TopK(x, w.ints(k), axis=axis, largest=int(largest), outputs=2)[1]
+
+
+@writes("argkth")
+def _argkth(w, x, *, k, axis):
+    return w.Gather(_argtopk(w, x, k=k + 1, axis=axis, largest=False), w.ints(k), axis=axis)

@@ -7,7 +7,7 @@ import numpy as np
 from ... import Tensor, ops
 from ..limits import limits
 from ..values import numpy_dtype
-from .table import scalar, since
+from .table import scalar, since, writes
 
 
 def dft(x, length: int | None, axis: int, inverse: bool, onesided: bool):
@@ -101,3 +101,13 @@ def MelWeightMatrix(num_mel_bins, dft_length, sample_rate, lower_edge_hertz, upp
         if right > center:
             matrix[center:right, i] = (right - np.arange(center, right)) / (right - center)
     return Tensor(matrix.astype(numpy_dtype(output_datatype)))
+
+# --- written --------------------------------------------------------------------------------------------------------------
+
+
+@writes("fourier")
+def _fourier(w, x, *, axis, inverse=False):
+    axis = axis % x.ndim
+    if w.opset < 20:
+        return w.DFT(x, axis=axis, inverse=int(inverse))
+    return w.DFT(x, "", w.constant(np.array(axis, np.int64)), inverse=int(inverse))

@@ -148,6 +148,10 @@ class Writer:
                 raise UnsupportedOnnxError(f"export: {op} fixes {name}={value!r}, which follows from a dynamic axis; "
                                            "leave that axis out of dynamic_axes")
 
+    def has(self, op: str) -> bool:
+        """Whether the opset that is written has an operator."""
+        return any(schema.since_version <= self.opset for schema in _schemas(op))
+
     def fresh(self, name: str) -> str:
         """A name that no input, output or initialiser has."""
         name = self.prefix + name
