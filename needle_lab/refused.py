@@ -141,7 +141,14 @@ REFUSED: dict[str, str] = {
     "max_pool2d_with_indices_backward": _PLUMBING,
     "optim.SparseAdam": "gradients are dense; use Adam",
     "optim.swa_utils.": "a mean of weights is a line in the loop: for p, m in zip(...): m.lerp_(p, 0.001)",
-    "nn.AdaptiveLogSoftmaxWithLoss": "a softmax for very large vocabularies on small machines; use nn.CrossEntropyLoss",
+    **dict.fromkeys(("nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d", "nn.FractionalMaxPool2d",
+                     "nn.FractionalMaxPool3d"), "windows of random sizes are hardly used; use adaptive max pooling"),
+    **dict.fromkeys(("nn.functional.linear_cross_entropy", "nn.LinearCrossEntropyLoss"),
+                    "two calls in one, to save memory; use cross_entropy(linear(x, weight, bias), target)"),
+    "nn.functional.multi_head_attention_forward": "use nn.MultiheadAttention, or F.scaled_dot_product_attention",
+    **dict.fromkeys(("nn.AdaptiveLogSoftmaxWithLoss", "nn.functional.adaptive_log_softmax_with_loss"),
+                    "a softmax for very large vocabularies on small machines; use nn.CrossEntropyLoss"),
+    **dict.fromkeys(("nn.DataParallel", "nn.SyncBatchNorm", "nn.parallel."), "one process computes on one device"),
 }
 
 
