@@ -135,7 +135,6 @@ REFUSED: dict[str, str] = {
     "*_dlpack": "ndl.from_numpy(numpy.from_dlpack(x)), and numpy.from_dlpack(x.numpy()) the other way",
     "get_default_device": "a tensor is on the CPU unless device= says otherwise",
     "segment_reduce": "scatter_reduce does this, with an index of segments",
-    "pdist": "ndl.cdist(x, x)[tuple(ndl.triu_indices(n, n, 1))]",
     "nn.functional.*torch_function*": _PLUMBING, "nn.functional.*_mm": _PLUMBING, "nn.functional.conv_tbc": _PLUMBING,
     "nn.functional.native_*": _PLUMBING, "nn.functional.assert_int_or_pair": _PLUMBING,
     "nn.functional.boolean_dispatch": _PLUMBING, "nn.*Base": _PLUMBING, "nn.Container": _PLUMBING,
