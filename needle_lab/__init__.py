@@ -32,6 +32,8 @@ tensor([1., 8.], node=cube)
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import errors, nn, ops, optim, random
 from ._version import __version__
 from .calculus import hessian, jacobian, jvp, vjp, vmap
@@ -63,15 +65,20 @@ from .creation import (
     arange,
     as_tensor,
     asarray,
+    can_cast,
     empty,
     empty_like,
     eye,
+    finfo,
     from_numpy,
     full,
     full_like,
+    get_default_dtype,
+    iinfo,
     linspace,
     logspace,
     ones,
+    promote_types,
     scalar_tensor,
     tensor,
     tril_indices,
@@ -134,12 +141,12 @@ _LATER = {
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
 _HERE = """
-    Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ checkpoint cpu cuda device empty empty_like
-    enable_grad errors eye fast_available float16 float32 float64 from_numpy full full_like get_rng_state grad graph
-    hessian inference_mode int16 int32 int64 int8 is_grad_enabled jacobian jvp kernel linspace logspace manual_seed
-    multinomial nn no_grad normal ones op ops optim rand rand_like randint randint_like randn randn_like random randperm
-    scalar_tensor set_grad_enabled set_rng_state tensor tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8
-    uniform use_kernels vjp vmap zeros
+    Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ can_cast checkpoint cpu cuda device empty
+    empty_like enable_grad errors eye fast_available finfo float16 float32 float64 from_numpy full full_like
+    get_default_dtype get_rng_state grad graph hessian iinfo inference_mode int16 int32 int64 int8 is_grad_enabled
+    jacobian jvp kernel linspace logspace manual_seed multinomial nn no_grad normal ones op ops optim promote_types rand
+    rand_like randint randint_like randn randn_like random randperm scalar_tensor set_grad_enabled set_rng_state tensor
+    tril_indices triton_cpu triu_indices uint16 uint32 uint64 uint8 uniform use_kernels vjp vmap zeros
 """.split()
 _AS_THEY_ARE = {"Tensor", "use_kernels", "kernel"}                 # they say themselves what does not fit
 __all__ = sorted({*ops.__all__, *_HERE, *_ROOMS, *_LATER})          # the public names, which dir(ndl) and Tab show
@@ -154,7 +161,8 @@ _ALSO = {
     "not_equal": "ne", "long": "int64", "int": "int32", "short": "int16", "double": "float64", "float": "float32",
     "half": "float16", "bool": "bool_",
 }
-_NUMBERS = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None}
+_NUMBERS = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None, "Size": tuple,
+            "dtype": np.dtype}
 
 
 def __getattr__(name: str) -> Any:
@@ -162,6 +170,10 @@ def __getattr__(name: str) -> Any:
         return _NUMBERS[name]
     if name in _ALSO:
         return globals()[_ALSO[name]]
+    if name in ("adjoint", "detach") or (name[-1] == "_" != name[0] and name in vars(Tensor)):
+        return getattr(Tensor, name)                                      # torch.relu_(x) is x.relu_()
+    if name in vars(nn.functional):
+        return vars(nn.functional)[name]
     if name not in _LATER and name not in _ROOMS:
         raise _missing("", name)
     import importlib

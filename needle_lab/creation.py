@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-from .core.dtypes import as_dtype, float32, int64
+from .core.dtypes import as_dtype, float32, int64, kind_rank
+from .core.dtypes import result_type as _result_type
 from .core.modes import leaving
 from .core.tensor import Tensor, flat
 from .core.types import DeviceLike, DTypeLike, Sizes
@@ -90,6 +92,31 @@ def as_tensor(data: Any, dtype: DTypeLike | None = None, device: DeviceLike = No
 
 
 asarray = as_tensor
+
+
+def get_default_dtype() -> Any:
+    """float32.  torch.get_default_dtype."""
+    return float32
+
+
+def promote_types(a: DTypeLike, b: DTypeLike) -> Any:
+    """The dtype of an op on tensors of two dtypes.  torch.promote_types."""
+    return _result_type(as_dtype(a), as_dtype(b))
+
+
+def can_cast(source: DTypeLike, target: DTypeLike) -> bool:
+    """Whether an in-place result of one dtype goes into a tensor of another: not floats into integers.  torch.can_cast."""
+    return kind_rank(as_dtype(source)) <= kind_rank(as_dtype(target))
+
+
+def finfo(dtype: DTypeLike = float32) -> Any:
+    """The limits of a floating dtype: max, min, eps, tiny, bits.  torch.finfo."""
+    return ml_dtypes.finfo(as_dtype(dtype))                             # type: ignore[no-untyped-call]
+
+
+def iinfo(dtype: DTypeLike) -> Any:
+    """The limits of an integer dtype: max, min, bits.  torch.iinfo."""
+    return np.iinfo(as_dtype(dtype))
 
 
 def arange(start: float = 0, end: float | None = None, step: float = 1, dtype: DTypeLike | None = None,

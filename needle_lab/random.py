@@ -146,7 +146,7 @@ def normal(mean: Any, std: Any = 1.0, shape: Sizes | None = None, dtype: DTypeLi
     return Tensor(np.asarray(drawn * std + mean).astype(dtype), requires_grad, device)
 
 
-def randint(low: int, high: Any = None, shape: Sizes | None = None, dtype: DTypeLike = int64, device: DeviceLike = None,
+def randint(low: int = 0, high: Any = None, shape: Sizes | None = None, dtype: DTypeLike = int64, device: DeviceLike = None,
             generator: Generator | None = None, *, size: Sizes | None = None) -> Tensor:
     """Integers in [low, high): randint(2, 9, (3,)); in [0, n): randint(n, (3,)).  torch.randint (size=)."""
     if high is None or not isinstance(high, int):

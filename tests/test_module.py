@@ -476,3 +476,105 @@ def test_a_state_of_pytorchs_tensors_loads(dtype):
 def test_a_state_that_is_none_of_numbers_is_an_error_of_ours():
     with pytest.raises(ndl.errors.NeedleError, match="weight|numbers"):
         nn.Linear(3, 2).load_state_dict({"weight": object(), "bias": [1.0, 2.0]})
+
+# --- an override that the walk meets -------------------------------------------------------------------------------------
+
+
+class Frozen(nn.BatchNorm1d):
+    """A batch norm that stays as it is: every change to the whole passes it by, or is noted."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.asked = []
+
+    def train(self, mode=True):
+        self.asked.append("train")
+        return super().train(False)
+
+    def requires_grad_(self, flag=True):
+        self.asked.append("requires_grad_")
+        return super().requires_grad_(False)
+
+    def to(self, *args, **kwargs):
+        self.asked.append("to")
+        return self
+
+    def apply(self, function):
+        self.asked.append("apply")
+        return self
+
+
+@pytest.mark.parametrize("hold", [lambda m: nn.Sequential(nn.Linear(2, 3), m), lambda m: Holding((nn.Sequential(m, m), m)),
+                                  lambda m: nn.Sequential(nn.Sequential(m), nn.ReLU()),
+                                  lambda m: Holding([{"a": m}, nn.Linear(1, 1)])])
+def test_what_changes_the_whole_goes_through_the_methods_of_the_parts(hold):
+    frozen = Frozen(3)
+    frozen.inner = nn.Dropout(0.5)                        # below it, its own train() decides
+    model, seen = hold(frozen), []
+    assert model.train() is model and model.training and not frozen.training and not frozen.inner.training
+    model.eval().train()
+    assert frozen.asked == ["train"] * 3
+    model.requires_grad_(True)
+    assert not frozen.weight.requires_grad and frozen.asked.count("requires_grad_") == 1
+    assert all(p.requires_grad for name, p in model.named_parameters() if p is not frozen.weight and p is not frozen.bias)
+    model.to(dtype="float64")
+    assert frozen.weight.dtype == np.float32 and frozen.asked.count("to") == 1
+    assert all(p.dtype == np.float64 for p in model.parameters() if p is not frozen.weight and p is not frozen.bias)
+    model.apply(seen.append)
+    assert frozen not in seen and frozen.inner not in seen and seen[-1] is model and frozen.asked.count("apply") == 1
+    plain = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    plain[1].train = lambda mode=True: seen.append("mine")  # set on one object
+    plain.eval()
+    assert seen[-1] == "mine" and plain[1].training
+
+
+class Holding(nn.Module):
+    def __init__(self, held):
+        super().__init__()
+        self.held = held
+
+
+def test_a_slice_of_a_sequential_keeps_its_names_and_lists_of_parameters_are_trained():
+    whole = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    assert list(whole[1:].state_dict()) == ["2.weight", "2.bias"] == [n for n in whole.state_dict() if n[0] == "2"]
+    assert list(nn.Sequential({"a": nn.ReLU(), "b": nn.Linear(1, 1)})[-1:].state_dict()) == ["b.weight", "b.bias"]
+    assert [name for name, _ in whole[1:].append(nn.Tanh()).named_children()] == ["1", "2", "3"]      # overwrites nothing
+    assert [name for name, _ in nn.ModuleList([nn.ReLU(), nn.Tanh()])[1:].named_children()] == ["0"]
+    several = nn.ParameterList([ndl.ones(2), nn.Parameter(ndl.zeros(1))])
+    several.append(ndl.ones(3))
+    assert [tuple(p.shape) for p in several] == [(2,), (1,), (3,)] and list(several[1:].state_dict()) == ["0", "1"]
+    named = nn.ParameterDict({"a": ndl.ones(2)})
+    named["b"] = ndl.zeros(1)
+    assert all(isinstance(p, nn.Parameter) for p in (*several, *named.values())) and list(named.state_dict()) == ["a", "b"]
+    for call, words in ((lambda: several.append(3), "a int, not a tensor"), (lambda: several(1), "is not called"),
+                        (lambda: named.update({"keys": ndl.ones(1)}), "attribute of ParameterDict itself")):
+        with pytest.raises(ArgumentError, match=words):
+            call()
+
+
+def test_what_people_of_pytorch_call_on_a_module():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("mask", ndl.ones(2), persistent=False)
+            self.register_buffer("mean", ndl.zeros(2))
+            self.register_parameter("scale", nn.Parameter(ndl.ones(2)))
+            self.add_module("body", nn.Sequential(nn.Linear(2, 2)))
+
+        def forward(self, x):
+            return self.body(x) * self.scale * self.mask
+    net = copy.deepcopy(Net())
+    assert list(net.state_dict()) == ["mean", "scale", "body.0.weight", "body.0.bias"]
+    assert [name for name, _ in net.named_buffers()] == ["mask", "mean"] and "mask" not in net.signature()["buffers"]
+    net.load_state_dict(Net().state_dict())
+    net.mask = ndl.zeros(2)
+    assert "mask" not in net.state_dict() and not pickle.loads(pickle.dumps(net.mask)).persistent
+    assert net.get_submodule("body.0") is net.body[0] and net.get_parameter("body.0.bias") is net.body[0].bias
+    with pytest.raises(AttributeError, match="nothing at 'body.1'"):
+        net.get_submodule("body.1")
+    assert [name for name, _ in net.named_parameters("net", recurse=False)] == ["net.scale"]
+    assert [len(list(m.parameters(recurse=False))) for m in net.modules()] == [1, 0, 2]
+    assert net.double().scale.dtype == net.mask.dtype == np.float64 and net.half().mean.dtype == np.float16
+    net.float()(input=ndl.ones(1, 2)).sum().backward()
+    net.zero_grad(set_to_none=False)
+    assert net.scale.grad.tolist() == [0, 0]

@@ -134,7 +134,9 @@ DYNAMIC = {
                              floats("batch", "time", 8), TIME_SECOND),
     **{name: (getattr(nn, name), floats("batch", 4, "time"), {0: "batch", 2: "time"}) for name in (
         "ReLU ReLU6 LeakyReLU PReLU ELU CELU SELU GELU SiLU Mish Sigmoid LogSigmoid Tanh Softplus Softsign Hardtanh "
-        "Hardsigmoid Hardswish Softmax LogSoftmax Dropout Identity").split()},
+        "Hardsigmoid Hardswish Dropout Identity").split()},
+    **{name: (lambda name=name: getattr(nn, name)(dim=-1), floats("batch", 4, "time"), {0: "batch", 2: "time"})
+       for name in ("Softmax", "LogSoftmax")},
 }
 
 

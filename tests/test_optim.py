@@ -51,14 +51,14 @@ def test_ten_steps_agree_with_torch(name, options, rng):
 
 @needs_torch
 @pytest.mark.parametrize("options", [{}, {"lr": 0.1, "nesterov": False}, {"adjust_lr_fn": "match_rms_adamw", "ns_steps": 3}])
-def test_muon_agrees_with_torch_to_bfloat16(options, rng):
+def test_muon_agrees_with_torch_in_bfloat16(options, rng):
     ours, theirs = twins(rng, [(6, 4), (3, 7)])
     a, b = optim.Muon(ours, **options), torch.optim.Muon(theirs, **options)
     for _ in range(5):
         set_gradients(ours, theirs, rng)
         a.step(), b.step()
     for p, q in zip(ours, theirs, strict=True):
-        assert_close(p, q, 2e-3)
+        assert_close(p, q, 1e-4)
 
 
 @needs_torch

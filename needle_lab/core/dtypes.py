@@ -72,10 +72,10 @@ def common_dtype(values: Iterable[Any]) -> np.dtype | None:
             before, place = found[x.shape != ()], x.shape != ()
             found[place] = x.dtype if before is None else result_type(before, x.dtype)
     single, many = found
-    return many if single is None or (many is not None and _rank(single) <= _rank(many)) else single
+    return many if single is None or (many is not None and kind_rank(single) <= kind_rank(many)) else single
 
 
-def _rank(dtype: np.dtype) -> int:
+def kind_rank(dtype: np.dtype) -> int:
     return 2 if is_floating(dtype) else int(dtype.kind != "b")
 
 

@@ -1,36 +1,49 @@
-"""Activations as layers: each is the op of that name, with its parameters as configuration."""
+"""Activations and dropout as layers: each is the function of that name, with its arguments as configuration."""
 
 from __future__ import annotations
 
 from .. import creation, ops
 from ..core.tensor import Tensor
+from ..core.types import DTypeLike
+from . import functional as F
+from .layer import layer
 from .module import Module
 from .parameter import Parameter
 
+ReLU = layer("ReLU", F.relu)
+ReLU6 = layer("ReLU6", F.relu6)
+LeakyReLU = layer("LeakyReLU", F.leaky_relu)
+RReLU = layer("RReLU", F.rrelu)
+ELU = layer("ELU", F.elu)
+CELU = layer("CELU", F.celu)
+SELU = layer("SELU", F.selu, alpha=1.6732632423543772, gamma=1.0507009873554805)
+GELU = layer("GELU", F.gelu)
+SiLU = layer("SiLU", F.silu)
+Mish = layer("Mish", F.mish)
+GLU = layer("GLU", F.glu)
+Sigmoid = layer("Sigmoid", F.sigmoid)
+LogSigmoid = layer("LogSigmoid", F.logsigmoid)
+Tanh = layer("Tanh", F.tanh)
+Tanhshrink = layer("Tanhshrink", F.tanhshrink)
+Softplus = layer("Softplus", F.softplus, later="beta threshold")
+Softsign = layer("Softsign", F.softsign)
+Softshrink = layer("Softshrink", F.softshrink)
+Hardshrink = layer("Hardshrink", F.hardshrink)
+Hardtanh = layer("Hardtanh", F.hardtanh)
+Hardsigmoid = layer("Hardsigmoid", F.hardsigmoid, alpha=1 / 6, beta=0.5)
+Hardswish = layer("Hardswish", F.hardswish)
+Threshold = layer("Threshold", F.threshold)
+Softmax = layer("Softmax", F.softmax, dtype=None)
+Softmin = layer("Softmin", F.softmin, dtype=None)
+LogSoftmax = layer("LogSoftmax", F.log_softmax, dtype=None)
+Softmax2d = layer("Softmax2d", F.softmax, dtype=None, axis=-3)
 
-class ReLU(Module):
-    """max(x, 0).  torch.nn.ReLU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.relu(x)
-
-
-class ReLU6(Module):
-    """x clipped to [0, 6].  torch.nn.ReLU6."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.relu6(x)
-
-
-class LeakyReLU(Module):
-    """x where positive, negative_slope * x elsewhere.  torch.nn.LeakyReLU."""
-
-    def __init__(self, negative_slope: float = 0.01):
-        super().__init__()
-        self.negative_slope = negative_slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.leaky_relu(x, negative_slope=self.negative_slope)
+Dropout = layer("Dropout", F.dropout)
+Dropout1d = layer("Dropout1d", F.dropout1d)
+Dropout2d = layer("Dropout2d", F.dropout2d)
+Dropout3d = layer("Dropout3d", F.dropout3d)
+AlphaDropout = layer("AlphaDropout", F.alpha_dropout)
+FeatureAlphaDropout = layer("FeatureAlphaDropout", F.feature_alpha_dropout)
 
 
 class PReLU(Module):
@@ -39,161 +52,10 @@ class PReLU(Module):
     weight: (num_parameters,).
     """
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25):
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: DTypeLike = "float32"):
         super().__init__()
         self.num_parameters = num_parameters
-        self.weight = Parameter(creation.full((num_parameters,), init, "float32"))
+        self.weight = Parameter(creation.full((num_parameters,), init, dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.prelu(x, self.weight)
-
-
-class ELU(Module):
-    """x where positive, alpha * (exp(x) - 1) elsewhere.  torch.nn.ELU."""
-
-    def __init__(self, alpha: float = 1.0):
-        super().__init__()
-        self.alpha = alpha
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.elu(x, alpha=self.alpha)
-
-
-class CELU(ELU):
-    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere.  torch.nn.CELU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.celu(x, alpha=self.alpha)
-
-
-class SELU(Module):
-    """ELU scaled so that mean 0 and variance 1 stay (Klambauer et al., 2017).  torch.nn.SELU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.selu(x)
-
-
-class GELU(Module):
-    """x times the normal distribution function of x; approximate="tanh" for the approximation of GPT-2.  torch.nn.GELU."""
-
-    def __init__(self, approximate: str = "none"):
-        super().__init__()
-        self.approximate = approximate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.gelu_tanh(x) if self.approximate == "tanh" else ops.gelu(x)
-
-
-class SiLU(Module):
-    """x * sigmoid(x).  torch.nn.SiLU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.silu(x)
-
-
-class Mish(Module):
-    """x * tanh(softplus(x)).  torch.nn.Mish."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.mish(x)
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(-x)).  torch.nn.Sigmoid."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.sigmoid(x)
-
-
-class LogSigmoid(Module):
-    """log(sigmoid(x)).  torch.nn.LogSigmoid."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.log_sigmoid(x)
-
-
-class Tanh(Module):
-    """The hyperbolic tangent.  torch.nn.Tanh."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.tanh(x)
-
-
-class Softplus(Module):
-    """log(1 + exp(x)).  torch.nn.Softplus."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.softplus(x)
-
-
-class Softsign(Module):
-    """x / (1 + |x|).  torch.nn.Softsign."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.softsign(x)
-
-
-class Hardtanh(Module):
-    """x clipped to [min_val, max_val].  torch.nn.Hardtanh."""
-
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0):
-        super().__init__()
-        self.min_val, self.max_val = min_val, max_val
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.hardtanh(x, self.min_val, self.max_val)
-
-
-class Hardsigmoid(Module):
-    """x / 6 + 1 / 2 clipped to [0, 1].  torch.nn.Hardsigmoid."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.hardsigmoid(x)
-
-
-class Hardswish(Module):
-    """x * hardsigmoid(x).  torch.nn.Hardswish."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.hardswish(x)
-
-
-class Softmax(Module):
-    """exp(x) / sum(exp(x)) along dim.  torch.nn.Softmax."""
-
-    def __init__(self, dim: int = -1):
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.softmax(x, axis=self.dim)
-
-
-class LogSoftmax(Softmax):
-    """log(softmax(x)) along dim.  torch.nn.LogSoftmax."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.log_softmax(x, axis=self.dim)
-
-
-class Dropout(Module):
-    """In training, each value is 0 with probability p, else divided by 1 - p (Srivastava et al., 2014).
-
-    torch.nn.Dropout.
-    """
-
-    def __init__(self, p: float = 0.5):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.dropout(x, self.p, self.training)
-
-
-class Dropout2d(Dropout):
-    """In training, whole channels of (N, C, *size) are dropped.  torch.nn.Dropout2d."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.feature_dropout(x, self.p, self.training)
-
-

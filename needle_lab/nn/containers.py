@@ -1,4 +1,4 @@
-"""Sequential, ModuleList and ModuleDict: modules that hold other modules under numbers or keys.
+"""Sequential, ModuleList and ModuleDict: modules that hold other modules under numbers or keys; the same for parameters.
 
 Plain lists and dicts work too; these exist for their methods, for indexing, and for names that PyTorch users know.
 Layers are attributes named "0", "1", ..., so the one walk finds them like any other.
@@ -9,25 +9,55 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..core.tensor import Tensor
 from ..errors import ArgumentError
 from .module import Module
+from .parameter import Parameter
 
 
-class _Layers(Module):
-    """What Sequential and ModuleList share: a list of modules."""
+class _Held(Module):
+    """What all containers share: they hold things of one kind as attributes."""
 
-    def _layers(self) -> list[Module]:
-        return [value for value in vars(self).values() if isinstance(value, Module)]
+    _kind: type = Module
+
+    def _named_items(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, self._kind)}
+
+    def _taken(self, name: Any, value: Any) -> Any:
+        """What is held for a value: itself, checked."""
+        _check_name(self, name)
+        _check_module(self, name, value)
+        return value
+
+
+class _Parameters(_Held):
+    """What ParameterList and ParameterDict share: a tensor that comes in becomes a Parameter."""
+
+    _kind = Parameter
+
+    def _taken(self, name: Any, value: Any) -> Any:
+        _check_name(self, name)
+        if not isinstance(value, Tensor):
+            raise ArgumentError(f"{type(self).__name__}: entry {name!r} is a {type(value).__name__}, not a tensor")
+        return value if isinstance(value, Parameter) else Parameter(value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise ArgumentError(f"a {type(self).__name__} is not called; use the parameters in it")
+
+
+class _Layers(_Held):
+    """What the lists share."""
+
+    def _layers(self) -> list[Any]:
+        return list(self._named_items().values())
 
     def _assign(self, layers: Iterable[Any]) -> None:
-        """Hold these layers under "0", "1", ... instead of the present ones."""
-        layers = list(layers)
-        for i, layer in enumerate(layers):
-            _check_module(self, str(i), layer)
-        for name in [name for name, value in vars(self).items() if isinstance(value, Module)]:
+        """Hold these under "0", "1", ... instead of the present ones."""
+        taken = {str(i): self._taken(str(i), layer) for i, layer in enumerate(layers)}
+        for name in self._named_items():
             delattr(self, name)
-        for i, layer in enumerate(layers):
-            setattr(self, str(i), layer)
+        for name, layer in taken.items():
+            setattr(self, name, layer)
 
     def __len__(self) -> int:
         return len(self._layers())
@@ -36,42 +66,37 @@ class _Layers(Module):
         return iter(self._layers())
 
     def __getitem__(self, index: int | slice) -> Any:
-        return type(self)._of(self._layers()[index]) if isinstance(index, slice) else self._layers()[self._at(index)]
+        kind: Any = type(self)
+        return kind(self._layers()[index]) if isinstance(index, slice) else self._layers()[self._at(index)]
 
-    def __setitem__(self, index: int, layer: Module) -> None:
-        _check_module(self, str(index), layer)
-        names = [name for name, value in vars(self).items() if isinstance(value, Module)]
-        setattr(self, names[self._at(index)], layer)
+    def __setitem__(self, index: int, layer: Any) -> None:
+        setattr(self, list(self._named_items())[self._at(index)], self._taken(str(index), layer))
 
     def __delitem__(self, index: int | slice) -> None:
         layers = self._layers()
         del layers[index]
         self._assign(layers)
 
-    def append(self, layer: Module) -> _Layers:
+    def append(self, layer: Any) -> _Layers:
         """Add a layer at the end."""
         return self.extend([layer])
 
-    def extend(self, layers: Iterable[Module]) -> _Layers:
-        """Add layers at the end."""
-        start = len(self)
-        layers = list(layers)
-        for i, layer in enumerate(layers):
-            _check_module(self, str(start + i), layer)
-        for i, layer in enumerate(layers):
-            setattr(self, str(start + i), layer)
+    def extend(self, layers: Iterable[Any]) -> _Layers:
+        """Add layers at the end, under the numbers that follow."""
+        numbers = [int(name) for name in self._named_items() if name.isdigit()]
+        start = max(len(self), 1 + max(numbers, default=-1))
+        for name, layer in {str(i): self._taken(str(i), layer) for i, layer in enumerate(layers, start)}.items():
+            setattr(self, name, layer)
         return self
 
-    def insert(self, index: int, layer: Module) -> _Layers:
+    __iadd__ = extend
+
+    def insert(self, index: int, layer: Any) -> _Layers:
         """Add a layer before `index`; the later ones are renumbered."""
         layers = self._layers()
         layers.insert(index, layer)
         self._assign(layers)
         return self
-
-    @classmethod
-    def _of(cls, layers: list[Module]) -> _Layers:
-        raise NotImplementedError
 
     def _at(self, index: int) -> int:
         count = len(self)
@@ -99,8 +124,7 @@ class Sequential(_Layers):
         super().__init__()
         if len(layers) == 1 and isinstance(layers[0], Mapping):
             for name, layer in layers[0].items():
-                _check_module(self, name, layer)
-                setattr(self, name, layer)
+                setattr(self, name, self._taken(name, layer))
         else:
             self._assign(layers)
 
@@ -109,9 +133,11 @@ class Sequential(_Layers):
             x = layer(x)
         return x
 
-    @classmethod
-    def _of(cls, layers: list[Module]) -> Sequential:
-        return Sequential(*layers)
+    def __getitem__(self, index: int | slice) -> Any:
+        """A layer, or a Sequential of some, which keep their names: weights saved from the whole load into it."""
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        return Sequential(dict(list(self._named_items().items())[index]))
 
 
 class ModuleList(_Layers):
@@ -121,51 +147,52 @@ class ModuleList(_Layers):
         super().__init__()
         self._assign(modules)
 
-    @classmethod
-    def _of(cls, layers: list[Module]) -> ModuleList:
-        return ModuleList(layers)
+
+class ParameterList(_Parameters, _Layers):
+    """A list of parameters under the names "0", "1", ...; tensors that come in are wrapped.  torch.nn.ParameterList."""
+
+    def __init__(self, values: Iterable[Any] = ()):
+        super().__init__()
+        self._assign(values)
 
 
-class ModuleDict(Module):
+class ModuleDict(_Held):
     """Modules under keys.  torch.nn.ModuleDict.  A key must not be the name of a method ("keys", "forward")."""
 
-    def __init__(self, modules: Mapping[str, Module] | None = None):
+    def __init__(self, modules: Mapping[str, Any] | None = None):
         super().__init__()
         self.update(modules or {})
 
-    def update(self, modules: Mapping[str, Module]) -> None:
-        """Add or replace modules."""
-        for name, module in modules.items():
-            _check_module(self, name, module)
-        for name, module in modules.items():
-            setattr(self, name, module)
+    def update(self, modules: Mapping[str, Any]) -> None:
+        """Add or replace entries."""
+        for name, value in {name: self._taken(name, value) for name, value in modules.items()}.items():
+            setattr(self, name, value)
 
     def keys(self) -> list[str]:
         """The names, in order."""
-        return [name for name, value in vars(self).items() if isinstance(value, Module)]
+        return list(self._named_items())
 
-    def values(self) -> list[Module]:
-        """The modules, in order."""
-        return [value for value in vars(self).values() if isinstance(value, Module)]
+    def values(self) -> list[Any]:
+        """What is held, in order."""
+        return list(self._named_items().values())
 
-    def items(self) -> list[tuple[str, Module]]:
-        """(name, module) pairs, in order."""
-        return list(zip(self.keys(), self.values(), strict=True))
+    def items(self) -> list[tuple[str, Any]]:
+        """(name, entry) pairs, in order."""
+        return list(self._named_items().items())
 
-    def pop(self, name: str) -> Module:
-        """Remove a module and return it."""
-        module = self[name]
+    def pop(self, name: str) -> Any:
+        """Remove an entry and return it."""
+        value = self[name]
         delattr(self, name)
-        return module
+        return value
 
-    def __getitem__(self, name: str) -> Module:
+    def __getitem__(self, name: str) -> Any:
         if name not in self.keys():
-            raise KeyError(f"{name!r}; this ModuleDict has {', '.join(map(repr, self.keys())) or 'no modules'}")
-        module: Module = vars(self)[name]
-        return module
+            raise KeyError(f"{name!r}; this {type(self).__name__} has {', '.join(map(repr, self.keys())) or 'no entries'}")
+        return vars(self)[name]
 
-    def __setitem__(self, name: str, module: Module) -> None:
-        self.update({name: module})
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
 
     def __delitem__(self, name: str) -> None:
         self.pop(name)
@@ -180,16 +207,23 @@ class ModuleDict(Module):
         return iter(self.keys())
 
 
-def _check_module(owner: Module, name: Any, value: Any) -> None:
+class ParameterDict(_Parameters, ModuleDict):
+    """Parameters under keys; tensors that come in become Parameters.  torch.nn.ParameterDict."""
+
+
+def _check_name(owner: Module, name: Any) -> None:
     kind = type(owner).__name__
     if not isinstance(name, str) or not name or "." in name:
         raise ArgumentError(f"{kind}: a key must be a text without dots, got {name!r}")
     if hasattr(type(owner), name):
         raise ArgumentError(f"{kind}: {name!r} is an attribute of {kind} itself; choose another key")
+
+
+def _check_module(owner: Module, name: Any, value: Any) -> None:
     if not isinstance(value, Module):
         advice = "use its layer (nn.ReLU() for ndl.relu), or write a Module around it" if callable(value) else \
             "only modules can be layers"
-        raise ArgumentError(f"{kind}: entry {name!r} is {_called(value)}, not a Module; {advice}")
+        raise ArgumentError(f"{type(owner).__name__}: entry {name!r} is {_called(value)}, not a Module; {advice}")
 
 
 def _called(value: Any) -> str:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .. import ops
 from ..core.device import Device, as_device
 from ..core.dtypes import as_dtype, is_floating
 from ..core.explain import RAW, explained, explaining, is_ours
@@ -23,7 +24,7 @@ from ..core.storage import written
 from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError
 from . import hooks
-from .parameter import Buffer, Parameter
+from .parameter import Buffer, Parameter, is_saved
 from .signature import configuration, signature
 from .state import LoadReport, load_into
 from .summary import summary
@@ -72,7 +73,9 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward; define `def forward(self, x): ...` in it")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run `forward` and the hooks around it."""
+        """Run `forward` and the hooks around it.  `input=` is PyTorch's name for forward's first argument."""
+        if "input" in kwargs and "input" not in inspect.signature(self.forward).parameters and not args:
+            args = (kwargs.pop("input"),)
         try:
             return hooks.call(self, self._hooks, args, kwargs) if self._hooks else self.forward(*args, **kwargs)
         except NeedleError:
@@ -94,8 +97,8 @@ class Module:
                 raise ArgumentError(
                     f"{type(self).__name__}.{name} is a Parameter and would no longer be trained; to change its "
                     f"values: `with ndl.no_grad(): module.{name}.copy_(values)`; to replace it: Parameter(values)")
-            if isinstance(held, Buffer):
-                value = Buffer(value)              # running_mean = 0.9 * running_mean + ... stays a buffer
+            if isinstance(held, Buffer):           # running_mean = 0.9 * running_mean + ... stays a buffer
+                value = Buffer(value, persistent=held.persistent)
             else:
                 _refuse_unregistered(value, f"{type(self).__name__}.{name}")
         super().__setattr__(name, value)
@@ -124,25 +127,30 @@ class Module:
     def _distinct(self, kind: type[T] | tuple[type[T], ...]) -> Iterator[tuple[str, T]]:
         return ((e.path, e.value) for e in self.walk() if e.path == e.first and isinstance(e.value, kind))
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """(path, parameter), each parameter once."""
-        return self._distinct(Parameter)
+    def _named(self, kind: type[T], prefix: str, recurse: bool) -> Iterator[tuple[str, T]]:
+        """Of one kind, each once; recurse=False: only what stands in attributes of this very module."""
+        return ((f"{prefix}.{path}" if prefix and path else prefix or path, value) for path, value in self._distinct(kind)
+                if recurse or vars(self).get(path) is value)
 
-    def parameters(self) -> Iterator[Parameter]:
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(path, parameter), each parameter once.  recurse=False: without those of modules in it."""
+        return self._named(Parameter, prefix, recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Every parameter once, in the order of the walk."""
-        return (value for _, value in self.named_parameters())
+        return (value for _, value in self.named_parameters("", recurse))
 
-    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """(path, buffer), each buffer once."""
-        return self._distinct(Buffer)
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        """(path, buffer), each buffer once.  recurse=False: without those of modules in it."""
+        return self._named(Buffer, prefix, recurse)
 
-    def buffers(self) -> Iterator[Buffer]:
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
         """Every buffer once."""
-        return (value for _, value in self.named_buffers())
+        return (value for _, value in self.named_buffers("", recurse))
 
-    def named_modules(self) -> Iterator[tuple[str, Module]]:
+    def named_modules(self, memo: None = None, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """(path, module), this module first, under the path ""."""
-        return self._distinct(Module)
+        return self._named(Module, prefix, True)
 
     def modules(self) -> Iterator[Module]:
         """This module and every module in it, each once."""
@@ -160,13 +168,22 @@ class Module:
         """The modules held directly or in a list, tuple or dict."""
         return (value for _, value in self.named_children())
 
+    def get_submodule(self, target: str) -> Any:
+        """What stands at a path: `model.get_submodule("blocks.3.conv")`; AttributeError where there is nothing."""
+        for path, value, _ in self.walk():
+            if path == target:
+                return value
+        raise AttributeError(f"{type(self).__name__} holds nothing at {target!r}")
+
+    get_parameter = get_buffer = get_submodule
+
     def state_dict(self) -> dict[str, Tensor]:
-        """path -> parameter or buffer, detached, sharing memory; a shared parameter stands at its first path.
+        """path -> parameter or persistent buffer, detached, sharing memory; a shared one stands at its first path.
 
         >>> list(ndl.nn.Sequential(ndl.nn.Linear(2, 3), ndl.nn.ReLU()).state_dict())
         ['0.weight', '0.bias']
         """
-        return {path: value.detach() for path, value in self._distinct((Parameter, Buffer))}
+        return {path: value.detach() for path, value in self._distinct((Parameter, Buffer)) if is_saved(value)}
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> LoadReport:
         """Copy values (tensors, numpy arrays, PyTorch tensors) by path into parameters and buffers.
@@ -202,10 +219,24 @@ class Module:
 
     # --- changes to the whole ---------------------------------------------------------------------------------------
 
+    # Each goes to the modules within; where one has a method of its own (a batch norm that stays frozen), that decides.
+
+    def _own_part(self, method: str) -> Iterator[Entry]:
+        """The walk, each object once, without what lies in modules that have their own `method`: they answer for it."""
+        beyond = None
+        for entry in self.walk():
+            if entry.path == entry.first and not (beyond and entry.path.startswith(beyond)):
+                yield entry
+                if entry.path and _overrides(entry.value, method):
+                    beyond = entry.path + "."
+
     def train(self, mode: bool = True) -> Self:
         """Set training mode (dropout drops, batch norm uses the batch) in this module and all in it."""
-        for module in self.modules():
-            module.training = bool(mode)
+        for path, module, _ in self._own_part("train"):
+            if path and _overrides(module, "train"):
+                module.train(mode)
+            elif isinstance(module, Module):
+                module.training = bool(mode)
         return self
 
     def eval(self) -> Self:
@@ -214,20 +245,62 @@ class Module:
 
     def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call `function` on every module, children before parents."""
-        for module in reversed(list(self.modules())):
-            function(module)
+        for path, module, _ in reversed([e for e in self._own_part("apply") if isinstance(e.value, Module)]):
+            if path and _overrides(module, "apply"):
+                module.apply(function)
+            else:
+                function(module)
         return self
 
     def requires_grad_(self, flag: bool = True) -> Self:
         """Freeze (False) or train (True) every parameter."""
-        for parameter in self.parameters():
-            parameter.requires_grad_(flag)
+        for path, value, _ in self._own_part("requires_grad_"):
+            if isinstance(value, Parameter) or (path and _overrides(value, "requires_grad_")):
+                value.requires_grad_(flag)
         return self
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters (they become None)."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; set_to_none=False: they become zeros instead of None."""
         for parameter in self.parameters():
-            parameter.grad = None
+            parameter.grad = None if set_to_none or parameter.grad is None else ops.zeros_like(parameter.grad)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Hold a tensor that is moved with the module and, if persistent, saved: as `self.name = Buffer(tensor)`."""
+        setattr(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """The same as `self.name = parameter`."""
+        setattr(self, name, parameter)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """The same as `self.name = module`."""
+        setattr(self, name, module)
+
+    register_module = add_module
+
+    def half(self) -> Self:
+        """Parameters and buffers as float16."""
+        return self.to(dtype="float16")
+
+    def bfloat16(self) -> Self:
+        """Parameters and buffers as bfloat16."""
+        return self.to(dtype="bfloat16")
+
+    def float(self) -> Self:
+        """Parameters and buffers as float32."""
+        return self.to(dtype="float32")
+
+    def double(self) -> Self:
+        """Parameters and buffers as float64."""
+        return self.to(dtype="float64")
+
+    def cpu(self) -> Self:
+        """Everything on the host."""
+        return self.to("cpu")
+
+    def cuda(self, device: int = 0) -> Self:
+        """Everything on a GPU."""
+        return self.to(f"cuda:{device}")
 
     def to(self, target: Any = None, *, device: Device | str | None = None, dtype: Any = None) -> Self:
         """Move parameters and buffers to a device, or convert the floating ones to a dtype; in place.
@@ -246,12 +319,16 @@ class Module:
         def moved(x: Tensor) -> Tensor:
             return x.detach().to(device=device, dtype=dtype if is_floating(x.dtype) else None)
 
-        tensors = [x for _, x in self._distinct((Parameter, Buffer))]
+        part = list(self._own_part("to"))
+        tensors: list[Tensor] = [e.value for e in part if isinstance(e.value, (Parameter, Buffer))]
         tensors += [x.grad for x in tensors if x.grad is not None]
         for x, new in [(x, moved(x)) for x in tensors]:        # all moved before the first is replaced
             if new.data is not x.data:
                 x.data, x.device = new.data, new.device
                 written(x)                             # a graph that read the old values can tell
+        for path, module, _ in part:
+            if path and _overrides(module, "to"):
+                module.to(device=device, dtype=dtype)
         return self
 
     # --- hooks ------------------------------------------------------------------------------------------------------
@@ -276,7 +353,7 @@ class Module:
 
     def extra_repr(self) -> str:
         """What stands between the parentheses: the configuration, without what is as `__init__` has it by default."""
-        defaults = {p.name: p.default for p in inspect.signature(type(self).__init__).parameters.values()}
+        defaults = {p.name: p.default for p in inspect.signature(type(self)).parameters.values()}
         return ", ".join(f"{name}={vars(self)[name]!r}" for name in configuration(self)
                          if name not in defaults or not _same_setting(vars(self)[name], defaults[name]))
 
@@ -318,6 +395,11 @@ def _members(value: Any, path: str) -> list[tuple[str, Any]]:
                                 "names must be unique as text, not empty, and without dots")
         names.add(name)
     return members
+
+
+def _overrides(value: Any, method: str) -> bool:
+    """Whether this is a module with a `method` of its own, of its class or set on it."""
+    return isinstance(value, Module) and getattr(getattr(value, method), "__func__", None) is not getattr(Module, method)
 
 
 def _holds_state(value: Any, path: str, outer: tuple[int, ...] = ()) -> bool:

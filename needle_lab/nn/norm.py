@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .. import creation, ops
-from ..core.dtypes import machine_epsilon
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..core.types import DTypeLike, Sizes
@@ -12,8 +11,8 @@ from .module import Module
 from .parameter import Buffer, Parameter
 
 
-class _BatchNorm(Module):
-    """What batch norm in all dimensions shares.
+class _Statistics(Module):
+    """What batch norm and instance norm share: a scale and a shift for each channel, and running statistics.
 
     weight, bias: (num_features,) parameters, present when affine. running_mean, running_var: (num_features,) and
     num_batches_tracked: () buffers, present when track_running_stats; momentum=None averages over all batches.
@@ -21,17 +20,23 @@ class _BatchNorm(Module):
 
     axes: tuple[int, ...]          # how many axes an input may have
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, dtype: DTypeLike = "float32"):
-        super().__init__()
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.affine, self.track_running_stats = affine, track_running_stats
+    def _make(self, num_features: int, affine: bool, bias: bool, tracked: bool, dtype: DTypeLike) -> None:
         self.weight = Parameter(creation.ones(num_features, dtype=dtype)) if affine else None
-        self.bias = Parameter(creation.zeros(num_features, dtype=dtype)) if affine else None
-        tracked = track_running_stats
+        self.bias = Parameter(creation.zeros(num_features, dtype=dtype)) if affine and bias else None
         self.running_mean = Buffer(creation.zeros(num_features, dtype=dtype)) if tracked else None
         self.running_var = Buffer(creation.ones(num_features, dtype=dtype)) if tracked else None
         self.num_batches_tracked = Buffer(creation.zeros(dtype="int64")) if tracked else None
+
+
+class _BatchNorm(_Statistics):
+    """What batch norm in all dimensions shares."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, dtype: DTypeLike = "float32", *, bias: bool = True):
+        super().__init__()
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self._make(num_features, affine, bias, track_running_stats, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in self.axes or x.shape[1] != self.num_features:
@@ -93,9 +98,7 @@ class RMSNorm(Module):
         self.weight = Parameter(creation.ones(*shape, dtype=dtype)) if elementwise_affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        eps = machine_epsilon(x.dtype) if self.eps is None else self.eps
-        return ops.rms_norm(x, self.normalized_shape, self.weight, eps)
-
+        return ops.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
 
 class GroupNorm(Module):
@@ -105,13 +108,13 @@ class GroupNorm(Module):
     """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
-                 dtype: DTypeLike = "float32"):
+                 dtype: DTypeLike = "float32", *, bias: bool = True):
         super().__init__()
         if num_channels % num_groups:
             raise ArgumentError(f"GroupNorm: num_channels={num_channels} is not divisible by num_groups={num_groups}")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.weight = Parameter(creation.ones(num_channels, dtype=dtype)) if affine else None
-        self.bias = Parameter(creation.zeros(num_channels, dtype=dtype)) if affine else None
+        self.bias = Parameter(creation.zeros(num_channels, dtype=dtype)) if affine and bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.num_channels:
@@ -119,31 +122,41 @@ class GroupNorm(Module):
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
-class InstanceNorm1d(Module):
-    """Normalise each channel of each sample of (N, C, *size) (Ulyanov et al., 2016).  weight, bias: (C,) if affine."""
+class InstanceNorm1d(_Statistics):
+    """Normalise each channel of each sample of (N, C, *size) or (C, *size) (Ulyanov et al., 2016).  torch.nn.InstanceNorm1d.
 
-    dims = 1
+    weight, bias: (C,) if affine. track_running_stats: in evaluation mode the running statistics take the samples' place.
+    """
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: DTypeLike = "float32"):
+    axes = (3,)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = False,
+                 track_running_stats: bool = False, dtype: DTypeLike = "float32", *, bias: bool = True):
         super().__init__()
         self.num_features, self.eps, self.affine = num_features, eps, affine
-        self.weight = Parameter(creation.ones(num_features, dtype=dtype)) if affine else None
-        self.bias = Parameter(creation.zeros(num_features, dtype=dtype)) if affine else None
+        if track_running_stats:                            # which matter to nothing else
+            self.momentum, self.track_running_stats = momentum, True
+        self._make(num_features, affine, bias, track_running_stats, dtype)
+
+    track_running_stats, momentum = False, 0.1
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != self.dims + 2 or x.shape[1] != self.num_features:
-            raise ShapeError(f"{type(self).__name__}: expected (N, {self.num_features}, ...) with {self.dims + 2} axes, "
+        if x.ndim + 1 in self.axes:
+            return self.forward(ops.unsqueeze(x, 0))[0]
+        if x.ndim not in self.axes or x.shape[1] != self.num_features:
+            raise ShapeError(f"{type(self).__name__}: expected (N, {self.num_features}, ...) with {self.axes[0]} axes, "
                              f"got {x.shape}")
-        return ops.instance_norm(x, self.weight, self.bias, self.eps)
+        return ops.instance_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                                 self.training or not self.track_running_stats, self.momentum, self.eps)
 
 
 class InstanceNorm2d(InstanceNorm1d):
     """InstanceNorm1d for x (N, C, H, W).  torch.nn.InstanceNorm2d."""
 
-    dims = 2
+    axes = (4,)
 
 
 class InstanceNorm3d(InstanceNorm1d):
     """InstanceNorm1d for x (N, C, D, H, W).  torch.nn.InstanceNorm3d."""
 
-    dims = 3
+    axes = (5,)

@@ -24,9 +24,23 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """A tensor that is saved and moved with its module but never trained.  torch.nn.Buffer."""
+    """A tensor that is moved with its module and, if persistent, saved, but never trained.  torch.nn.Buffer."""
 
-    __slots__ = ()
+    __slots__ = ("persistent",)
 
-    def __init__(self, data: Any, device: DeviceLike = None, dtype: DTypeLike | None = None):
+    def __init__(self, data: Any, device: DeviceLike = None, dtype: DTypeLike | None = None, persistent: bool = True):
         super().__init__(data, False, device, dtype)
+        self.persistent = persistent
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        twin = super().__deepcopy__(memo)
+        twin.persistent = is_saved(self)               # type: ignore[attr-defined]  # a Buffer too
+        return twin
+
+    def __reduce__(self) -> Any:
+        return *super().__reduce__(), (None, {"persistent": is_saved(self)})
+
+
+def is_saved(value: Tensor) -> bool:
+    """Whether a parameter or buffer belongs into a state dict."""
+    return getattr(value, "persistent", True)

@@ -1,107 +1,39 @@
-"""Pooling layers: windows over the last 1, 2 or 3 axes of (N, C, *size)."""
+"""Pooling layers: windows over the last 1, 2 or 3 axes of (N, C, *size) or (C, *size)."""
 
 from __future__ import annotations
 
-from .. import ops
-from ..core.tensor import Tensor
-from ..core.types import Padding, Sizes
-from .module import Module
+from typing import Any
+
+from . import functional as F
+from .layer import Function, layer
 
 
-class MaxPool1d(Module):
-    """The largest value of each window; stride is kernel_size by default.  ONNX MaxPool."""
+class _Window(Function):
+    """What windows share: the stride is as long as the kernel where none is named."""
 
-    dims = 1
+    kernel_size: Any
 
-    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, dilation: Sizes = 1,
-                 ceil_mode: bool = False):
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.dims)
+    def __init__(self, *args: Any, **given: Any):
+        super().__init__(*args, **given)
+        if self.stride is None:
+            self.stride = self.kernel_size
 
 
-class MaxPool2d(MaxPool1d):
-    """MaxPool1d over windows of x (N, C, H, W).  torch.nn.MaxPool2d."""
-
-    dims = 2
-
-
-class MaxPool3d(MaxPool1d):
-    """MaxPool1d over windows of x (N, C, D, H, W).  torch.nn.MaxPool3d."""
-
-    dims = 3
-
-
-class AvgPool1d(Module):
-    """The average of each window.  ONNX AveragePool."""
-
-    dims = 1
-
-    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, ceil_mode: bool = False,
-                 count_include_pad: bool = True):
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-                            self.dims)
-
-
-class AvgPool2d(AvgPool1d):
-    """AvgPool1d over windows of x (N, C, H, W).  torch.nn.AvgPool2d."""
-
-    dims = 2
-
-
-class AvgPool3d(AvgPool1d):
-    """AvgPool1d over windows of x (N, C, D, H, W).  torch.nn.AvgPool3d."""
-
-    dims = 3
-
-
-class AdaptiveAvgPool1d(Module):
-    """Averages over windows chosen so that the result has output_size."""
-
-    dims = 1
-
-    def __init__(self, output_size: Sizes):
-        super().__init__()
-        self.output_size = output_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.adaptive_avg_pool(x, self.output_size, self.dims)
-
-
-class AdaptiveAvgPool2d(AdaptiveAvgPool1d):
-    """AdaptiveAvgPool1d over windows of x (N, C, H, W).  torch.nn.AdaptiveAvgPool2d."""
-
-    dims = 2
-
-
-class AdaptiveAvgPool3d(AdaptiveAvgPool1d):
-    """AdaptiveAvgPool1d over windows of x (N, C, D, H, W).  torch.nn.AdaptiveAvgPool3d."""
-
-    dims = 3
-
-
-class AdaptiveMaxPool1d(AdaptiveAvgPool1d):
-    """Maxima over windows chosen so that the result has output_size."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.adaptive_max_pool(x, self.output_size, self.dims)
-
-
-class AdaptiveMaxPool2d(AdaptiveMaxPool1d):
-    """AdaptiveMaxPool1d over windows of x (N, C, H, W).  torch.nn.AdaptiveMaxPool2d."""
-
-    dims = 2
-
-
-class AdaptiveMaxPool3d(AdaptiveMaxPool1d):
-    """AdaptiveMaxPool1d over windows of x (N, C, D, H, W).  torch.nn.AdaptiveMaxPool3d."""
-
-    dims = 3
+MaxPool1d = layer("MaxPool1d", F.max_pool1d, later="return_indices", base=_Window)
+MaxPool2d = layer("MaxPool2d", F.max_pool2d, later="return_indices", base=_Window)
+MaxPool3d = layer("MaxPool3d", F.max_pool3d, later="return_indices", base=_Window)
+AvgPool1d = layer("AvgPool1d", F.avg_pool1d, base=_Window, divisor_override=None, dilation=1)
+AvgPool2d = layer("AvgPool2d", F.avg_pool2d, later="divisor_override", base=_Window, dilation=1)
+AvgPool3d = layer("AvgPool3d", F.avg_pool3d, later="divisor_override", base=_Window, dilation=1)
+MaxUnpool1d = layer("MaxUnpool1d", F.max_unpool1d, 2, base=_Window, at_call="output_size")
+MaxUnpool2d = layer("MaxUnpool2d", F.max_unpool2d, 2, base=_Window, at_call="output_size")
+MaxUnpool3d = layer("MaxUnpool3d", F.max_unpool3d, 2, base=_Window, at_call="output_size")
+LPPool1d = layer("LPPool1d", F.lp_pool1d, base=_Window)
+LPPool2d = layer("LPPool2d", F.lp_pool2d, base=_Window)
+LPPool3d = layer("LPPool3d", F.lp_pool3d, base=_Window)
+AdaptiveAvgPool1d = layer("AdaptiveAvgPool1d", F.adaptive_avg_pool1d)
+AdaptiveAvgPool2d = layer("AdaptiveAvgPool2d", F.adaptive_avg_pool2d)
+AdaptiveAvgPool3d = layer("AdaptiveAvgPool3d", F.adaptive_avg_pool3d)
+AdaptiveMaxPool1d = layer("AdaptiveMaxPool1d", F.adaptive_max_pool1d, later="return_indices")
+AdaptiveMaxPool2d = layer("AdaptiveMaxPool2d", F.adaptive_max_pool2d, later="return_indices")
+AdaptiveMaxPool3d = layer("AdaptiveMaxPool3d", F.adaptive_max_pool3d, later="return_indices")

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from .parameter import Buffer
+from .parameter import Buffer, is_saved
 
 if TYPE_CHECKING:
     from .module import Module
@@ -41,7 +41,7 @@ def signature(module: Module, signature_names: bool = False) -> dict[str, Any]:
         if path != first:
             shared[path] = first
         if isinstance(value, Tensor):
-            if path == first:
+            if path == first and is_saved(value):
                 tensors[path] = {"shape": list(value.shape), "dtype": value.dtype.name}
                 nodes[parent]["buffers" if isinstance(value, Buffer) else "parameters"][name] = tensors[path]
         elif signature_names and not is_module(value):

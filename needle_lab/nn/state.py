@@ -12,7 +12,7 @@ from ..core.dtypes import is_floating
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError, ShapeError, StateKeyError
-from .parameter import Buffer, Parameter
+from .parameter import Buffer, Parameter, is_saved
 
 if TYPE_CHECKING:
     from .module import Module
@@ -67,12 +67,17 @@ def match(module: Module, state: Mapping[str, Any], exact_dtype: bool = False
     -> (tensor, host array) pairs that fit, the report, and the kind of error that the first misfit is. A name under
     which a shared parameter is also held counts as its first name.
     """
+    for path, inside in list(module.named_modules()):
+        if hasattr(inside, "complete_for"):              # a lazy layer, whose lengths the state knows
+            prefix = path + "." if path else ""
+            inside.complete_for({name[len(prefix):]: np.shape(value) for name, value in state.items()
+                                 if name.startswith(prefix) and "." not in name[len(prefix):]})
     held: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     for path, value, first in module.walk():
         if first != path:
             shared[path] = first
-        elif isinstance(value, (Parameter, Buffer)):
+        elif isinstance(value, (Parameter, Buffer)) and is_saved(value):
             held[path] = value
     report, values = LoadReport(), dict[str, np.ndarray]()
     error: type[NeedleError] = StateKeyError

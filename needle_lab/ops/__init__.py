@@ -36,8 +36,9 @@ from .indexing import (
 from .linalg import cosine_similarity, dot, einsum, linear, matmul, normalize, outer, trace
 from .loss import (
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, hinge_loss, huber_loss, kl_div, l1_loss,
-    margin_ranking_loss, mse_loss, nll_loss, smooth_l1_loss,
+    mse_loss, nll_loss, smooth_l1_loss,
 )
+from .margins import margin_ranking_loss
 from .noise import dropout, feature_dropout
 from .normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from .order import (

@@ -7,9 +7,11 @@ import numpy as np
 from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array
+from ..errors import ArgumentError, ShapeError
 from .elementwise import _erf, abs, elementwise, erf, exp, minimum, real, square, tanh, where
 from .reduce import added
 from .reduce import sum as sum_
+from .shape import chunk
 
 # --- value by value -------------------------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ def silu_gradient(g: Tensor, x: Tensor) -> Tensor:
 
 def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """x where positive, weight * x elsewhere; weight (1,) or one value a channel of x (N, C, *size).  ONNX PRelu."""
-    slope = weight if weight.numel() == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
+    slope = weight.reshape(()) if weight.numel() == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2))
     return where(x > 0, x, slope * x)
 
 
@@ -132,6 +134,36 @@ def mish(x: Tensor) -> Tensor:
 def log_sigmoid(x: Tensor) -> Tensor:
     """log(sigmoid(x)), without overflow.  torch.nn.functional.logsigmoid."""
     return -softplus(-x)
+
+
+def glu(x: Tensor, axis: int = -1) -> Tensor:
+    """The first half of x along axis, times the sigmoid of the second (Dauphin et al., 2017).  torch.nn.functional.glu."""
+    if x.shape[axis] % 2:
+        raise ShapeError(f"glu: axis {axis} of {x.shape} has no halves")
+    first, second = chunk(x, 2, axis)
+    return first * sigmoid(second)
+
+
+def tanhshrink(x: Tensor) -> Tensor:
+    """x - tanh(x).  torch.nn.functional.tanhshrink."""
+    return x - tanh(x)
+
+
+def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
+    """x moved by lambd towards 0, at most to 0.  torch.nn.functional.softshrink, ONNX Shrink (bias=lambd)."""
+    if lambd < 0:
+        raise ArgumentError(f"softshrink: lambd={lambd} must not be negative")
+    return where(x > lambd, x - lambd, where(x < -lambd, x + lambd, x * 0.0))
+
+
+def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
+    """x, and 0 where |x| <= lambd.  torch.nn.functional.hardshrink, ONNX Shrink."""
+    return where((x >= -lambd) & (x <= lambd), 0.0, x)
+
+
+def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
+    """x where it is above the threshold, value elsewhere.  torch.nn.functional.threshold, ONNX ThresholdedRelu."""
+    return where(x <= threshold, value, x)
 
 
 @real()

@@ -5,6 +5,7 @@ function that is made of ops.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ def torch_names(function: F) -> F:
     >>> count(input=ndl.zeros(2, 3), dim=1)
     3
     """
-    names, keywords, _, _ = parameters(function)
+    names, keywords, _, _ = parameters(inspect.unwrap(function))
     known = {*names, *keywords}
 
     @functools.wraps(function)

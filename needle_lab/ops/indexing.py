@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..core.graph import op
+from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..core.types import Array, Pads, Shape
 from ..errors import ArgumentError, DTypeError, ShapeError
@@ -215,8 +216,12 @@ def pad(x: Tensor, widths: Pads | Shape, mode: str = "constant", value: float = 
         return pad_constant(x, widths=tuple(pairs), value=value)
     for axis, (before, after) in enumerate(pairs):         # the other modes copy values of x: a selection along each axis
         if before or after:
-            index = np.pad(np.arange(x.shape[axis]), (max(before, 0), max(after, 0)), mode=_PAD_MODES[mode])
-            index = index[max(-before, 0):len(index) - max(-after, 0)]
+            n, index = x.shape[axis], np.arange(x.shape[axis])
+            inside, ends = slice(max(-before, 0), n - max(-after, 0)), (max(before, 0), max(after, 0))
+            if mode in ("circular", "wrap"):               # what is cut off does not come back at the other end
+                index = np.pad(index[inside], ends, mode="wrap")
+            else:
+                index = np.pad(index, ends, mode=_PAD_MODES[mode])[inside.start:n + sum(ends) - max(-after, 0)]
             x = index_select(x, index, axis=axis)
     return x
 
@@ -239,15 +244,73 @@ def ones_at(index: Array, *, num_classes: int) -> Array:
     return (index[..., None] == np.arange(num_classes)).astype(np.float32)
 
 
-def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+def embedding(index: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
+              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
     """weight[index]: index of any shape, weight (num_embeddings, dim) -> (*index.shape, dim).
 
-    padding_idx: this row gets no gradient.  torch.nn.functional.embedding, ONNX Gather.
+    padding_idx: this row gets no gradient. max_norm: rows that are looked up are shortened to it first, in place.
+    scale_grad_by_freq: each row's gradient is divided by how often it is looked up. sparse changes nothing: gradients are
+    dense.  torch.nn.functional.embedding, ONNX Gather.
     """
     if index.dtype.kind not in "iu":
         raise DTypeError(f"embedding: indices must be integers, got {index.dtype}")
+    if max_norm is not None:
+        shorten_rows(weight, index, max_norm, norm_type)
     rows = index_select(weight, index, from_end=False)
-    if padding_idx is None or not rows.requires_grad:
+    if not rows.requires_grad:
         return rows
-    padding = unsqueeze(index == padding_idx % weight.shape[0], -1)
-    return where(padding, rows.detach(), rows)
+    if scale_grad_by_freq:
+        counts = np.bincount(index.numpy().reshape(-1), minlength=weight.shape[0])[index.numpy()][..., None]
+        rows = rows.detach() + (rows - rows.detach()) / np.maximum(counts, 1).astype(rows.dtype)
+    if padding_idx is not None:
+        rows = where(unsqueeze(index == padding_idx % weight.shape[0], -1), rows.detach(), rows)
+    return rows
+
+
+def shorten_rows(weight: Tensor, index: Tensor, max_norm: float, norm_type: float) -> None:
+    """Rows of weight that index names, in place: no longer than max_norm in the p-norm."""
+    with no_grad():
+        rows = np.unique(index.numpy())
+        lengths = np.linalg.norm(weight.numpy()[rows], norm_type, axis=1)
+        long = lengths > max_norm
+        if long.any():
+            weight[rows[long]] = weight[rows[long]] * (max_norm / (lengths[long] + 1e-7))[:, None].astype(weight.dtype)
+
+
+def embedding_bag(index: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: float | None = None,
+                  norm_type: float = 2.0, scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False,
+                  per_sample_weights: Tensor | None = None, include_last_offset: bool = False,
+                  padding_idx: int | None = None) -> Tensor:
+    """The sum, mean or maximum of the rows of each bag: index (B, n), or (n) cut at offsets (B) -> (B, dim).
+
+    per_sample_weights: of index's shape, for "sum". padding_idx: rows that do not count. A bag without rows gives zeros.
+    torch.nn.functional.embedding_bag.
+    """
+    if mode not in ("sum", "mean", "max") or (per_sample_weights is not None and mode != "sum"):
+        raise ArgumentError(f"embedding_bag: mode {mode!r} is none of 'sum', 'mean', 'max', and only 'sum' takes weights")
+    if (index.ndim == 2) == (offsets is not None) or index.ndim not in (1, 2):
+        raise ShapeError(f"embedding_bag: bags (B, n) without offsets, or (n) with offsets, are needed, got {index.shape}")
+    rows = embedding(index, weight, None, max_norm, norm_type, scale_grad_by_freq).reshape(-1, weight.shape[1])
+    flat = index.numpy().reshape(-1)
+    if offsets is None:
+        bags, bag_of = index.shape[0], np.repeat(np.arange(index.shape[0]), index.shape[1])
+    else:
+        starts = offsets.numpy()[:-1] if include_last_offset else offsets.numpy()
+        bags, bag_of = len(starts), np.searchsorted(starts, np.arange(len(flat)), side="right") - 1
+    if padding_idx is not None:
+        counted = flat != padding_idx % weight.shape[0]
+        rows, bag_of = rows[np.flatnonzero(counted)], bag_of[counted]
+        per_sample_weights = None if per_sample_weights is None else per_sample_weights.reshape(-1)[np.flatnonzero(counted)]
+    if per_sample_weights is not None:
+        rows = rows * unsqueeze(per_sample_weights.reshape(-1), -1)
+    sizes = np.bincount(bag_of, minlength=bags)
+    if mode == "max":                                        # each bag as wide as the longest, its last row repeated
+        if not len(bag_of):
+            return weight[:1].detach() * 0.0 + Tensor(np.zeros((bags, weight.shape[1]), weight.dtype))
+        ends = np.cumsum(sizes)
+        places = np.minimum((ends - sizes)[:, None] + np.arange(sizes.max()), np.maximum(ends - 1, 0)[:, None])
+        seen = rows[places]
+        winner = np.expand_dims(seen.numpy().argmax(1), 1)
+        return where((sizes > 0)[:, None], take_along_axis(seen, winner, axis=1)[:, 0], 0.0)
+    sums = index_select_grad(rows, bag_of, shape=(bags, weight.shape[1]), axis=0)
+    return sums if mode == "sum" else sums / np.maximum(sizes, 1)[:, None].astype(rows.dtype)

@@ -71,13 +71,15 @@ def trace(x: Tensor) -> Tensor:
     return sum_(diagonal(x, 0, -2, -1), axis=-1)
 
 
-def normalize(x: Tensor, p: float = 2, axis: int = -1, eps: float = 1e-12) -> Tensor:
-    """x divided by its p-norm along axis (at least eps).  torch.nn.functional.normalize."""
+def normalize(x: Tensor, p: float = 2, axis: int = 1, eps: float = 1e-12) -> Tensor:
+    """x divided by its p-norm along axis (at least eps), by default along the channels.  torch.nn.functional.normalize."""
     return x / clip(norm(x, p, axis, True), min=eps)
 
 
-def cosine_similarity(a: Tensor, b: Tensor, axis: int = -1, eps: float = 1e-8) -> Tensor:
-    """The cosine of the angle between vectors along axis.  torch.nn.functional.cosine_similarity."""
+def cosine_similarity(a: Tensor, b: Tensor, axis: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle between vectors along axis, after broadcasting.  torch.nn.functional.cosine_similarity."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    a, b = a.expand(shape), b.expand(shape)
     lengths = clip(norm(a, 2, axis, True), min=eps) * clip(norm(b, 2, axis, True), min=eps)
     return sum_(a * b / lengths, axis=axis)
 

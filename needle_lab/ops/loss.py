@@ -9,14 +9,15 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Outputs
 from ..errors import ArgumentError, DTypeError, ShapeError
 from .activations import log_softmax, relu, softplus
-from .elementwise import abs, clip, exp, log, log1p, maximum, real, where
+from .elementwise import abs, clip, exp, log, log1p, real, where
 from .indexing import index_select, take_along_axis
 from .reduce import added, mean
 from .reduce import sum as sum_
 from .shape import squeeze, unsqueeze
 
 
-def _reduce(losses: Tensor, reduction: str) -> Tensor:
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """The mean or the sum of losses, or each."""
     _check_reduction(reduction)
     return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum_(losses)
 
@@ -34,20 +35,20 @@ def _same_shape(name: str, x: Tensor, target: Tensor) -> None:
 def mse_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(x - target)^2.  torch.nn.functional.mse_loss."""
     _same_shape("mse_loss", x, target)
-    return _reduce((x - target) * (x - target), reduction)
+    return reduced((x - target) * (x - target), reduction)
 
 
 def l1_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|x - target|.  torch.nn.functional.l1_loss."""
     _same_shape("l1_loss", x, target)
-    return _reduce(abs(x - target), reduction)
+    return reduced(abs(x - target), reduction)
 
 
 def huber_loss(x: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 for |d| <= delta, delta (|d| - delta / 2) beyond.  torch.nn.functional.huber_loss."""
     _same_shape("huber_loss", x, target)
     d = abs(x - target)
-    return _reduce(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
+    return reduced(where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta)), reduction)
 
 
 def smooth_l1_loss(x: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
@@ -76,7 +77,7 @@ def binary_cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None
     """-(t log x + (1 - t) log(1 - x)) of probabilities x; logarithms are at least -100, as in PyTorch."""
     _same_shape("binary_cross_entropy", x, target)
     losses = probability_losses(x, target)
-    return _reduce(losses if weight is None else losses * weight, reduction)
+    return reduced(losses if weight is None else losses * weight, reduction)
 
 
 def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean",
@@ -85,7 +86,7 @@ def binary_cross_entropy_with_logits(x: Tensor, target: Tensor, weight: Tensor |
     _same_shape("binary_cross_entropy_with_logits", x, target)
     positive = softplus(-x) if pos_weight is None else softplus(-x) * pos_weight
     losses = target * positive + (1.0 - target) * softplus(x)
-    return _reduce(losses if weight is None else losses * weight, reduction)
+    return reduced(losses if weight is None else losses * weight, reduction)
 
 
 def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100,
@@ -95,6 +96,8 @@ def nll_loss(log_probs: Tensor, target: Tensor, weight: Tensor | None = None, ig
     "mean" divides by the sum of the weights of the targets; targets equal to ignore_index count nowhere.
     """
     target = _beside(target, log_probs)
+    if log_probs.ndim == 1:                              # (C) and a class
+        return nll_loss(unsqueeze(log_probs, 0), target.reshape(1), weight, ignore_index, reduction).reshape(())
     return _pick(_without_ignored(log_probs, target, ignore_index), target, weight, ignore_index, reduction)
 
 
@@ -153,7 +156,8 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
     """
     target = _beside(target, x)
     if x.ndim == 1:
-        x, target = unsqueeze(x, 0), unsqueeze(target, 0)
+        return cross_entropy(unsqueeze(x, 0), unsqueeze(target, 0), weight, ignore_index, reduction,
+                             label_smoothing).reshape(())
     x = _without_ignored(x, target, ignore_index)
     if (weight is None and not label_smoothing and target.dtype.kind in "iu" and class_losses.runs_on(x.device)
             and _all_count(x, target, ignore_index)):
@@ -165,7 +169,7 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
         target = target * (1.0 - label_smoothing) + label_smoothing / x.shape[1]
         weighted = log_probs if weight is None else log_probs * weight.reshape(-1, *(1,) * (x.ndim - 2))
         losses = -sum_(weighted * target, axis=1)
-        return sum_(losses) / (losses.numel() or 1) if reduction == "mean" else _reduce(losses, reduction)
+        return sum_(losses) / (losses.numel() or 1) if reduction == "mean" else reduced(losses, reduction)
     loss = _pick(log_probs, target, weight, ignore_index, reduction)
     if not label_smoothing:
         return loss
@@ -205,26 +209,20 @@ def _pick(log_probs: Tensor, target: Tensor, weight: Tensor | None, ignore_index
     picked = squeeze(take_along_axis(log_probs, np.expand_dims(classes, 1), axis=1), 1)
     plain = weight is None and not (values == ignore_index).any()
     if plain:
-        return _reduce(-picked, reduction)
+        return reduced(-picked, reduction)
     weights = _weights(log_probs, target, weight, ignore_index)
     losses = -picked * weights
-    return sum_(losses) / sum_(weights) if reduction == "mean" else _reduce(losses, reduction)
+    return sum_(losses) / sum_(weights) if reduction == "mean" else reduced(losses, reduction)
 
 
 def kl_div(x: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """target (log target - x), for log-probabilities x.  reduction="batchmean" divides by the batch size."""
     _same_shape("kl_div", x, target)
-    log_of = target if log_target else log(where(target > 0, target, 1.0))
-    losses = (exp(target) if log_target else target) * (log_of - x)
-    return sum_(losses) / x.shape[0] if reduction == "batchmean" else _reduce(losses, reduction)
+    losses = exp(target) * (target - x) if log_target else where(target == 0, 0.0, target * log(target)) - target * x
+    return sum_(losses) / (x.shape[0] if x.ndim else 1) if reduction == "batchmean" else reduced(losses, reduction)
 
 
 def hinge_loss(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """max(0, 1 - target x), target being -1 or 1.  Of support vector machines."""
     _same_shape("hinge_loss", x, target)
-    return _reduce(relu(1.0 - target * x), reduction)
-
-
-def margin_ranking_loss(x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
-    """max(0, margin - target (x1 - x2)), target being -1 or 1.  torch.nn.functional.margin_ranking_loss."""
-    return _reduce(maximum(margin - target * (x1 - x2), 0.0), reduction)
+    return reduced(relu(1.0 - target * x), reduction)

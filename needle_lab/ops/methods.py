@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.device import Device, as_device
-from ..core.dtypes import as_dtype
+from ..core.dtypes import as_dtype, kind_rank
 from ..core.explain import explaining
 from ..core.graph import Op
 from ..core.modes import is_grad_enabled, is_tracing
@@ -56,17 +56,20 @@ CHANGES = """
 METHODS = """
     all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist chunk
     clone corrcoef count_nonzero cov cross cummax cummin diag diag_embed diagflat diagonal diff dist dot dsplit entr
-    equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger histc histogram hsplit index_select inner
-    is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax logaddexp logaddexp2
-    logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode moveaxis movedim msort mv
-    nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prod quantile ravel repeat
-    repeat_interleave reshape_as roll rot90 rsub select signbit silu softmax sort split split_with_sizes squeeze std
-    std_mean sum sum_to_size swapaxes swapdims t take take_along_axis take_along_dim tensor_split topk trace transpose
-    trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean vdot vsplit
+    equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger hardshrink histc histogram hsplit
+    index_select inner is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax
+    logaddexp logaddexp2 logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode
+    moveaxis movedim msort mv nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prelu prod
+    quantile ravel repeat repeat_interleave reshape_as roll rot90 rsub select signbit silu softmax sort split
+    split_with_sizes squeeze std std_mean sum sum_to_size swapaxes swapdims t take take_along_axis take_along_dim
+    tensor_split topk trace transpose trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean
+    vdot vsplit
 """.split()
 OTHER_NAMES = {"absolute": "abs", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub",
                "negative": "neg", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
-               "not_equal": "ne", "fix": "trunc", "view_as": "reshape_as", "nelement": "numel", "ndimension": "dim"}
+               "not_equal": "ne", "fix": "trunc", "view_as": "reshape_as", "nelement": "numel", "ndimension": "dim",
+               "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+               "arctan2": "atan2", "arctanh": "atanh"}
 
 CASTS = {"float": "float32", "double": "float64", "half": "float16", "bfloat16": "bfloat16", "long": "int64", "int": "int32",
          "short": "int16", "char": "int8", "byte": "uint8", "bool": "bool"}
@@ -123,8 +126,7 @@ def _in_place(x: Tensor, function: Callable[..., Tensor], *given: Any, **named: 
 
 def _castable(x: Tensor, result: Tensor) -> Tensor:
     """A result that x's dtype can hold: fractions do not go into integers, nor numbers into bools."""
-    rank = {"b": 0, "i": 1, "u": 1}
-    if rank.get(result.dtype.kind, 2) > rank.get(x.dtype.kind, 2):
+    if kind_rank(result.dtype) > kind_rank(x.dtype):
         raise DTypeError(f"in-place change: the result is {result.dtype}, which a tensor of {x.dtype} cannot hold; compute "
                          f"a new tensor, or cast first: x = x.astype({str(result.dtype)!r})")
     return result
@@ -153,6 +155,8 @@ for _name in CHANGES:
     _attach_change(_name)
 for _name, _ours in OTHER_NAMES.items():
     _attach_method(_ours, _name)
+    if _ours in CHANGES:
+        _attach_method(f"{_ours}_", f"{_name}_")
 
 # --- methods with an argument list of their own ---------------------------------------------------------------------
 
@@ -267,11 +271,17 @@ _method("__rdiv__", lambda self, other: elementwise.div(other, self), "ndl.div(o
 _method("where", lambda self, condition, other: elementwise.where(condition, self, other),
         "ndl.where(condition, self, other)")
 _method("polygamma", lambda self, n: special.polygamma(n, self), "ndl.polygamma(n, self)")
+_method("polygamma_", lambda self, n: _in_place(self, _function("polygamma"), n), "In place: ndl.polygamma(n, self)")
 _method("multinomial", multinomial, "ndl.multinomial(self, num_samples)")
 _method("bernoulli", lambda self, generator=None: bernoulli(self, generator=generator),
         "1 with these probabilities, else 0.")
 _method("index", lambda self, indices: self[tuple(indices)], "self[indices]")
 _method("cuda", lambda self, device=None, non_blocking=False: _to(self, "cuda" if device is None else device), "On the GPU.")
+_method("element_size", lambda self: self.dtype.itemsize, "Bytes of one value.")
+_method("is_nonzero", lambda self: bool(self), "Whether the only value is not 0.")
+_method("is_same_size", lambda self, other: self.shape == other.shape, "Whether the shapes are the same.")
+_method("is_signed", lambda self: self.dtype.kind not in "ub", "Whether the dtype has negative numbers.")
+_method("adjoint", lambda self: shapes.transpose(self), "The last two axes swapped: numbers are real here.")
 _method("is_contiguous", lambda self: self.device.backend != "numpy" or self.data.flags.c_contiguous,
         "Whether the values lie in memory row by row.")
 _method("__contains__", lambda self, value: (self == value).any().item(), "Whether a value is one of the tensor's.")
@@ -299,10 +309,14 @@ _method("contiguous", lambda self: self if self.device.backend != "numpy" or sel
         else shapes.clone(self), "The same values in one piece of memory, row by row; the tensor itself if they are.")
 Tensor.T = property(lambda self: self.permute(*reversed(range(self.ndim))), doc="All axes in reverse.")  # type: ignore
 Tensor.H = Tensor.mH = property(lambda self: shapes.transpose(self), doc="The last two axes swapped: numbers are real here.")  # type: ignore
+Tensor.grad_fn = property(lambda self: self.node, doc="The call that made it, its node; None for a leaf.")   # type: ignore
+Tensor.itemsize = property(lambda self: self.dtype.itemsize, doc="Bytes of one value.")                # type: ignore
+Tensor.is_cpu = property(lambda self: self.device.kind == "cpu", doc="Whether it is on the host.")      # type: ignore
 Tensor.is_cuda = property(lambda self: self.device.kind == "cuda", doc="Whether it is on a GPU.")      # type: ignore
 Tensor.mT = property(lambda self: self.transpose(-1, -2), doc="The last two axes swapped.")              # type: ignore
 for _name in """
-    size requires_grad_ register_hook copy_ fill_ bernoulli bernoulli_ exponential_ fill_diagonal_ index multinomial
-    new_empty new_full new_ones new_tensor new_zeros normal_ polygamma random_ type type_as uniform_ where
+    bernoulli bernoulli_ copy_ exponential_ fill_ fill_diagonal_ index is_same_size multinomial new_empty new_full
+    new_ones new_tensor new_zeros normal_ polygamma polygamma_ random_ register_hook requires_grad_ size type type_as
+    uniform_ where
 """.split():
     setattr(Tensor, _name, explaining(getattr(Tensor, _name)))

@@ -19,6 +19,7 @@ from ..core.tensor import Tensor
 from ..core.types import Array, Gradients, Outputs, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
 from .elementwise import rsqrt
+from .pool import sum_windows
 from .reduce import added, count, mean
 from .reduce import sum as sum_
 
@@ -172,7 +173,8 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
     if not training:
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: training=False needs running_mean and running_var")
-        return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
+        if x.ndim > 1:
+            return apply_batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
     if not x.numel():                                # of no samples there are no statistics, and nothing to standardize
         return _scale_and_shift(x, weight, bias, along_channels(x) if x.ndim > 1 else x.shape)
     n = x.numel() // x.shape[1]
@@ -180,9 +182,8 @@ def batch_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tenso
         raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
     y, mu, var = batch_norm_(x, weight, bias, eps=eps)
     if running_mean is not None and running_var is not None:
-        with no_grad():                              # running <- (1 - momentum) running + momentum batch
-            running_mean.copy_(running_mean * (1 - momentum) + mu * momentum)
-            running_var.copy_(running_var * (1 - momentum) + var * (momentum * n / (n - 1)))
+        _move(running_mean, mu, momentum)
+        _move(running_var, var * (n / (n - 1)), momentum)
     return y
 
 
@@ -221,9 +222,42 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor | None = None, bias: T
     return _scale_and_shift(y, weight, bias, along_channels(x))
 
 
-def instance_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size).  torch.nn.functional.instance_norm."""
-    if x.ndim < 3:
-        raise ShapeError(f"instance_norm: (N, C, *size) is needed, got {x.shape}")
-    y = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)[0]
+def instance_norm(x: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+                  weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """Normalise each channel of each sample (Ulyanov et al., 2016).  x (N, C, *size), all other tensors (C).
+
+    The running statistics move by `momentum` towards the mean of the samples'; use_input_stats=False: normalise with them.
+    torch.nn.functional.instance_norm.
+    """
+    if x.ndim < 3 or any(t is not None and t.shape != x.shape[1:2] for t in (running_mean, running_var, weight, bias)):
+        raise ShapeError(f"instance_norm: (N, C, *size) is needed, and all else (C,), got {x.shape}")
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    n = math.prod(x.shape[2:])
+    if n < 2:
+        raise ShapeError(f"instance_norm: more than one value a channel of a sample is needed, got input {x.shape}")
+    y, mu, var = standardize(x, axes=tuple(range(2, x.ndim)), eps=eps)
+    if running_mean is not None and running_var is not None:
+        axes = (0, *range(2, x.ndim))
+        _move(running_mean, mean(mu, axis=axes), momentum)
+        _move(running_var, mean(var, axis=axes) * (n / (n - 1)), momentum)
     return _scale_and_shift(y, weight, bias, along_channels(x))
+
+
+def local_response_norm(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """x / (k + alpha * mean of the squares of `size` neighbouring channels)^beta  (Krizhevsky et al., 2012).
+
+    x (N, C, *size). torch.nn.functional.local_response_norm, ONNX LRN.
+    """
+    if x.ndim < 3 or size < 1:
+        raise ShapeError(f"local_response_norm: (N, C, *size) and a size above 0 are needed, got {x.shape} and {size}")
+    flat = (x * x).reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    sums = sum_windows(flat, kernel=(size, 1), stride=(1, 1), pads=((size // 2, (size - 1) // 2), (0, 0)), dilation=(1, 1))
+    return x / (k + (alpha / size) * sums.reshape(x.shape)) ** beta
+
+
+def _move(running: Tensor, now: Tensor, momentum: float) -> None:
+    """running <- (1 - momentum) running + momentum now, in place."""
+    with no_grad():
+        running.copy_(running * (1 - momentum) + now * momentum)

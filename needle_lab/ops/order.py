@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.dtypes import is_floating
 from ..core.graph import Op, op
+from ..core.modes import is_tracing
 from ..core.tensor import Tensor
 from ..core.types import Array, Axis
 from ..errors import ArgumentError, DTypeError, ShapeError
 from . import reduce
 from .axes import one_axis, torch_names
-from .elementwise import isnan, maximum, minimum, where
+from .elementwise import ceil, floor, isnan, maximum, minimum, round, where
 from .indexing import take_along_axis
 from .shape import movedim, unsqueeze
 
@@ -207,8 +209,10 @@ def _median(x: Tensor, axis: int | None, keepdims: bool, skip: bool) -> Any:
         return _median(x.reshape(-1), 0, False, skip).values if x.numel() else x.sum() * math.nan
     axis = one_axis(axis, x.ndim)
     line = _line(x)
+    if not line.shape[axis]:
+        raise ShapeError(f"median: there are no values along axis {axis} of {x.shape}")
     missing = isnan(line)
-    if line.shape[axis] and not missing.any():
+    if not is_tracing() and not missing.any():
         return _ranked(x, argkth(line, k=(line.shape[axis] - 1) // 2, axis=axis), axis, keepdims)
     order = reduce.argsort(line, axis=axis)                                        # nan sorts last
     known = line.shape[axis] - reduce.sum(missing, axis=axis, keepdims=True)
@@ -257,16 +261,16 @@ def _quantile(x: Tensor, q: Any, axis: int | None, keepdims: bool, interpolation
         raise ShapeError(f"quantile: there are no values in {x.shape}")
     rows = x.reshape(-1) if axis is None else movedim(_line(x), one_axis(axis, x.ndim), -1)
     rows = sort(rows, -1).values
-    known = rows.shape[-1] - reduce.sum(isnan(rows), axis=-1, keepdims=True).numpy()
-    rank = shares.reshape(-1) * np.maximum(known - 1, 0)                           # (..., how many)
+    known = rows.shape[-1] - reduce.sum(isnan(rows), axis=-1, keepdims=True)
+    rank = (known - 1).clip(min=0).astype("float64") * shares.reshape(-1)          # (..., how many)
     if not skip:
-        rank = np.where(known < rows.shape[-1], rows.shape[-1] - 1, rank)          # nan, which stands last
-    low = (np.rint if interpolation == "nearest" else np.ceil if interpolation == "higher" else np.floor)(rank)
-    value = take_along_axis(rows, low.astype(np.int64), axis=-1)
+        rank = where(known < rows.shape[-1], rows.shape[-1] - 1.0, rank)           # nan, which stands last
+    low = {"nearest": round, "higher": ceil}.get(interpolation, floor)(rank)
+    value = take_along_axis(rows, low.astype("int64"), axis=-1)
     if interpolation in ("linear", "midpoint"):
-        above = take_along_axis(rows, np.ceil(rank).astype(np.int64), axis=-1)
-        share = rank - low if interpolation == "linear" else np.full(rank.shape, 0.5)
-        value = where(share == 0, value, value + (above - value) * share.astype(x.dtype))
+        above = take_along_axis(rows, ceil(rank).astype("int64"), axis=-1)
+        share = (rank - low if interpolation == "linear" else rank * 0.0 + 0.5).astype(x.dtype)
+        value = where(share == 0, value, value + (above - value) * share)
     value = movedim(value, -1, 0)
     if keepdims and (axis is None or not x.ndim):
         value = value.reshape(len(value), *(1,) * x.ndim)
@@ -375,9 +379,9 @@ def histogram(x: Tensor, bins: Any, *, range: Sequence[float] | None = None, wei
 
 def _histogram(x: Tensor, bins: Any, ends: Any, weight: Tensor | None = None, density: bool = False,
                margin: float = 0.5) -> tuple[Tensor, Tensor]:
-    values = x.numpy().reshape(-1)
-    if values.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise DTypeError(f"histogram: floating values are needed, got {x.dtype}")
+    values = x.numpy().reshape(-1).astype(x.dtype if x.dtype.kind == "f" else np.float32)
     if isinstance(bins, int):
         low, high = ends if ends and ends[0] != ends[1] else (values.min(initial=np.inf), values.max(initial=-np.inf)) \
             if values.size else (0, 0)

@@ -4,9 +4,10 @@ x (N, C, *size) -> (N, C, *out). Averages are sums over windows divided by a con
 windows spreads, and the gradient of spreading sums. A maximum hands its gradient to the first winner of its window.
 """
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,12 +15,14 @@ from ..core.graph import op
 from ..core.tensor import Tensor
 from ..core.types import Array, Padding, Pads, Shape, Sizes
 from ..errors import ArgumentError, ShapeError
-from .elementwise import abs
-from .indexing import index_select, take_along_axis
+from .axes import torch_names
+from .indexing import index_select, scatter, take_along_axis
 from .reduce import argmax, mean
 from .reduce import max as max_
-from .shape import squeeze
+from .shape import permute, squeeze
 from .windows import add_windows, output_size, pad_map, pad_pairs, spread, windows
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # --- ops ------------------------------------------------------------------------------------------------------------
 
@@ -108,7 +111,7 @@ def pool_window(x: Tensor, kernel_size: Sizes, stride: Sizes | None, padding: Pa
     """Arguments of a pooling function -> attributes of its op: kernel, stride, dilation, pads grown by ceil_mode."""
     dims = dims or (x.ndim - 2 if isinstance(kernel_size, int) else len(kernel_size))
     kernel = spread(kernel_size, dims, "kernel_size")
-    stride = kernel if stride is None else spread(stride, dims, "stride")
+    stride = kernel if stride is None or stride in ((), []) else spread(stride, dims, "stride")
     dilation = spread(dilation, dims, "dilation")
     size = x.shape[-dims:]
     if x.ndim < dims + 1:
@@ -134,22 +137,62 @@ def _ceil_extra(n: int, k: int, s: int, before: int, after: int, d: int) -> int:
 
 
 def max_pool(x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, dilation: Sizes = 1,
-             ceil_mode: bool = False, dims: int | None = None) -> Tensor:
+             ceil_mode: bool = False, return_indices: bool = False, dims: int | None = None) -> Any:
     """The largest value of each window; padding never wins.  stride: kernel_size by default.
 
+    return_indices: -> (values, their places in the map, counted row by row).
     torch.nn.functional.max_pool1d/2d/3d, ONNX MaxPool.
     """
-    return max_windows(x, **pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims))
+    window = pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims)
+    y = max_windows(x, **window)
+    return (y, places_of_maxima(x, window)) if return_indices else y
+
+
+def places_of_maxima(x: Tensor, window: dict[str, Any]) -> Tensor:
+    """Where in its map each window's first largest value stands, int64: the places themselves go through the windows."""
+    size = x.shape[-len(window["kernel"]):]
+    places = np.broadcast_to(np.arange(math.prod(size), dtype=np.float64).reshape(size), x.shape)
+    picked = from_winners.compute(np.ascontiguousarray(places), np.ascontiguousarray(x.numpy()), **window)
+    return Tensor(picked.astype(np.int64), device=x.device)
+
+
+def max_unpool(x: Tensor, indices: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0,
+               output_size: Shape | None = None, dims: int = 2) -> Tensor:
+    """Each value back at the place that max_pool noted, zeros elsewhere.  x, indices (N, C, *size) or (C, *size).
+
+    output_size: where several fit; its last lengths count.  torch.nn.functional.max_unpool1d/2d/3d, ONNX MaxUnpool.
+    """
+    kernel = spread(kernel_size, dims, "kernel_size")
+    steps, pads = kernel if stride is None else spread(stride, dims, "stride"), spread(padding, dims, "padding")
+    size = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[-dims:], steps, pads, kernel, strict=True))
+    if output_size is not None:
+        given = tuple(output_size)[-dims:]
+        if any(not n - s < m < n + s for m, n, s in zip(given, size, steps, strict=True)):
+            raise ArgumentError(f"max_unpool: output_size {given} is not within {steps} of {size}")
+        size = given
+    if x.shape != indices.shape:
+        raise ShapeError(f"max_unpool: values {x.shape} and indices {indices.shape} need the same shape")
+    lead, places = x.shape[:-dims], indices.reshape(*x.shape[:-dims], -1)
+    if places.numel() and not 0 <= int(places.min()) <= int(places.max()) < math.prod(size):
+        raise ShapeError(f"max_unpool: an index is not in a map of {size}")
+    empty = Tensor(np.zeros((*lead, math.prod(size)), x.dtype), device=x.device)
+    return scatter(empty, places, x.reshape(*lead, -1), axis=-1).reshape(*lead, *size)
 
 
 def avg_pool(x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding: Padding = 0, ceil_mode: bool = False,
-             count_include_pad: bool = True, dims: int | None = None, dilation: Sizes = 1) -> Tensor:
+             count_include_pad: bool = True, divisor_override: int | None = None, dims: int | None = None,
+             dilation: Sizes = 1) -> Tensor:
     """The average of each window; padding counts as zeros, or not at all with count_include_pad=False.
 
+    divisor_override: divide the sums by this number instead.
     torch.nn.functional.avg_pool1d/2d/3d, ONNX AveragePool (whose default for count_include_pad is False).
     """
     plain = pool_window(x, kernel_size, stride, padding, dilation, False, dims)["pads"]
     window = pool_window(x, kernel_size, stride, padding, dilation, ceil_mode, dims)
+    if divisor_override is not None:
+        if divisor_override == 0:
+            raise ArgumentError("avg_pool: divisor_override must not be 0")
+        return sum_windows(x, **window) * (1.0 / divisor_override)
     inside, rest = np.ones(x.shape[-len(plain):], x.dtype), window["pads"]
     if count_include_pad:                      # what ceil_mode adds behind the padding never counts
         inside, rest = pad_map(inside, plain, 1.0), tuple((0, a - p) for (_, a), (_, p) in zip(rest, plain, strict=True))
@@ -158,25 +201,39 @@ def avg_pool(x: Tensor, kernel_size: Sizes, stride: Sizes | None = None, padding
     return sum_windows(x, **window) * (float(share.flat[0]) if uniform else share)
 
 
-def lp_pool(x: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False) -> Tensor:
-    """(sum of |x|^p over each window)^(1/p).  ONNX LpPool, torch.nn.functional.lp_pool2d."""
-    window = pool_window(x, kernel_size, stride, 0, 1, ceil_mode, None)
-    return sum_windows(abs(x) ** norm_type, **window) ** (1.0 / norm_type)
+def lp_pool(x: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | None = None, ceil_mode: bool = False,
+            dims: int | None = None) -> Tensor:
+    """(sum of x^p over each window)^(1/p).  torch.nn.functional.lp_pool1d/2d/3d; ONNX LpPool takes |x|^p."""
+    window = pool_window(x, kernel_size, stride, 0, 1, ceil_mode, dims)
+    return sum_windows(x**norm_type, **window) ** (1.0 / norm_type)
 
 
-max_pool1d = max_pool2d = max_pool3d = max_pool
-avg_pool1d = avg_pool2d = avg_pool3d = avg_pool
+def _of_dims(function: F, dims: int) -> F:
+    """A pooling function for maps with so many dimensions."""
+    named = torch_names(function)
+
+    @functools.wraps(function)
+    def pool(*args: Any, **options: Any) -> Any:
+        return named(*args, **options, dims=dims)
+    pool.__name__ = pool.__qualname__ = f"{function.__name__}{dims}d"
+    return pool                                                    # type: ignore[return-value]
+
+
+max_pool1d, max_pool2d, max_pool3d = (_of_dims(max_pool, d) for d in (1, 2, 3))
+max_unpool1d, max_unpool2d, max_unpool3d = (_of_dims(max_unpool, d) for d in (1, 2, 3))
+avg_pool1d, avg_pool2d, avg_pool3d = (_of_dims(avg_pool, d) for d in (1, 2, 3))
+lp_pool1d, lp_pool2d, lp_pool3d = (_of_dims(lp_pool, d) for d in (1, 2, 3))
 
 # --- windows that adapt to the output size --------------------------------------------------------------------------
 
 
-def _adaptive(x: Tensor, output_size: Sizes, dims: int, along_axis: Callable[[Tensor, int, int], Tensor]) -> Tensor:
-    sizes = spread(output_size, dims, "output_size") if isinstance(output_size, int) else tuple(output_size)
-    for i, m in reversed(list(enumerate(sizes))):            # the last axis first: of equal ones the first, row by row
-        axis = x.ndim - len(sizes) + i
-        if m is not None and m != x.shape[axis]:
-            x = along_axis(x, axis, m)
-    return x
+def _adaptive_size(x: Tensor, output_size: Any, dims: int | None) -> tuple[int, ...]:
+    """One number, or a number or None (as long as x) for each dimension -> a number for each."""
+    dims = dims or (x.ndim - 2 if isinstance(output_size, int) or output_size is None else len(output_size))
+    sizes = (output_size,) * dims if isinstance(output_size, int) or output_size is None else tuple(output_size)
+    if len(sizes) != dims or x.ndim < dims + 1 or any(m is not None and m < 0 for m in sizes):
+        raise ShapeError(f"adaptive pooling of x {x.shape} needs an output_size of {dims} lengths, got {output_size}")
+    return tuple(n if m is None else m for n, m in zip(x.shape[x.ndim - dims:], sizes, strict=True))
 
 
 def _bins(n: int, m: int) -> list[tuple[int, int]]:
@@ -184,34 +241,51 @@ def _bins(n: int, m: int) -> list[tuple[int, int]]:
     return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
 
 
-def adaptive_avg_pool(x: Tensor, output_size: Sizes, dims: int | None = None) -> Tensor:
+def adaptive_avg_pool(x: Tensor, output_size: Any, dims: int | None = None) -> Tensor:
     """Averages over windows chosen so that the result has output_size.  torch.nn.functional.adaptive_avg_pool2d."""
-    def along_axis(x: Tensor, axis: int, m: int) -> Tensor:
+    sizes = _adaptive_size(x, output_size, dims)
+    if set(sizes) == {1}:
+        return mean(x, axis=tuple(range(x.ndim - len(sizes), x.ndim)), keepdims=True)
+    for axis, m in enumerate(sizes, x.ndim - len(sizes)):
         n = x.shape[axis]
-        weights = np.zeros((n, m), x.dtype)
-        for i, (start, end) in enumerate(_bins(n, m)):
-            weights[start:end, i] = 1.0 / (end - start)
-        return (x.transpose(axis, -1) @ weights).transpose(axis, -1)
-    dims = dims or (x.ndim - 2 if isinstance(output_size, int) else len(output_size))
-    if output_size == 1 or tuple(spread(output_size, dims, "output_size")) == (1,) * dims:
-        return mean(x, axis=tuple(range(x.ndim - dims, x.ndim)), keepdims=True)
-    return _adaptive(x, output_size, dims, along_axis)
+        if m != n:
+            weights = np.zeros((n, m), x.dtype)
+            for i, (start, end) in enumerate(_bins(n, m)):
+                weights[start:end, i] = 1.0 / (end - start)
+            x = (x.transpose(axis, -1) @ weights).transpose(axis, -1)
+    return x
 
 
-def adaptive_max_pool(x: Tensor, output_size: Sizes, dims: int | None = None) -> Tensor:
-    """Maxima over windows chosen so that the result has output_size.  torch.nn.functional.adaptive_max_pool2d."""
-    def along_axis(x: Tensor, axis: int, m: int) -> Tensor:
-        bins = _bins(x.shape[axis], m)
-        longest = max(end - start for start, end in bins)
-        index = np.array([[min(start + j, end - 1) for j in range(longest)] for start, end in bins])
-        seen = index_select(x, index, axis=axis)
-        first = argmax(seen, axis=axis + 1, keepdims=True)              # of equal ones the first, as in `max_windows`
-        return squeeze(take_along_axis(seen, first, axis=axis + 1), axis + 1)
-    return _adaptive(x, output_size, dims or x.ndim - 2, along_axis)
+def adaptive_max_pool(x: Tensor, output_size: Any, return_indices: bool = False, dims: int | None = None) -> Any:
+    """Maxima over windows chosen so that the result has output_size; return_indices: and their places in the map.
+
+    torch.nn.functional.adaptive_max_pool1d/2d/3d.
+    """
+    sizes = _adaptive_size(x, output_size, dims)
+    size, lead = x.shape[x.ndim - len(sizes):], x.ndim - len(sizes)
+    if all(m and n and n % m == 0 for n, m in zip(size, sizes, strict=True)):             # all windows are alike
+        kernel = tuple(n // m for n, m in zip(size, sizes, strict=True))
+        return max_pool(x, kernel, return_indices=return_indices, dims=len(sizes))
+    places = np.arange(math.prod(size)).reshape(size)
+    for i, (n, m) in enumerate(zip(size, sizes, strict=True)):             # axis i becomes (windows, places of a window)
+        bins = _bins(n, m)
+        longest = max((end - start for start, end in bins), default=1)
+        index = np.array([[min(start + j, end - 1) for j in range(longest)] for start, end in bins], np.int64)
+        index = index.reshape(m, longest)
+        x, places = index_select(x, index, axis=lead + 2 * i), places.take(index, 2 * i)
+    order = (*range(0, 2 * len(sizes), 2), *range(1, 2 * len(sizes), 2))
+    places = places.transpose(order).reshape(*sizes, -1)
+    x = permute(x, axes=(*range(lead), *(lead + i for i in order)))
+    x = x.reshape(*x.shape[:lead], *sizes, math.prod(x.shape[lead + len(sizes):]))
+    winner = argmax(x, axis=-1, keepdims=True)
+    y = squeeze(take_along_axis(x, winner, axis=-1), -1)
+    if not return_indices:
+        return y
+    return y, Tensor(np.take_along_axis(np.broadcast_to(places, x.shape), winner.numpy(), -1)[..., 0], device=x.device)
 
 
-adaptive_avg_pool1d = adaptive_avg_pool2d = adaptive_avg_pool3d = adaptive_avg_pool
-adaptive_max_pool1d = adaptive_max_pool2d = adaptive_max_pool3d = adaptive_max_pool
+adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d = (_of_dims(adaptive_avg_pool, d) for d in (1, 2, 3))
+adaptive_max_pool1d, adaptive_max_pool2d, adaptive_max_pool3d = (_of_dims(adaptive_max_pool, d) for d in (1, 2, 3))
 
 
 def global_avg_pool(x: Tensor) -> Tensor:

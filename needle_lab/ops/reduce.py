@@ -17,7 +17,7 @@ from ..core.tiers import Tiered
 from ..core.types import Array, Axis, DTypeLike
 from ..errors import ArgumentError
 from . import shape
-from .axes import normalize_axes
+from .axes import normalize_axes, torch_names
 from .elementwise import abs, exp, sign, where
 
 # --- shapes of reductions -------------------------------------------------------------------------------------------
@@ -160,6 +160,7 @@ def vector_norm_gradient(g: Tensor, y: Tensor, x: Tensor, ord: float, axis: Axis
     return g * where(x == 0, 0.0, where(y == 0, 0.0, slope))
 
 
+@torch_names
 def norm(x: Tensor, p: float | str = 2, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None) -> Tensor:
     """The p-norm of the values along axis, `vector_norm`; "fro" is 2, "nuc" the sum of the singular values.  torch.norm."""
     x = x if dtype is None else x.astype(dtype)
@@ -167,7 +168,7 @@ def norm(x: Tensor, p: float | str = 2, axis: Axis = None, keepdims: bool = Fals
         if p not in ("fro", "nuc"):
             raise ArgumentError(f"norm: p={p!r} is neither a number nor 'fro' nor 'nuc'")
         p = 2
-    return vector_norm(x, ord=float(p), axis=axis, keepdims=keepdims)
+    return vector_norm(x, ord=float(p), axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=keepdims)
 
 # --- extremes -------------------------------------------------------------------------------------------------------
 

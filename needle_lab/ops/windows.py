@@ -14,8 +14,8 @@ from ..errors import ArgumentError
 
 
 def spread(value: Sizes, dims: int, name: str) -> tuple[int, ...]:
-    """3 -> (3, 3); (3, 5) stays."""
-    values = (value,) * dims if isinstance(value, int) else tuple(value)
+    """3 or (3,) -> (3, 3); (3, 5) stays."""
+    values = (value,) * dims if isinstance(value, int) else tuple(value) * (dims if len(value) == 1 else 1)
     if len(values) != dims:
         raise ArgumentError(f"{name}={value} needs one number, or {dims} numbers")
     return values

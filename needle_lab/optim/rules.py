@@ -406,7 +406,7 @@ class Muon(Optimizer):
     def _update(self, p: Any, g: Any, *moments: Any, step: int, group: dict[str, Any]) -> None:
         (v,), momentum, (n, m) = moments, group["momentum"], p.shape
         v += (1 - momentum) * (g - v)
-        change = orthogonalized(g + momentum * (v - g) if group["nesterov"] else v, group)
+        change = orthogonalized(v - (1 - momentum) * (v - g) if group["nesterov"] else v, group)
         p *= 1 - group["lr"] * group["weight_decay"]
         p -= group["lr"] * (0.2 * math.sqrt(max(n, m)) if group["adjust_lr_fn"] == "match_rms_adamw"
                             else math.sqrt(max(1, n / m))) * change
@@ -416,10 +416,10 @@ def orthogonalized(x: Tensor, group: dict[str, Any]) -> Tensor:
     """About U V^T of x = U S V^T, by the polynomial a x + b x x^T x + c (x x^T)^2 x applied ns_steps times."""
     a, b, c = group["ns_coefficients"]
     narrow = ops.cast(x if x.shape[0] <= x.shape[1] else x.T, dtype=bfloat16)
-    narrow = narrow / ops.clip(ops.norm(narrow), min=group["eps"])
 
     def rounded(total: Tensor) -> Tensor:
         return ops.cast(total, dtype=bfloat16)
+    narrow = narrow / rounded(ops.clip(ops.norm(ops.cast(narrow, dtype=float32)), min=group["eps"]))
     for _ in range(group["ns_steps"]):
         gram, wide = narrow @ narrow.mT, ops.cast(narrow, dtype=float32)
         square = ops.cast(gram, dtype=float32)

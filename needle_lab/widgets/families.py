@@ -46,8 +46,7 @@ FAMILIES: dict[str, Family] = {family.key: family for family in (
     _family("pool", "pooling, reduction", "\N{BLACK DOWN-POINTING TRIANGLE}", "v", "#85287B", "#A850A0", """
         MaxPool AvgPool LpPool GlobalMaxPool GlobalAvgPool AdaptiveAvgPool AdaptiveMaxPool MaxRoiPool max_windows
         sum_windows Sum Mean Max Min Prod Var Std Amax Amin Argmax Argmin CumSum CumProd LogSumExp Norm TopK All Any
-        CrossEntropy CrossEntropyLoss NLLLoss MSELoss L1Loss SmoothL1Loss HuberLoss BCELoss BCEWithLogitsLoss
-        KLDivLoss"""),
+        MaxUnpool CosineSimilarity PairwiseDistance CrossEntropy Loss"""),
     _family("other", "shape, other", "\N{BLACK CIRCLE}", ".", "#8A8A8A", "#909090", ""),
 )}
 OTHER = FAMILIES["other"]
@@ -60,7 +59,8 @@ def family_of(name: str) -> Family:
 
 @functools.lru_cache(maxsize=4096)
 def _of_ours(name: str) -> Family | None:
-    plain = name.rsplit(".", 1)[-1].lower().replace("_", "")
+    plain = name.rsplit(".", 1)[-1].lower().replace("_", "").removeprefix("lazy")
+    plain = "loss" if plain.endswith("loss") else plain
     undimensioned = plain[:-2] if plain[-2:] in ("1d", "2d", "3d") else plain
     return next((f for f in FAMILIES.values() if plain in f.members or undimensioned in f.members), None)
 

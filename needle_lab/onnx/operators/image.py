@@ -12,8 +12,7 @@ import numpy as np
 
 from ... import Tensor, ops
 from ...errors import ArgumentError, UnsupportedOnnxError
-from ...ops.convolutions import convolution_input
-from ...ops.windows import output_size
+from ...ops.image import fold, grid_sample, hat, resize_weights, values_at
 from ..limits import limits
 from .table import ints, since
 
@@ -51,18 +50,6 @@ def _nearest(x: np.ndarray, rounding: str) -> np.ndarray:
     return np.ceil(x - 0.5)                                   # round_prefer_floor
 
 
-def _kernel(mode: str, a: float):
-    """The weight of an input place at a distance, and how far it reaches."""
-    def linear(d):
-        return np.maximum(1 - np.abs(d), 0)
-
-    def cubic(d):                                             # Keys, 1981
-        d = np.abs(d)
-        near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        return np.where(d <= 1, near, np.where(d < 2, far, 0))
-    return (linear, 1) if mode == "linear" else (cubic, 2)
-
-
 def resize_matrix(n_in: int, n_out: int, scale: float, exact: float, *, mode: str, coordinates: str, rounding: str,
                   cubic_a: float, exclude_outside: bool, antialias: bool, roi) -> tuple[np.ndarray, np.ndarray]:
     """-> (n_out, n_in) weights, and which outputs lie outside of the input (tf_crop_and_resize)."""
@@ -72,18 +59,8 @@ def resize_matrix(n_in: int, n_out: int, scale: float, exact: float, *, mode: st
     if mode == "nearest":
         matrix[rows, np.clip(_nearest(x, rounding), 0, n_in - 1).astype(int)] = 1
         return matrix, out
-    weight, reach = _kernel(mode, cubic_a)
     shrink = min(scale, 1.0) if antialias else 1.0            # a wider kernel when the image gets smaller
-    reach = math.ceil(reach / shrink)
-    for offset in range(-reach, reach + 1):
-        place = np.floor(x) + offset
-        w = weight((x - place) * shrink)
-        inside = (place >= 0) & (place < n_in)
-        w = np.where(inside, w, 0) if exclude_outside else w
-        np.add.at(matrix, (rows, np.clip(place, 0, n_in - 1).astype(int)), w)
-    if exclude_outside or antialias:
-        matrix /= matrix.sum(1, keepdims=True)
-    return matrix, out
+    return resize_weights(x, n_in, mode, cubic_a, shrink, exclude_outside), out
 
 
 @since(11, rank="first", numbers=1)
@@ -138,83 +115,10 @@ def Upsample(x, scales=None, *, mode="nearest"):
 # --- sampling at places -----------------------------------------------------------------------------------------------
 
 
-def _reflect(x, low, high):
-    """x folded back into [low, high]."""
-    span = high - low
-    if span == 0:
-        return x * 0.0 + low
-    distance = ops.remainder(x - low, 2 * span)
-    return low + ops.minimum(distance, 2 * span - distance)
-
-
-def _pick(x, places, padding: str):
-    """Values of x (N, C, *size) at integer places, one (N, P) array a dimension -> (N, C, P); 0 outside for "zeros"."""
-    n, c, *size = x.shape
-    inside = np.ones(places[0].shape, bool)
-    flat = np.zeros(places[0].shape, np.int64)
-    for place, length in zip(places, size, strict=True):
-        inside &= (place >= 0) & (place < length)
-        flat = flat * length + np.clip(place, 0, length - 1)
-    index = np.broadcast_to(flat[:, None], (n, c, flat.shape[1]))
-    values = ops.take_along_axis(x.reshape(n, c, -1), index, axis=2)
-    return values * inside[:, None].astype(x.dtype) if padding == "zeros" else values
-
-
 @since(16)
 def GridSample(x, grid, *, align_corners=0, mode="linear", padding_mode="zeros"):
-    """x (N, C, *size) at the places of grid (N, *out, dims), from -1 to 1, last dimension first.  torch grid_sample."""
-    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
-    n, dims, out = x.shape[0], grid.shape[-1], grid.shape[1:-1]
-    flat = grid.reshape(n, -1, dims)
-    coordinates = []
-    for d, length in enumerate(x.shape[2:]):
-        g = flat[:, :, dims - 1 - d]
-        place = (g + 1.0) * ((length - 1) / 2) if align_corners else ((g + 1.0) * length - 1.0) * 0.5
-        coordinates.append(place)
-
-    def bordered(place, length):
-        if padding_mode == "border":
-            return ops.clip(place, 0.0, float(length - 1))
-        if padding_mode == "reflection":
-            low, high = (0.0, float(length - 1)) if align_corners else (-0.5, length - 0.5)
-            return ops.clip(_reflect(place, low, high), 0.0, float(length - 1))
-        return place
-    if mode == "nearest":
-        places = [np.rint(bordered(p, m).numpy()).astype(np.int64) for p, m in zip(coordinates, x.shape[2:], strict=True)]
-        return _pick(x, places, padding_mode).reshape(n, x.shape[1], *out)
-    if mode == "linear":
-        coordinates = [bordered(p, m) for p, m in zip(coordinates, x.shape[2:], strict=True)]
-    weight, reach = _offsets(mode)
-    total = None
-    for offsets in np.ndindex(*(len(reach),) * dims):
-        places, factor = [], None
-        for k, place, length in zip(offsets, coordinates, x.shape[2:], strict=True):
-            at = np.floor(place.numpy()) + reach[k]
-            w = weight(place - at, reach[k])
-            factor = w if factor is None else factor * w
-            whole = bordered(Tensor(at), length).numpy() if mode == "cubic" else at
-            places.append(np.rint(whole).astype(np.int64))
-        part = _pick(x, places, padding_mode) * ops.unsqueeze(factor, 1)
-        total = part if total is None else total + part
-    return total.reshape(n, x.shape[1], *out)
-
-
-def _offsets(mode: str):
-    """-> (weight as a function of the distance and the offset, offsets from the floor of the places that take part)."""
-    if mode == "linear":
-        return _hat, (0, 1)
-    a = -0.75
-
-    def cubic(d, _offset):
-        d = ops.abs(d)
-        near, far = ((a + 2) * d - (a + 3)) * d * d + 1.0, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        return ops.where(d <= 1.0, near, far)
-    return cubic, (-1, 0, 1, 2)
-
-
-def _hat(distance, offset: int):
-    """1 - |distance| from the place below (offset 0) or above (1); on a place, its slope is that of the cell above it."""
-    return 1.0 + distance if offset else 1.0 - distance
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+    return grid_sample(x, grid, mode, padding_mode, bool(align_corners))
 
 
 @since(10, family="pool")
@@ -296,22 +200,13 @@ def NonMaxSuppression(boxes, scores, max_output_boxes_per_class=None, iou_thresh
 
 @since(18)
 def Col2Im(columns, image_shape, block_shape, *, dilations=None, pads=None, strides=None):
-    """Columns (N, C * block, L) added back into images (N, C, *image_shape).  torch.nn.functional.fold."""
     size, kernel = ints(image_shape), ints(block_shape)
     dims = len(size)
     limits.check_shape("Col2Im", [*columns.shape[:2], *size], columns.dtype)
     limits.check_shape("Col2Im", [math.prod(kernel), math.prod(kernel)], columns.dtype)
     pads = pads or [0] * 2 * dims
-    n, rows, _ = columns.shape
-    channels = rows // math.prod(kernel)
-    # A transposed convolution whose weight picks one place of the block from each row of a channel.
-    weight = np.eye(math.prod(kernel), dtype=columns.dtype).reshape(-1, 1, *kernel)
-    stride, dilation = tuple(strides or (1,) * dims), tuple(dilations or (1,) * dims)
     pairs = tuple((pads[i], pads[i + dims]) for i in range(dims))
-    out = output_size(size, kernel, stride, pairs, dilation)
-    maps = columns.reshape(n * channels, math.prod(kernel), *out)
-    image = convolution_input(maps, Tensor(weight), size=size, stride=stride, pads=pairs, dilation=dilation, groups=1)
-    return image.reshape(n, channels, *size)
+    return fold(columns, size, kernel, tuple(dilations or (1,) * dims), pairs, tuple(strides or (1,) * dims))
 
 
 @since(19, family="linear")
@@ -349,8 +244,8 @@ def _bilinear_at(x, ys, xs):
     for i in (0, 1):
         for j in (0, 1):
             row, column = np.floor(ys.numpy()) + i, np.floor(xs.numpy()) + j
-            factor = _hat(ys - row.astype(x.dtype), i) * _hat(xs - column.astype(x.dtype), j)
-            part = _pick(x, [row.astype(np.int64), column.astype(np.int64)], "zeros") * ops.unsqueeze(factor, 1)
+            factor = hat(ys - row.astype(x.dtype), i) * hat(xs - column.astype(x.dtype), j)
+            part = values_at(x, [row.astype(np.int64), column.astype(np.int64)], "zeros") * ops.unsqueeze(factor, 1)
             total = part if total is None else total + part
     return total
 

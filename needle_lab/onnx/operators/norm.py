@@ -9,8 +9,7 @@ import numpy as np
 from ... import nn, ops
 from ...core.dtypes import machine_epsilon
 from ...errors import UnsupportedOnnxError
-from ...ops.normalization import standardize
-from ...ops.pool import sum_windows
+from ...ops.normalization import local_response_norm, standardize
 from .layers import Fill, Layer, NodeView, is_neutral, with_bias
 from .table import layer_of, since, writes, writes_layer
 
@@ -46,7 +45,7 @@ def MeanVarianceNormalization(x, *, axes=(0, 2, 3)):
 
 @since(6, family="norm", rank="first")
 def InstanceNormalization(x, scale, b, *, epsilon=1e-5):
-    return ops.instance_norm(x, scale, b, epsilon)
+    return ops.instance_norm(x, weight=scale, bias=b, eps=epsilon)
 
 
 @since(21, family="norm", rank="first")
@@ -65,12 +64,10 @@ def GroupNormalization_18(x, scale, b, *, num_groups, epsilon=1e-5):
 @since(1, family="norm", rank="first")
 def LRN(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
     """Local response normalisation over `size` channels (Krizhevsky et al., 2012)."""
-    before = (size - 1) // 2
-    squares = ops.unsqueeze(x * x, 1)
-    ones = (1,) * (x.ndim - 1)
-    window = sum_windows(squares, kernel=(size, *ones[1:]), stride=ones, dilation=ones,
-                         pads=((before, size - 1 - before), *((0, 0),) * (x.ndim - 2)))
-    return x / (bias + (alpha / size) * ops.squeeze(window, 1)) ** beta
+    if size % 2:
+        return local_response_norm(x, size, alpha, beta, bias)
+    flipped = local_response_norm(ops.flip(x, axis=1), size, alpha, beta, bias)      # ONNX's odd neighbour is the other one
+    return ops.flip(flipped, axis=1)
 
 
 @since(1, family="norm", rank="first")
@@ -239,6 +236,9 @@ def _rms_norm(w, layer, x):
 
 @writes_layer(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 def _instance_norm(w, layer, x):
+    if layer.track_running_stats and not layer.training:
+        return w.BatchNormalization(x, *_affine(w, layer, layer.num_features, x.dtype), layer.running_mean,
+                                    layer.running_var, epsilon=layer.eps)
     return w.InstanceNormalization(x, *_affine(w, layer, layer.num_features, x.dtype), epsilon=layer.eps)
 
 
@@ -256,5 +256,5 @@ def _group_norm(w, layer, x):
         return y
     shape = (size, *(1,) * (x.ndim - 2))
     for operator, p in ((w.Mul, layer.weight), (w.Add, layer.bias)):
-        y = operator(y, w.weight(w.path(p), (p,), lambda a: a.reshape(shape), "by channel"))
+        y = y if p is None else operator(y, w.weight(w.path(p), (p,), lambda a: a.reshape(shape), "by channel"))
     return y

@@ -70,7 +70,7 @@ def AveragePool(x, *, kernel_shape, strides=None, pads=None, dilations=None, cei
                 auto_pad="NOTSET"):
     dims = len(kernel_shape)
     return ops.avg_pool(x, tuple(kernel_shape), tuple(strides or (1,) * dims), padding_of(pads, auto_pad, dims),
-                        bool(ceil_mode), bool(count_include_pad), dims, tuple(dilations or (1,) * dims))
+                        bool(ceil_mode), bool(count_include_pad), None, dims, tuple(dilations or (1,) * dims))
 
 
 @since(1, family="pool", rank="first")

@@ -234,6 +234,8 @@ def _layer(node: NodeView) -> Layer | None:
 @writes_layer(nn.RNN, nn.LSTM, nn.GRU)
 def _recurrent(w, layer, x, *state):
     """One operator a layer; ONNX's order of axes, gates and weights differs from PyTorch's, which the layer has."""
+    if layer.proj_size:
+        raise UnsupportedOnnxError("export: an LSTM with proj_size has no ONNX operator")
     directions, single = layer.directions, x.ndim == 2
     y, starts = w.name(x), [w.name(s) for s in state]
     if single:
