@@ -41,8 +41,8 @@ def pages() -> dict[str, str]:
 def refused() -> str:
     """The table of what is refused by name."""
     text = heading("What PyTorch has and needle_lab has not", "=")
-    text += ("On purpose; the error for such a name says the same. A name with a dot at its end stands for all that begins "
-             "so.\n\n.. list-table::\n    :header-rows: 1\n\n    * - torch.\n      - instead\n")
+    text += ("On purpose; the error for such a name says the same. A dot at the end stands for all of a room, a star for "
+             "any letters.\n\n.. list-table::\n    :header-rows: 1\n\n    * - torch.\n      - instead\n")
     return text + "".join(f"    * - ``{name}``\n      - {why}\n" for name, why in sorted(REFUSED.items()))
 
 

@@ -112,6 +112,8 @@ T.where(m)
 T.where(m, x, y)
 T.where(x > 0, x, 0.)
 T.where(m, 1, 0)
+T.where(m, 1., 0)
+T.where(m, 0.5, 1.5)
 x.where(m, y)
 T.argwhere(m)
 x[m]
@@ -397,6 +399,9 @@ x.clone().tril_()
 x.clone().index_fill_(0, T.tensor([1]), 3)
 s.clone().fill_diagonal_(0)
 s.clone().diagonal().fill_(9)
+T.nn.functional.one_hot(k)
+T.nn.init.constant_(T.nn.Linear(2, 2).weight.data, 3.0)
+T.nn.init.uniform_(T.empty(2), a=1.0, b=1.0)
 x.cumprod(1)
 x.prod()
 x.prod(1)
@@ -529,6 +534,8 @@ FLOATS, WHOLE = np.ones((3, 4), "float32"), np.arange(12).reshape(3, 4)
     (lambda x, i: ndl.nn.functional.embedding(ndl.tensor([5]), ndl.ones(5, 2)), ShapeError, ["5", "0 to 4"]),
     (lambda x, i: ndl.nn.functional.one_hot(ndl.tensor([-1]), 3), NeedleError, ["-1"]),
     (lambda x, i: x.scatter(1, i[:, :2] * 0, i), DTypeError, ["int64", "float32"]),
+    (lambda x, i: x[:1].expand(3, 4).add_(1), ArgumentError, ["expanded", ".clone()"]),
+    (lambda x, i: x[:0].median(0), ShapeError, ["no values"]),
     (lambda x, i: x.max((0, 1)), ArgumentError, ["one axis", "amax"]),
     (lambda x, i: x.topk(5), ArgumentError, ["k=5"]),
     (lambda x, i: x.kthvalue(0), ArgumentError, ["k=0", "from 1"]),

@@ -225,6 +225,9 @@ class Tensor:
         except (ValueError, IndexError) as error:
             raise ShapeError(f"in-place write: value of shape {source.shape} into {self.shape}"
                              f"{'' if index is ... else ' at the given index'}: {error}") from error
+        if not self.data.flags.writeable:
+            raise ArgumentError(f"in-place write: this tensor of shape {self.shape} may not be written to, as one that was "
+                                "expanded, where one value stands at several places; change a .clone()")
         self.data[index] = source.astype(self.dtype, copy=False)
         written(self)
         return self

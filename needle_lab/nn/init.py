@@ -5,8 +5,10 @@ fan_in and fan_out are the numbers of inputs and outputs that one value of a wei
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -54,12 +56,12 @@ class skipped:
         _switch.off = self.before
 
 
-def uniform_(x: Tensor, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Uniform in [low, high)."""
+def uniform_(x: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Uniform in [a, b)."""
     if _switch.off:
         return x
     with no_grad():
-        return x.copy_(random.uniform(low, high, x.shape, x.dtype, generator=generator))
+        return x.copy_(random.uniform(a, b, x.shape, x.dtype, generator=generator))
 
 
 def normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
@@ -83,10 +85,10 @@ def trunc_normal_(x: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.
         return x.copy_(values.astype(x.dtype))
 
 
-def constant_(x: Tensor, value: float) -> Tensor:
-    """Every value is `value`."""
+def constant_(x: Tensor, val: float) -> Tensor:
+    """Every value is `val`."""
     with no_grad():
-        return x.fill_(value)
+        return x.fill_(val)
 
 
 def zeros_(x: Tensor) -> Tensor:
@@ -143,3 +145,15 @@ def orthogonal_(x: Tensor, gain: float = 1.0, generator: Generator | None = None
     q = q * np.sign(np.diag(r))
     with no_grad():
         return x.copy_((gain * (q if rows >= columns else q.T)).reshape(x.shape).astype(x.dtype))
+
+
+def _of_arrays(function: Any) -> Any:
+    """An initialiser that also fills an array, as weight.data is one."""
+    @functools.wraps(function)
+    def filling(x: Any, *args: Any, **given: Any) -> Tensor:
+        return function(Tensor(x) if isinstance(x, np.ndarray) else x, *args, **given)      # type: ignore[no-any-return]
+    return filling
+
+
+for _name in [name for name in globals() if name.endswith("_") and name[0] != "_"]:
+    globals()[_name] = _of_arrays(globals()[_name])

@@ -373,6 +373,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Tensor:
     """
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)                        # type: ignore[no-any-return]
+    if float in (type(input), type(other)) and not (hasattr(input, "dtype") or hasattr(other, "dtype")):
+        input, other = Tensor(float(input)), Tensor(float(other))          # numbers alone are float32 as everywhere
     return where_(condition, input, other)
 
 

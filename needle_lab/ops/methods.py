@@ -56,13 +56,14 @@ CHANGES = """
 METHODS = """
     all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist chunk
     clone corrcoef count_nonzero cov cross cummax cummin diag diag_embed diagflat diagonal diff dist dot dsplit entr
-    equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger histc histogram hsplit index_select inner
-    is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax logaddexp logaddexp2
-    logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode moveaxis movedim msort mv
-    nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prelu prod quantile ravel repeat
-    repeat_interleave reshape_as roll rot90 rsub select signbit silu softmax sort split split_with_sizes squeeze std
-    std_mean sum sum_to_size swapaxes swapdims t take take_along_axis take_along_dim tensor_split topk trace transpose
-    trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean vdot vsplit
+    equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger hardshrink histc histogram hsplit
+    index_select inner is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax
+    logaddexp logaddexp2 logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode
+    moveaxis movedim msort mv nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prelu prod
+    quantile ravel repeat repeat_interleave reshape_as roll rot90 rsub select signbit silu softmax sort split
+    split_with_sizes squeeze std std_mean sum sum_to_size swapaxes swapdims t take take_along_axis take_along_dim
+    tensor_split topk trace transpose trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean
+    vdot vsplit
 """.split()
 OTHER_NAMES = {"absolute": "abs", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub",
                "negative": "neg", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",

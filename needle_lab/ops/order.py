@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.dtypes import is_floating
 from ..core.graph import Op, op
 from ..core.modes import is_tracing
 from ..core.tensor import Tensor
@@ -208,8 +209,10 @@ def _median(x: Tensor, axis: int | None, keepdims: bool, skip: bool) -> Any:
         return _median(x.reshape(-1), 0, False, skip).values if x.numel() else x.sum() * math.nan
     axis = one_axis(axis, x.ndim)
     line = _line(x)
+    if not line.shape[axis]:
+        raise ShapeError(f"median: there are no values along axis {axis} of {x.shape}")
     missing = isnan(line)
-    if not is_tracing() and line.shape[axis] and not missing.any():
+    if not is_tracing() and not missing.any():
         return _ranked(x, argkth(line, k=(line.shape[axis] - 1) // 2, axis=axis), axis, keepdims)
     order = reduce.argsort(line, axis=axis)                                        # nan sorts last
     known = line.shape[axis] - reduce.sum(missing, axis=axis, keepdims=True)
@@ -376,9 +379,9 @@ def histogram(x: Tensor, bins: Any, *, range: Sequence[float] | None = None, wei
 
 def _histogram(x: Tensor, bins: Any, ends: Any, weight: Tensor | None = None, density: bool = False,
                margin: float = 0.5) -> tuple[Tensor, Tensor]:
-    values = x.numpy().reshape(-1)
-    if values.dtype.kind != "f":
+    if not is_floating(x.dtype):
         raise DTypeError(f"histogram: floating values are needed, got {x.dtype}")
+    values = x.numpy().reshape(-1).astype(x.dtype if x.dtype.kind == "f" else np.float32)
     if isinstance(bins, int):
         low, high = ends if ends and ends[0] != ends[1] else (values.min(initial=np.inf), values.max(initial=-np.inf)) \
             if values.size else (0, 0)

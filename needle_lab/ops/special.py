@@ -71,7 +71,7 @@ def lgamma(x: Array) -> Array:
         y = (z - 0.5) * np.log(z) - z + 0.5 * math.log(2 * math.pi) + series - np.log(product)
         part = x64 - np.rint(x64)                                  # gamma(x) gamma(1 - x) = pi / sin(pi x), of period 2
         y = np.where(mirrored, math.log(math.pi) - np.log(np.abs(np.sin(math.pi * part))) - y, y)
-        y = np.where(np.isinf(x64), np.inf, y)
+        y = np.where(np.isinf(x64), np.inf, np.where((x64 == 1) | (x64 == 2), 0.0, y))
     return np.asarray(y).astype(x.dtype)
 
 

@@ -52,7 +52,7 @@ def _along(of: Op) -> None:
         if {*ignored} - {"_stacklevel"}:
             raise ArgumentError(f"{of.name}: an argument {[*ignored][0]!r} is not known; it takes dim and dtype")
         x = _cast(x, dtype)
-        return of(x if x.ndim else x.reshape(1), axis=one_axis(axis, x.ndim)).reshape(x.shape)
+        return of(x, axis=one_axis(axis, x.ndim)) if x.ndim else of(x.reshape(1), axis=one_axis(axis, 0)).reshape(())
     call.__name__ = of.name
 
 
