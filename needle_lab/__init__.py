@@ -106,7 +106,21 @@ from .random import (
 from .refused import missing as _missing
 
 if TYPE_CHECKING:
-    from . import analysis, data, grading, kernels, models, onnx, plots, program, serialize, testing, training, widgets
+    from . import (
+        analysis,
+        data,
+        grading,
+        kernels,
+        linalg,
+        models,
+        onnx,
+        plots,
+        program,
+        serialize,
+        testing,
+        training,
+        widgets,
+    )
     from .grading import check
     from .kernels import (
         device_report,
@@ -129,7 +143,7 @@ if TYPE_CHECKING:
     from .widgets import autograd_graph, compare, diff, onnx_graph, program_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "kernels", "models", "onnx", "plots", "program", "serialize", "testing",
+_ROOMS = ("analysis", "data", "grading", "kernels", "linalg", "models", "onnx", "plots", "program", "serialize", "testing",
           "training", "widgets")
 _LATER = {
     "check": "grading",
