@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 
 from .errors import NotPartError
 
@@ -153,6 +154,7 @@ REFUSED: dict[str, str] = {
 }
 
 
+@functools.lru_cache(1024)                        # who asks hasattr(tensor, name) asks it of many tensors
 def reason(name: str) -> str | None:
     """Why the thing that PyTorch calls `name` is not part of needle_lab; None for a name that the table does not have.
 
