@@ -7,9 +7,14 @@ and what to do.
 
 from __future__ import annotations
 
+from .untrusted import printable
+
 
 class NeedleError(Exception):
     """The common ancestor of all errors that needle_lab raises on purpose."""
+
+    def __str__(self) -> str:          # names out of files stand in messages, and messages go to terminals
+        return printable(super().__str__(), lines=True)
 
 
 class ShapeError(NeedleError, ValueError):
@@ -56,7 +61,7 @@ class StateKeyError(NeedleError, KeyError):
     """Names in a state dict that the model does not have, or the other way round."""
 
     def __str__(self) -> str:          # KeyError would show the repr of the message
-        return str(self.args[0]) if self.args else ""
+        return printable(self.args[0], lines=True) if self.args else ""
 
 
 class UnsupportedOnnxError(NeedleError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 
 from .errors import NotPartError
 
@@ -61,7 +62,9 @@ REFUSED: dict[str, str] = {
     "nonzero_static": "nonzero() has the length that it has",
     "lu*": _LAPACK, "geqrf": _LAPACK, "ormqr": _LAPACK, "orgqr": _LAPACK, "cholesky_inverse": _LAPACK,
     "cholesky_solve": _LAPACK, "triangular_solve": _LAPACK, "svd_lowrank": _LAPACK, "pca_lowrank": _LAPACK,
-    "matrix_exp": _LAPACK, "*_copy": _COPIES, "*_scatter": _WRITES,
+    "svd": "ndl.linalg.svd(x) gives U, S and Vh (torch.svd gave V)", "qr": "ndl.linalg.qr(x) gives Q and R",
+    "linalg.lu*": _LAPACK, "linalg.ldl*": _LAPACK, "linalg.householder_product": _LAPACK, "linalg.eig*": _COMPLEX,
+    "linalg.matrix_exp": _LAPACK, "matrix_exp": _LAPACK, "*_copy": _COPIES, "*_scatter": _WRITES,
     "as_strided*": "views come from slices, transpose, expand, unfold and diagonal",
     "slice": "a slice is x[a:b], along another axis x.narrow(dim, start, length)",
     "*resize_": _SHAPES, "*resize_as_": _SHAPES, "Tensor.squeeze_": _SHAPES, "Tensor.unsqueeze_": _SHAPES,
@@ -153,6 +156,7 @@ REFUSED: dict[str, str] = {
 }
 
 
+@functools.lru_cache(1024)                        # who asks hasattr(tensor, name) asks it of many tensors
 def reason(name: str) -> str | None:
     """Why the thing that PyTorch calls `name` is not part of needle_lab; None for a name that the table does not have.
 

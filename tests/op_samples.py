@@ -366,6 +366,63 @@ def _(rng):
                               ("abc->cab", (2, 3, 4)), ("ij,kl->k", (2, 3), (4, 5))]:
         yield case(*(rng.normal(size=s) for s in shapes), equation=equation if "->" in equation else equation + "->")
 
+# --- matrices -------------------------------------------------------------------------------------------------------
+#
+# Always a batch of them: of one, the layout that repeats its first row would be singular.
+
+
+def linalg(name: str):
+    return lambda *args, **kwargs: getattr(torch.linalg, name)(*args, **kwargs)
+
+
+def _positive(rng, *shape):
+    x = rng.normal(size=shape)
+    return x @ np.swapaxes(x, -1, -2) + np.eye(shape[-1])
+
+
+for _name in ("inv", "det", "slogdet"):
+    @samples(_name, linalg(_name))
+    def _(rng):
+        for shape in ((1, 3, 3), (2, 3, 4, 4), (1, 1, 1), (2, 0, 0), (0, 3, 3)):
+            yield case(rng.normal(size=shape) + 2 * np.eye(shape[-1]))
+
+
+@samples("solve", linalg("solve"))
+def _(rng):
+    for a, b in (((1, 3, 3), (1, 3, 2)), ((2, 3, 3), (3, 1)), ((1, 1, 1), (1, 1, 1)), ((0, 2, 2), (0, 2, 1))):
+        yield case(rng.normal(size=a) + 2 * np.eye(a[-1]), rng.normal(size=b))
+
+
+@samples("cholesky", lambda x: torch.linalg.cholesky(0.5 * (x + x.mT)))
+def _(rng):
+    for shape in ((1, 3, 3), (2, 4, 4), (1, 1, 1), (0, 3, 3)):
+        yield case(_positive(rng, *shape))
+
+
+@samples("qr", linalg("qr"))
+def _(rng):
+    for shape in ((1, 3, 3), (1, 5, 3), (2, 4, 2)):
+        yield case(rng.normal(size=shape), mode="reduced")
+
+
+@samples("svd", None)                                                    # of which the signs of U and V are free
+def _(rng):
+    for shape in ((1, 3, 3), (1, 5, 3), (2, 2, 4)):
+        yield case(rng.normal(size=shape), full=False)
+
+
+@samples("eigh", lambda x: torch.linalg.eigh(0.5 * (x + x.mT))[0])
+def _(rng):
+    for shape in ((1, 3, 3), (2, 4, 4), (1, 1, 1)):
+        yield case(_positive(rng, *shape))
+
+
+@samples("pinv", lambda x, atol, rtol: torch.linalg.pinv(x, atol=atol, rtol=rtol))
+def _(rng):
+    for shape in ((1, 3, 3), (1, 5, 3), (2, 2, 4)):
+        yield case(rng.normal(size=shape), atol=0.0, rtol=1e-12)
+
+
 # --- convolution ----------------------------------------------------------------------------------------------------
 
 

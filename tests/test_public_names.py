@@ -11,16 +11,16 @@ from needle_lab.core.graph import OPS, Op
 
 # Ops that others are made of: what people call is conv2d, max_pool2d, cross_entropy, x[i], x.to(...), nn.LSTM, ...
 PLUMBING = set("""
-    add_at apply_batch_norm argkth argtopk attention batch_norm_ class_losses clip_high clip_low convolution
-    convolution_input convolution_weight diagonal_ einsum_ from_diagonal from_winners getitem gru_sequence
-    index_select_grad keep_some layer_norm_ lstm_cell lstm_sequence max_windows ones_at pad_constant polygamma_
-    probability_losses running_places scatter_extreme split_ spread_windows stack_ standardize sum_windows to_winners
-    transferred unbind_ vector_norm where_
+    add_at apply_batch_norm argkth argtopk attention batch_norm_ cholesky_ class_losses clip_high clip_low convolution
+    convolution_input convolution_weight diagonal_ eigh_ einsum_ from_diagonal from_winners getitem gru_sequence
+    index_select_grad inv keep_some layer_norm_ lstm_cell lstm_sequence max_windows ones_at pad_constant pinv_
+    polygamma_ probability_losses qr_ running_places scatter_extreme slogdet_ solve_ split_ spread_windows stack_
+    standardize sum_windows svd_ to_winners transferred unbind_ vector_norm where_
 """.split())
 
 ROOMS = set("""
-    analysis autograd data errors grading graph kernels models nn onnx ops optim plots program random serialize
-    testing training widgets
+    analysis autograd data errors grading graph kernels linalg models nn onnx ops optim plots program random
+    serialize testing training widgets
 """.split())
 
 

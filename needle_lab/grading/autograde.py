@@ -29,8 +29,12 @@ from needle_lab.grading.question import Case, Question, questions_of
 from needle_lab.grading.report import Graded, GradeReport
 from needle_lab.grading.sandbox import Limits
 from needle_lab.grading.student_copy import grade_id, read_notebook, source_of
+from needle_lab.untrusted import printable
 
 MAX_NOTEBOOK_MIB = 20           # a student copy has 20 KiB; pictures in outputs make it a few MiB
+MAX_PARTS = 1_000_000           # of one line from the pipe: what a list of numbers may hold; arrays are one part
+MAX_ANSWERS = 10_000
+MAX_ERRORS = 100                # cells that raised, in a report
 KINDS = ("returned", "raised", "timed out", "missing")
 
 
@@ -81,9 +85,14 @@ def grade(submissions: str | Path, assignment: str, *, seed: int | None = None, 
     seed = secrets.randbelow(2**32) if seed is None else seed
     exam = Exam.of(tuple(questions_of(assignment).values()), seed)
     found = find_submissions(Path(submissions), assignment)
+    if isolated:
+        sandbox.prove()
     with sandbox.library() as library, ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
         def one(item: tuple[str, Path]) -> Graded:
-            return _grade_one(*item, exam, library, limits, isolated)
+            try:
+                return _grade_one(*item, exam, library, limits, isolated)
+            except Exception as error:          # of any kind: whatever one notebook brings about, the others are graded
+                return _result(*item, exam, {}, {}, f"it could not be judged: {type(error).__name__}: {error}")
 
         graded = list(tqdm(pool.map(one, found), total=len(found), unit="notebook", disable=not progress))
     return GradeReport(assignment, exam.questions, tuple(graded), seed, sandbox.describe(isolated))
@@ -155,16 +164,22 @@ class _Heard:
             match event:
                 case {"ready": True}:
                     self.ready = True
-                case {"cell": int(i), "error": str(text)}:
-                    self.errors.append(f"code cell {i + 1}: {text[:500]}")
-                case {"cell": int(i)}:
+                case {"cell": int(i), "error": str(text)} if 0 <= i < 10**6 and len(self.errors) < MAX_ERRORS:
+                    self.errors.append(f"code cell {i + 1}: {printable(text, most=500)}")
+                case {"cell": int(i)} if 0 <= i < 10**6:
                     self.cell = i
-                case {"question": str(name), "case": int(i), "kind": str(kind)} if kind in KINDS:
+                case {"question": str(name), "case": int(i), "kind": str(kind)} if (
+                        kind in KINDS and len(self.answers) < MAX_ANSWERS):
                     self.answers.setdefault((name, i), self._outcome(kind, event))
 
     @staticmethod
     def _events(output: bytes) -> Iterator[Any]:
-        for line in output.split(b"\n"):
+        begin = 0
+        while begin < len(output):
+            end = output.find(b"\n", begin)
+            line, begin = output[begin:len(output) if end < 0 else end], (len(output) if end < 0 else end) + 1
+            if sum(map(line.count, (b"[", b"{", b",", b":"))) > MAX_PARTS:          # JSON takes 100 times its text
+                continue
             try:
                 yield json.loads(line or b"null")
             except (ValueError, RecursionError):
@@ -178,7 +193,7 @@ class _Heard:
             return Outcome("lost", message=f"the answer could not be read: {error}")
         changed = event.get("changed") or []
         changed = tuple(i for i in changed if type(i) is int and i >= 0) if isinstance(changed, list) else ()
-        return Outcome(kind, value, str(event.get("message", ""))[:500], changed)
+        return Outcome(kind, value, printable(event.get("message", ""), most=500), changed)
 
 
 def _result(student: str, path: Path, exam: Exam, answers: dict[tuple[str, int], Outcome], absent: dict[str, str],
@@ -195,7 +210,9 @@ def _result(student: str, path: Path, exam: Exam, answers: dict[tuple[str, int],
                 outcome = Outcome("lost", message=stopped or reason)
             if outcome.kind == "timed out":
                 stopped = "not run, because a smaller input did not end in time"
+            if any(i >= len(case.args) for i in outcome.changed):               # forged: there is no such input
+                outcome = replace(outcome, changed=())
             trials.append(judge(q, case, outcome, expected))
         feedbacks.append(Feedback(q, tuple(trials)))
-    note = "; ".join(dict.fromkeys(absent.values())) if absent else "" if answers else reason
-    return Graded(student, path, tuple(feedbacks), note, tuple(errors or ()))
+    note = printable("; ".join(dict.fromkeys(absent.values())) if absent else "" if answers else reason, most=1000)
+    return Graded(printable(student), path, tuple(feedbacks), note, tuple(errors or ()))

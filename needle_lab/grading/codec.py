@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from needle_lab.grading.compare import Foreign
+from needle_lab.untrusted import checked_shape
 
 MAX_DEPTH = 20
+MAX_BITS = 4096                 # of a whole number: 1,200 digits
 NUMERIC = "biufc"               # numpy dtype kinds that an answer may have
 
 
@@ -53,6 +55,8 @@ def plain(value: Any) -> Any:
 
 def decode(data: Any) -> Any:
     """The value that was encoded. data may come from anyone: what is not exactly the format above raises ValueError."""
+    if type(data) is int and data.bit_length() > MAX_BITS:
+        raise ValueError(f"a whole number of {data.bit_length():,} bits")
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
     match data:
@@ -83,13 +87,12 @@ def _pair(item: Any) -> tuple[Any, ...]:
 def _array(text: str, dtype: str, shape: list[Any]) -> np.ndarray:
     if not re.fullmatch(r"[<>|][biufc]\d{1,2}", dtype):
         raise ValueError("an array holds numbers")
-    if not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError("a shape holds lengths")
     try:
         kind = np.dtype(dtype)
     except TypeError:
         raise ValueError("no such dtype") from None
     data = base64.b64decode(text, validate=True)
-    if math.prod(shape) * kind.itemsize != len(data):
+    lengths = checked_shape(shape, kind.itemsize, len(data))
+    if math.prod(lengths) * kind.itemsize != len(data):
         raise ValueError("the shape of an array does not fit its data")
-    return np.frombuffer(data, kind).reshape(shape)
+    return np.frombuffer(data, kind).reshape(lengths)

@@ -15,6 +15,7 @@ import numpy as np
 
 from needle_lab.grading.calls import Outcome
 from needle_lab.grading.question import Case, Question
+from needle_lab.untrusted import printable
 
 PASS, FAIL, NOT_TRIED = "passed", "failed", "not tried"
 MARKS = {                                       # ASCII, glyph, colour (contrast 3:1 or better on white and on black)
@@ -53,7 +54,7 @@ def judge(asked: Question, case: Case, outcome: Outcome, expected: Any) -> Trial
     elif outcome.changed:
         names = asked.parameters(case.function)
         complaint = f"the answer is right, but the call changed its input {names[outcome.changed[0]]} in place"
-    return Trial(case, outcome, expected, complaint)
+    return Trial(case, outcome, expected, printable(complaint, most=1000))
 
 
 @dataclass(frozen=True)
@@ -178,4 +179,4 @@ _short = _Short()
 
 def show(value: Any) -> str:
     """The value on a line or a few: what a feedback prints for inputs and answers."""
-    return _short.repr(value)
+    return printable(_short.repr(value), lines=True, most=4000)

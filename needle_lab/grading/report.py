@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import os
 import re
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +16,11 @@ from typing import Any
 from needle_lab.errors import StorageError
 from needle_lab.grading.feedback import Feedback
 from needle_lab.grading.question import Question
+from needle_lab.untrusted import printable
+
+LONGEST_NAME = 200              # bytes, of a page: file systems take 255
+FORMULAS = tuple("=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}"
+                 "\N{FULLWIDTH COMMERCIAL AT}")
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,10 @@ class GradeReport:
         return "\n".join(lines).encode("ascii", "backslashreplace").decode("ascii")
 
     def to_csv(self) -> str:
-        """One row per student. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
+        """One row per student, everything in quotes. Text that a spreadsheet would run as a formula gets an apostrophe in
+        front (OWASP, CSV injection)."""
         out = io.StringIO()
-        table = csv.writer(out, lineterminator="\n")
+        table = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(["student", *(q.name for q in self.questions), "total", "possible", "note"])
         for g in self.graded:
             table.writerow([_inert(g.student), *g.points.values(), g.total, self.possible, _inert(g.note)])
@@ -80,7 +88,7 @@ class GradeReport:
         """Everything as plain data."""
         return {"assignment": self.assignment, "seed": self.seed, "isolation": self.isolation,
                 "possible": self.possible, "points": {q.name: q.points for q in self.questions},
-                "students": [{"student": g.student, "file": str(g.path), "points": g.points, "total": g.total,
+                "students": [{"student": g.student, "file": printable(g.path), "points": g.points, "total": g.total,
                               "note": g.note, "reasons": g.reasons, "cell_errors": list(g.errors)}
                              for g in self.graded]}
 
@@ -90,8 +98,8 @@ class GradeReport:
         pages: dict[str, str] = {}
         for g in self.graded:
             name = re.sub(r"[^\w.-]+", "_", g.student)
-            while name in pages:
-                name += "_"
+            if len(name.encode()) > LONGEST_NAME or name in pages:
+                name = f"{name[:LONGEST_NAME // 4]}_{hashlib.sha256(os.fsencode(g.path)).hexdigest()[:12]}"
             pages[name] = self.page(g)
         try:
             (folder / "feedback").mkdir(parents=True, exist_ok=True)
@@ -120,4 +128,5 @@ class GradeReport:
 
 
 def _inert(text: str) -> str:
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+    text = printable(text)
+    return f"'{text}" if text.lstrip(" ;,|'\"")[:1] in FORMULAS else text

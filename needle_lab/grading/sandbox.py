@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import needle_lab
+from needle_lab.errors import ArgumentError
 from needle_lab.grading.calls import by_the_clock
+from needle_lab.untrusted import printable
 
 PACKAGE = Path(needle_lab.__file__).resolve().parent
 QUESTIONS = PACKAGE / "grading" / "questions"
@@ -112,15 +114,62 @@ def _wrap(words: list[str], scratch: Path, library: Path, environment: dict[str,
     for name, value in environment.items():
         wrapped += ["--setenv", name, value]
     wrapped += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
-    for folder in ("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/ld.so.cache"):
-        wrapped += ["--ro-bind-try", folder, folder]
-    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
-        if not Path(prefix).is_relative_to("/usr"):
-            wrapped += ["--ro-bind", prefix, prefix]
-    if any(QUESTIONS.is_relative_to(prefix) for prefix in (sys.base_prefix, sys.prefix, "/usr")):
-        wrapped += ["--tmpfs", str(QUESTIONS)]          # the package is installed in there, questions and all
+    for inside, outside in _mounts():
+        wrapped += ["--ro-bind-try", outside, inside]
+    for folder in _covered:
+        wrapped += ["--tmpfs", folder]
     wrapped += ["--ro-bind", str(library), "/library", "--bind", str(scratch), "/scratch", "--chdir", "/scratch"]
     return [*wrapped, *words]
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """(path inside, folder outside) of what a Python process needs. One folder may lie under several names, as /lib does,
+    or an environment that is reached by a link: each name is a way to it."""
+    names = ["/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/ld.so.cache"]
+    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
+        for name in dict.fromkeys((prefix, os.path.realpath(prefix))):
+            if not any(Path(name).is_relative_to(known) for known in names):
+                names.append(name)
+    return [(name, os.path.realpath(name)) for name in names]
+
+
+_covered: list[str] = []                # folders that are empty in the sandbox: questions, under each of their names
+PROBE = """
+import os, sys
+secrets, wanted = set(sys.argv[2:]), os.path.join("needle_lab", "grading", "questions")
+for folder, inside, files in os.walk("/"):
+    if folder in ("/proc", "/dev", "/sys"):
+        inside.clear()
+    elif folder.endswith(wanted) and (inside or files) or any(
+            entry.is_file(follow_symlinks=False) and f"{entry.stat(follow_symlinks=False).st_dev}:{entry.inode()}" in secrets
+            for entry in (os.scandir(folder) if sys.argv[1] in files else ())):
+        print(folder.encode(errors="surrogateescape").hex())
+"""
+
+
+@functools.cache
+def prove() -> None:
+    """See from inside that no questions are visible in the sandbox; cover those that are. ArgumentError if that is in vain.
+
+    Looked for are folders called needle_lab/grading/questions with something in them, and the files of our own by their
+    identity on the disk, whatever the way to them is called.
+    """
+    files = [path for path in QUESTIONS.rglob("*") if path.is_file()]
+    identities = [f"{info.st_dev}:{info.st_ino}" for info in map(os.stat, files)]
+    for _ in range(3):
+        with tempfile.TemporaryDirectory(prefix="needle_lab_") as empty, tempfile.TemporaryDirectory() as scratch:
+            words = [sys.executable, "-I", "-S", "-c", PROBE, files[0].name, *identities]
+            done = subprocess.run(_wrap(words, Path(scratch), Path(empty), _environment(Path("/scratch"), Path("/library"))),
+                                  cwd=scratch, capture_output=True, stdin=subprocess.DEVNULL)
+        found = [bytes.fromhex(line).decode(errors="surrogateescape") for line in done.stdout.decode("ascii").split()]
+        if done.returncode:
+            said = printable(done.stderr.decode(errors="replace"), most=500)
+            raise ArgumentError(f"the sandbox does not run Python: {said}")
+        if not found:
+            return
+        _covered.extend(found)
+    raise ArgumentError(f"the sandbox shows the questions, at {printable(found[0])}; grade with an environment in which "
+                        "they are not installed, or with isolation='process' if you trust the code")
 
 
 def _read(process: subprocess.Popen[bytes], limits: Limits) -> Ran:

@@ -25,6 +25,7 @@ from . import (
     formulas,
     indexing,
     linalg,
+    matrices,
     order,
     places,
     products,
@@ -54,16 +55,16 @@ CHANGES = """
 
 # Functions with the tensor first that make something of another shape, or that nobody changes in place.
 METHODS = """
-    all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist chunk
-    clone corrcoef count_nonzero cov cross cummax cummin diag diag_embed diagflat diagonal diff dist dot dsplit entr
-    equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger hardshrink histc histogram hsplit
-    index_select inner is_floating_point isclose isfinite isin isinf isnan isneginf isposinf kron kthvalue log_softmax
-    logaddexp logaddexp2 logcumsumexp logsumexp masked_select matmul max maximum mean median min minimum mm mode
-    moveaxis movedim msort mv nanmean nanmedian nanquantile nansum narrow nonzero norm outer pad positive prelu prod
-    quantile ravel repeat repeat_interleave reshape_as roll rot90 rsub select signbit silu softmax sort split
-    split_with_sizes squeeze std std_mean sum sum_to_size swapaxes swapdims t take take_along_axis take_along_dim
-    tensor_split topk trace transpose trapezoid unbind unflatten unfold unique unique_consecutive unsqueeze var var_mean
-    vdot vsplit
+    all allclose amax amin aminmax any argmax argmin argsort argwhere bincount bmm broadcast_to bucketize cdist
+    cholesky chunk clone corrcoef count_nonzero cov cross cummax cummin det diag diag_embed diagflat diagonal diff dist
+    dot dsplit entr equal expand_as fill flatten flip fliplr flipud fmax fmin gather gelu ger hardshrink histc
+    histogram hsplit index_select inner inverse is_floating_point isclose isfinite isin isinf isnan isneginf isposinf
+    kron kthvalue log_softmax logaddexp logaddexp2 logcumsumexp logdet logsumexp masked_select matmul matrix_power max
+    maximum mean median min minimum mm mode moveaxis movedim msort mv nanmean nanmedian nanquantile nansum narrow
+    nonzero norm outer pad pinverse positive prelu prod quantile ravel repeat repeat_interleave reshape_as roll rot90
+    rsub select signbit silu slogdet softmax sort split split_with_sizes squeeze std std_mean sum sum_to_size swapaxes
+    swapdims t take take_along_axis take_along_dim tensor_split topk trace transpose trapezoid unbind unflatten unfold
+    unique unique_consecutive unsqueeze var var_mean vdot vsplit
 """.split()
 OTHER_NAMES = {"absolute": "abs", "divide": "div", "true_divide": "div", "multiply": "mul", "subtract": "sub",
                "negative": "neg", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
@@ -77,8 +78,8 @@ CASTS = {"float": "float32", "double": "float64", "half": "float16", "bfloat16":
 
 def _function(name: str) -> Any:
     """The op, or function of ops, with this name: the public one where two files have it, as `order` has `max`."""
-    rooms = (order, statistics, places, arrange, products, special, formulas, elementwise, activations, shapes, indexing,
-             reduce, linalg)
+    rooms = (matrices, order, statistics, places, arrange, products, special, formulas, elementwise, activations, shapes,
+             indexing, reduce, linalg)
     found: Any = [getattr(room, name) for room in rooms if hasattr(room, name)]
     return next((f for f in found if isinstance(f, Op)), found[0])
 

@@ -79,7 +79,8 @@ class Drawing:
 def dot_program() -> str | None:
     """The system's dot, else the program of the graphviz-pure wheel, else None."""
     beside = os.path.join(os.path.dirname(sys.executable), "graphviz-pure")     # an environment that is not activated
-    return shutil.which("dot") or shutil.which("graphviz-pure") or shutil.which(beside)
+    found = shutil.which("dot") or shutil.which("graphviz-pure") or shutil.which(beside)
+    return found and os.path.abspath(found)
 
 
 def short(array: np.ndarray) -> str:

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -149,8 +150,9 @@ def _with_shapes(onnx: Any, model: Any) -> Any:
     if all(name in declared for node in model.graph.node for name in node.output if name and node.op_type != "Constant"):
         return model
     try:
-        done = subprocess.run([sys.executable, "-c", INFER], input=model.SerializeToString(), capture_output=True,
-                              timeout=LONGEST, check=False)
+        with tempfile.TemporaryDirectory() as empty:             # an onnx.py beside the model is not the package
+            done = subprocess.run([sys.executable, "-P", "-c", INFER], input=model.SerializeToString(), capture_output=True,
+                                  timeout=LONGEST, check=False, cwd=empty)
     except (OSError, subprocess.TimeoutExpired):               # no processes here, as in a browser; or it never ends
         return model
     return onnx.load_from_string(done.stdout) if done.returncode == 0 else model
