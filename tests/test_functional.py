@@ -156,3 +156,89 @@ def test_gelu_meets_odd_values():
     x = ndl.tensor([np.nan, np.inf, 0.0, -0.0])
     np.testing.assert_array_equal(ndl.gelu(x).numpy(), np.float32([np.nan, np.inf, 0, -0.0]))
     np.testing.assert_array_equal(ndl.erf(ndl.tensor([np.nan, np.inf, -np.inf])).numpy(), np.float32([np.nan, 1, -1]))
+
+# --- nn.functional: what takes PyTorch's arguments -------------------------------------------------------------------------
+
+G = ndl.nn.functional
+SIZES = [(1, 1), (1, 5), (5, 1), (3, 7), (7, 3), (10, 6), (6, 10), (12, 7), (9, 14), (25, 31), (49, 50)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("options", [{"mode": "nearest"}, {"mode": "nearest-exact"}, {"mode": "area"}, {"mode": "linear"},
+                                     {"mode": "linear", "align_corners": True}])
+def test_interpolation_along_one_axis_at_many_sizes(options, dtype):
+    """Among them those at which a place falls between two values, where rounding decides."""
+    for n, m in SIZES:
+        x = N(2, 3, n).astype(dtype)
+        assert_close(G.interpolate(ndl.tensor(x), m, **options), F.interpolate(torch.tensor(x), m, **options), 1e-5, f"{n} -> {m}")
+        if options["mode"] != "area":
+            for factor in (0.31, 0.5, 1.0, 1.7, 2.0, 3.3):
+                if int(n * factor):
+                    for again in (None, True):
+                        given = {"scale_factor": factor, "recompute_scale_factor": again, **options}
+                        y, z = G.interpolate(ndl.tensor(x), **given), F.interpolate(torch.tensor(x), **given)
+                        assert_close(y, z, 1e-5, f"{n} times {factor}, {again}")
+
+
+@pytest.mark.parametrize("options", [{"mode": "bilinear"}, {"mode": "bicubic"}, {"mode": "bicubic", "align_corners": True},
+                                     {"mode": "bilinear", "antialias": True}, {"mode": "bicubic", "antialias": True}])
+def test_interpolation_of_images_and_its_gradient(options):
+    for size in ((3, 5), (13, 20), (4, 9), (8, 8)):
+        x = N(2, 3, 8, 9)
+        a, b = ndl.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+        y, z = G.interpolate(a, size, **options), F.interpolate(b, size, **options)
+        assert_close(y, z, 1e-5, f"{size}")
+        g = N(*y.shape, seed=1)
+        y.backward(ndl.tensor(g)), z.backward(torch.tensor(g))
+        assert_close(a.grad, b.grad, 1e-5)
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_sampling_on_a_turned_grid(mode, padding_mode, align):
+    x, theta = N(2, 3, 5, 6), N(2, 2, 3, seed=1) * 0.7
+    leaves, results = [], []
+    for room, functions in ((ndl, G), (torch, F)):
+        a, t = (room.tensor(v, requires_grad=True) for v in (x, theta))
+        y = functions.grid_sample(a, functions.affine_grid(t, (2, 3, 4, 7), align_corners=align), mode, padding_mode, align)
+        y.backward(room.tensor(N(2, 3, 4, 7, seed=2)))
+        leaves.append((a, t)), results.append(y)
+    assert_close(*results, 1e-5)
+    for mine, his in zip(*leaves, strict=True):
+        found = np.zeros(mine.shape, np.float32) if mine.grad is None else mine.grad          # "nearest" has no slope
+        assert_close(found, his.grad, 2e-5)
+
+
+def test_random_functions_keep_what_they_promise():
+    _, x = ndl.manual_seed(0), ndl.randn(200_000)
+    y = G.alpha_dropout(x, 0.3, training=True)
+    assert abs(float(y.mean())) < 0.02 and abs(float(y.std()) - 1) < 0.02
+    assert G.alpha_dropout(x, 0.3) is x and not np.isnan(G.alpha_dropout(x, 1.0, True).numpy()).any()
+    for function, shape, channels in ((G.dropout1d, (6, 50), 6), (G.dropout2d, (3, 4, 5, 5), 12), (G.dropout3d, (4, 2, 3, 3), 4)):
+        kept = function(ndl.ones(*shape), 0.5).numpy().reshape(channels, -1)
+        assert (kept == kept[:, :1]).all() and set(np.unique(kept)) <= {0.0, 2.0}
+    slopes = -G.rrelu(-ndl.ones(1000), training=True).numpy()
+    assert 1 / 8 <= slopes.min() < slopes.max() <= 1 / 3 and np.allclose(G.rrelu(-ndl.ones(3)).numpy(), -(1 / 8 + 1 / 3) / 2)
+    logits = ndl.tensor(np.log(np.tile([0.2, 0.8], (20_000, 1))), requires_grad=True)
+    drawn = G.gumbel_softmax(logits, tau=0.5, hard=True)
+    assert set(np.unique(drawn.numpy().round(12))) == {0.0, 1.0} and abs(float(drawn[:, 1].mean()) - 0.8) < 0.01
+    drawn[:, 0].sum().backward()
+    assert np.isfinite(logits.grad.numpy()).all() and logits.grad.numpy().any()
+
+
+def test_arguments_by_pytorchs_names():
+    x = ndl.tensor(N(3, 4))
+    assert_close(G.relu(input=x, inplace=True), F.relu(torch.tensor(N(3, 4))))
+    assert x.numpy().min() < 0                                    # what is promised of memory is not needed: x stays
+    assert G.softmax(x, dim=0, dtype=ndl.float64).dtype == np.float64 and G.one_hot(ndl.tensor([0, 2])).dtype == np.int64
+    assert_close(G.max_pool2d(input=x.reshape(1, 3, 4), kernel_size=2), F.max_pool2d(torch.tensor(N(3, 4)).reshape(1, 3, 4), 2))
+    assert_close(G.normalize(x.reshape(3, 2, 2)), F.normalize(torch.tensor(N(3, 4)).reshape(3, 2, 2)))
+    for call, words in ((lambda: G.softmax(ndl.ones(2, 3, 4)), "say which axis"), (lambda: G.gelu(x, approximate="erf"), "'erf'"),
+                        (lambda: G.interpolate(x.reshape(1, 3, 4), 5, mode="bilinear"), "there are nearest"),
+                        (lambda: G.interpolate(x.reshape(1, 3, 4)), "size or scale_factor"),
+                        (lambda: G.pixel_shuffle(ndl.ones(1, 6, 2, 2), 2), "divisible"),
+                        (lambda: G.fold(ndl.ones(1, 12, 5), 4, 2), "(1, 12, 5)"), (lambda: G.linear_cross_entropy, "two calls"),
+                        (lambda: G.multi_head_attention_forward, "nn.MultiheadAttention")):
+        with pytest.raises(ndl.errors.NeedleError, match=words.replace("(", r"\(").replace(")", r"\)")):
+            call()

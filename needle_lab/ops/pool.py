@@ -205,6 +205,9 @@ def lp_pool(x: Tensor, norm_type: float, kernel_size: Sizes, stride: Sizes | Non
             dims: int | None = None) -> Tensor:
     """(sum of x^p over each window)^(1/p).  torch.nn.functional.lp_pool1d/2d/3d; ONNX LpPool takes |x|^p."""
     window = pool_window(x, kernel_size, stride, 0, 1, ceil_mode, dims)
+    if ceil_mode:                                # a last, partial window stands for a whole one, as in PyTorch
+        sums: Tensor = avg_pool(x**norm_type, kernel_size, stride, 0, True, dims=dims) * math.prod(window["kernel"])
+        return sums ** (1.0 / norm_type)
     return sum_windows(x**norm_type, **window) ** (1.0 / norm_type)
 
 
