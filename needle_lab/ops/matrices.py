@@ -151,7 +151,7 @@ def matrix_power(x: Tensor, n: int) -> Tensor:
 # --- determinants ---------------------------------------------------------------------------------------------------------
 
 
-@op(promote="float")
+@op(promote="float", onnx="Det")
 def det(x: Array) -> Array:
     """The determinant.  torch.linalg.det."""
     return np.linalg.det(x)

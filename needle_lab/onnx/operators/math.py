@@ -186,25 +186,7 @@ def _linear(w, x, weight, bias=None):
 
 @since(11)
 def Det(x):
-    """The determinant of the last two axes, by Gaussian elimination with pivots, written in ops."""
-    matrix, sign = x, np.ones(x.shape[:-2], x.dtype)
-    product = None
-    for k in range(x.shape[-1]):
-        pivot = np.abs(matrix.numpy()[..., k:, k]).argmax(-1) + k
-        sign = np.where(pivot == k, sign, -sign)
-        order = np.broadcast_to(np.arange(x.shape[-1]), (*x.shape[:-2], x.shape[-1])).copy()
-        np.put_along_axis(order, np.expand_dims(pivot, -1), k, -1)
-        order[..., k] = pivot
-        rows = np.broadcast_to(order[..., None], x.shape)
-        matrix = ops.take_along_axis(matrix, rows, axis=matrix.ndim - 2)
-        top = matrix[..., k:k + 1, :]
-        head = top[..., k:k + 1]
-        product = head[..., 0, 0] if product is None else product * head[..., 0, 0]
-        if k + 1 < x.shape[-1]:
-            below = matrix[..., k + 1:, :]
-            safe = ops.where(head == 0.0, 1.0, head)
-            matrix = ops.concat([matrix[..., :k + 1, :], below - below[..., k:k + 1] / safe * top], -2)
-    return product * sign
+    return ops.det(x)
 
 
 @since(12, family="linear")
