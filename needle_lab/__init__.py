@@ -108,6 +108,7 @@ from .refused import missing as _missing
 if TYPE_CHECKING:
     from . import (
         analysis,
+        autograd,
         data,
         grading,
         kernels,
@@ -143,8 +144,8 @@ if TYPE_CHECKING:
     from .widgets import autograd_graph, compare, diff, onnx_graph, program_graph, show  # type: ignore[no-redef]
 
 # Rooms that computing does not need open when they are first asked for; some bring libraries of their own.
-_ROOMS = ("analysis", "data", "grading", "kernels", "linalg", "models", "onnx", "plots", "program", "serialize", "testing",
-          "training", "widgets")
+_ROOMS = ("analysis", "autograd", "data", "grading", "kernels", "linalg", "models", "onnx", "plots", "program", "serialize",
+          "testing", "training", "widgets")
 _LATER = {
     "check": "grading",
     "plan": "program",

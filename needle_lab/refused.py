@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 
 from .errors import NotPartError
 
@@ -28,7 +29,9 @@ REFUSED: dict[str, str] = {
     "sparse.": _DENSE, "to_sparse*": _DENSE, "Tensor.is_sparse": _DENSE, "Tensor.coalesce": _DENSE,
     "Tensor.to_dense": _DENSE,
     "masked.": "masks are bool tensors beside the values: ndl.where, x.masked_fill and x[mask]",
-    "autograd.": "ndl.grad, ndl.jacobian, ndl.hessian, ndl.vjp, ndl.jvp; a function with a rule of its own is an @ndl.op",
+    "autograd.Function": "a function with a rule of its own is an @ndl.op, with @my_op.gradient",
+    "autograd.Variable": "a tensor is one: ndl.tensor(data, requires_grad=True)",
+    "autograd.": "ndl.grad, jacobian, hessian, vjp, jvp, and hooks of tensors and modules",
     "func.": "ndl.vmap, ndl.jacobian, ndl.hessian, ndl.vjp and ndl.jvp stand at the top",
     "utils.": "torch.utils.data is needle_lab.data, and checkpoint is ndl.checkpoint",
     "set_default_device": "a device is a value, never a global; give device=, or model.to(device)",
@@ -148,6 +151,16 @@ REFUSED: dict[str, str] = {
     "nn.LinearCrossEntropyOptions": _PLUMBING, "jiterator*": _PLUMBING, "native_*": _PLUMBING, "unsafe_*": _PLUMBING,
     "torch.": _PLUMBING, "_*": _PLUMBING, "ops.": _PLUMBING, "constant_pad_nd": _PLUMBING, "grid_sampler_*": _PLUMBING,
     "max_pool2d_with_indices_backward": _PLUMBING,
+    "nn.functional.fractional_max_pool*": "windows of random sizes are hardly used; use adaptive max pooling",
+    "nn.FractionalMaxPool*": "windows of random sizes are hardly used; use adaptive max pooling",
+    "nn.functional.linear_cross_entropy*": "cross_entropy(linear(x, weight), target)",
+    "nn.LinearCrossEntropyLoss": "cross_entropy(linear(x, weight), target)",
+    "nn.AdaptiveLogSoftmaxWithLoss": "a softmax for very large vocabularies on small machines; use nn.CrossEntropyLoss",
+    "nn.functional.adaptive_log_softmax_with_loss":
+        "a softmax for very large vocabularies on small machines; use nn.CrossEntropyLoss",
+    "nn.DataParallel": "one process computes on one device", "nn.SyncBatchNorm": "one process computes on one device",
+    "nn.parallel.": "one process computes on one device",
+    "lstsq": "ndl.linalg.lstsq(a, b)", "solve": "ndl.linalg.solve(a, b)", "matrix_rank": "ndl.linalg.matrix_rank(a)",
     "optim.SparseAdam": "gradients are dense; use Adam",
     "optim.swa_utils.": "a mean of weights is a line in the loop: for p, m in zip(...): m.lerp_(p, 0.001)",
     "nn.*[Ff]ractional*": "windows of random sizes are hardly used; use adaptive max pooling",
@@ -160,6 +173,7 @@ REFUSED: dict[str, str] = {
 }
 
 
+@functools.lru_cache(1024)                        # who asks hasattr(tensor, name) asks it of many tensors
 def reason(name: str) -> str | None:
     """Why the thing that PyTorch calls `name` is not part of needle_lab; None for a name that the table does not have.
 

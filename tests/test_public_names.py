@@ -19,8 +19,8 @@ PLUMBING = set("""
 """.split())
 
 ROOMS = set("""
-    analysis data errors grading graph kernels linalg models nn onnx ops optim plots program random serialize testing
-    training widgets
+    analysis autograd data errors grading graph kernels linalg models nn onnx ops optim plots program random
+    serialize testing training widgets
 """.split())
 
 

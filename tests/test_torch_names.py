@@ -1,6 +1,7 @@
 """Idioms: one line of a program, with PyTorch's module and with ours, gives the same values, shapes and dtypes; or an error
 of ours that says which call is meant. What is found by its name alone stands in test_torch_samples.py."""
 
+import inspect
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from peers import require
 
 import needle_lab as ndl
 from needle_lab.errors import ArgumentError, DTypeError, GraphError, NeedleError, NotPartError, ShapeError
+from needle_lab.refused import reason
 
 torch = require("torch")
 
@@ -653,6 +655,27 @@ def test_topk_takes_the_first_of_equals_and_nan_as_the_largest(rng):
     assert x.kthvalue(1).values.item() == 0 and not math.isnan(x.nanmedian().item())
 
 # --- a method or function of PyTorch's is there, or says why it is not ----------------------------------------------------
+
+
+def names_of(place):
+    """What a room of PyTorch's offers: functions, and classes of layers."""
+    return [name for name in dir(place) if name[0] != "_" and callable(getattr(place, name))
+            and (inspect.isclass if place is torch.nn else inspect.isroutine)(getattr(place, name))]
+
+
+@pytest.mark.parametrize("room", ["", "nn", "nn.functional", "linalg"])
+def test_every_name_of_a_room_is_there_or_refused(room):
+    theirs, ours = torch, ndl
+    for part in filter(None, room.split(".")):
+        theirs, ours = getattr(theirs, part), getattr(ours, part)
+    prefix = f"{room}." if room else ""
+    assert [n for n in names_of(theirs) if not hasattr(ours, n) and not reason(prefix + n)] == []
+
+
+def test_every_method_of_a_tensor_is_there_or_refused():
+    mine = ndl.ones(2)
+    names = [name for name in dir(torch.Tensor) if name[0] != "_"]
+    assert [n for n in names if not hasattr(ndl.Tensor, n) and n not in dir(mine) and not reason(f"Tensor.{n}")] == []
 
 
 def test_a_refusal_is_for_what_is_not_there():

@@ -13,12 +13,14 @@ from .tensor import Tensor, key_of
 
 
 def grad(outputs: Any, inputs: Any, gradients: Any = None, create_graph: bool = False, retain_graph: bool | None = None,
-         allow_unused: bool = False) -> tuple[Tensor | None, ...]:
+         allow_unused: bool = False, *, grad_outputs: Any = None, only_inputs: bool = True) -> tuple[Tensor | None, ...]:
     """Gradients of `outputs` with respect to `inputs`, without touching `.grad`.  torch.autograd.grad.
 
     inputs may be leaves or results. create_graph=True makes the gradients differentiable themselves. An input that
-    the outputs do not depend on raises GraphError, or gives None with allow_unused=True.
+    the outputs do not depend on raises GraphError, or gives None with allow_unused=True. grad_outputs is PyTorch's name of
+    gradients, those of the outputs; only_inputs changes nothing.
     """
+    gradients = gradients if grad_outputs is None else grad_outputs
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if gradients is None:

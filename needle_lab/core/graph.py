@@ -241,10 +241,13 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
     return found
 
 
-def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
-    """Add d(sum of y * gradient)/d(leaf) to `.grad` of every leaf that requires a gradient."""
+def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False,
+             inputs: Sequence[Tensor] | None = None) -> None:
+    """Add d(sum of y * gradient)/d(leaf) to `.grad` of every leaf that requires a gradient, or of those in `inputs`."""
     gradient = calls.seed(y, gradient)
-    found = propagate([y], [gradient], None, create_graph, retain_graph or create_graph)
+    if inputs is not None and not all(x.node is None for x in inputs):
+        raise GraphError("backward: inputs are leaves; ndl.grad(y, x) gives the gradients of results")
+    found = propagate([y], [gradient], inputs, create_graph, retain_graph or create_graph)
     given = {id(memory_of(gradient.data))}
     for leaf, g in found.items():
         if not leaf.requires_grad:

@@ -264,7 +264,8 @@ class Tensor:
         __neg__ = __abs__ = __invert__ = detach
 
         def __getitem__(self, index: Any) -> Tensor: ...
-        def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None: ...
+        def backward(self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False,
+                     inputs: Any = None) -> None: ...
 
 
 def flat(sizes: tuple[Any, ...]) -> Any:
