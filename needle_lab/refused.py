@@ -20,8 +20,6 @@ _MEMORY = "NumPy owns the memory: x.numpy() gives its array, which has strides, 
 _QUANTIZED = "numbers are bools, integers and floats; quantised ONNX files run through ndl.onnx.load"
 _DTYPE = "ndl.tensor(data, dtype=...) and x.to(dtype) say the dtype"
 _DEVICES = "there are the CPU, NVIDIA GPUs and Triton's interpreter: x.device, x.is_cuda"
-_FUSED = "two calls in one, to save memory; use cross_entropy(linear(x, weight, bias), target)"
-_ONE = "one process computes on one device"
 _DETERMINISTIC = "results are deterministic by default"
 
 # Names as PyTorch has them, "Tensor.x" for methods, "_*" for all that begins so; a dot at the end stands for a whole room.
@@ -163,11 +161,8 @@ REFUSED: dict[str, str] = {
     "lstsq": "ndl.linalg.lstsq(a, b)", "solve": "ndl.linalg.solve(a, b)", "matrix_rank": "ndl.linalg.matrix_rank(a)",
     "optim.SparseAdam": "gradients are dense; use Adam",
     "optim.swa_utils.": "a mean of weights is a line in the loop: for p, m in zip(...): m.lerp_(p, 0.001)",
-    "nn.*[Ff]ractional*": "windows of random sizes are hardly used; use adaptive max pooling",
-    "nn.functional.linear_cross_entropy": _FUSED, "nn.LinearCrossEntropyLoss": _FUSED,
-    "nn.*[Aa]daptive*[Ll]og*": "a softmax for very large vocabularies on small machines; use nn.CrossEntropyLoss",
-    "nn.DataParallel": _ONE, "nn.SyncBatchNorm": _ONE, "nn.parallel.": _ONE,
-    "nn.utils.prune.": "a mask is a buffer: weight * mask in forward", "nn.utils.parametrize.": "nn.utils.weight_norm shows how",
+    "nn.utils.prune.": "a mask is a buffer: weight * mask in forward",
+    "nn.utils.parametrize.": "nn.utils.weight_norm shows how",
     "nn.functional.multi_head_attention_forward": "use nn.MultiheadAttention, or F.scaled_dot_product_attention",
     "*[a-z0-9]_": "results are new, x = f(x); what changes in place is a method of Tensor, x.add_(y)",
 }
