@@ -161,6 +161,8 @@ REFUSED: dict[str, str] = {
     "lstsq": "ndl.linalg.lstsq(a, b)", "solve": "ndl.linalg.solve(a, b)", "matrix_rank": "ndl.linalg.matrix_rank(a)",
     "optim.SparseAdam": "gradients are dense; use Adam",
     "optim.swa_utils.": "a mean of weights is a line in the loop: for p, m in zip(...): m.lerp_(p, 0.001)",
+    "nn.utils.prune.": "a mask is a buffer: weight * mask in forward",
+    "nn.utils.parametrize.": "nn.utils.weight_norm shows how",
     "nn.functional.multi_head_attention_forward": "use nn.MultiheadAttention, or F.scaled_dot_product_attention",
     "*[a-z0-9]_": "results are new, x = f(x); what changes in place is a method of Tensor, x.add_(y)",
 }

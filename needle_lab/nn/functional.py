@@ -104,6 +104,7 @@ def _with_inplace(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def given(*args: Any, inplace: bool = False, **options: Any) -> Any:
         return function(*args, **options)
+    given.takes_inplace = True                             # type: ignore[attr-defined]
     return given
 
 

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ..core.graph import Op
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
-from .functional import INPLACE
 from .module import Module
 from .parameter import Buffer
 
@@ -58,14 +58,14 @@ def layer(name: str, function: Callable[..., Any], inputs: int = 1, later: str =
     later: see Function. keyword_only: the constructor takes names only. at_call: an argument of the call, not of the layer.
     fixed: arguments that the layer settles. base: the class to derive from.
     """
-    plain = list(inspect.signature(function).parameters.values())
+    plain, in_place = list(inspect.signature(function).parameters.values()), hasattr(function, "takes_inplace")
+    function = inspect.unwrap(function, stop=lambda f: isinstance(f, Op))        # a Module's call says what was wrong itself
     parameters = [p.replace(name="dim" if p.name == "axis" else p.name, annotation=p.empty,
                             kind=p.KEYWORD_ONLY if keyword_only else p.POSITIONAL_OR_KEYWORD)
                   for p in plain[inputs:] if p.name not in (*NO_SETTINGS, *fixed, at_call)]
     names = [p.name for p in plain]
     attributes: dict[str, Any] = {p.name: p.default for p in parameters if p.default is not p.empty}
     accepted = [inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)]
-    in_place = getattr(function, "__name__", "") in INPLACE.split()
     attributes |= {
         "function": staticmethod(functools.partial(function, **fixed) if fixed else function),
         "settings": {p.name: "axis" if p.name == "dim" and "axis" in names else p.name for p in parameters},

@@ -151,7 +151,7 @@ def matrix_power(x: Tensor, n: int) -> Tensor:
 # --- determinants ---------------------------------------------------------------------------------------------------------
 
 
-@op(promote="float", onnx="Det")
+@op(promote="float")
 def det(x: Array) -> Array:
     """The determinant.  torch.linalg.det."""
     return np.linalg.det(x)

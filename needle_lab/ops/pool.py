@@ -4,7 +4,7 @@ x (N, C, *size) -> (N, C, *out). Averages are sums over windows divided by a con
 windows spreads, and the gradient of spreading sums. A maximum hands its gradient to the first winner of its window.
 """
 
-import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -215,10 +215,11 @@ def _of_dims(function: F, dims: int) -> F:
     """A pooling function for maps with so many dimensions."""
     named = torch_names(function)
 
-    @functools.wraps(function)
     def pool(*args: Any, **options: Any) -> Any:
         return named(*args, **options, dims=dims)
     pool.__name__ = pool.__qualname__ = f"{function.__name__}{dims}d"
+    pool.__doc__, pool.__module__ = function.__doc__, function.__module__
+    pool.__signature__ = inspect.signature(function)               # type: ignore[attr-defined]
     return pool                                                    # type: ignore[return-value]
 
 

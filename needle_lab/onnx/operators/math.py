@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from ... import Tensor, nn, ops
+from ...ops.matrices import det
 from ..values import numpy_dtype, value_of
 from .layers import Fill, Layer, NodeView, with_bias
 from .table import layer_of, number, since, writes
@@ -186,7 +187,7 @@ def _linear(w, x, weight, bias=None):
 
 @since(11)
 def Det(x):
-    return ops.det(x)
+    return det(x)
 
 
 @since(12, family="linear")
@@ -214,6 +215,11 @@ def _clip_low(w, x, low):
 @writes("clip_high")
 def _clip_high(w, x, high):
     return w.Min(*w.operands((x, high)))
+
+
+@writes("det")
+def _det(w, x):
+    return w.Det(x)
 
 
 @writes("einsum")
