@@ -123,7 +123,8 @@ def recorded(target: Tiered, most: int = 12) -> Iterator[list[Sample]]:
     found: dict[tuple, Sample] = {}
 
     def note(*inputs, **attrs):
-        shapes = tuple((x.shape, x.strides) if hasattr(x, "shape") else x for x in inputs)
+        shapes = tuple((x.shape, getattr(x, "strides", None)) if hasattr(x, "shape") else
+                       str(x) if isinstance(x, (int, tuple, type(None))) else None for x in inputs)
         if len(found) < most and shapes not in found:
             found[shapes] = copy.deepcopy(Sample(inputs, attrs))
         return NotImplemented
