@@ -176,8 +176,7 @@ _ALSO = {
     "not_equal": "ne", "long": "int64", "int": "int32", "short": "int16", "double": "float64", "float": "float32",
     "half": "float16", "bool": "bool_",
 }
-_NUMBERS = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None, "Size": tuple,
-            "dtype": np.dtype}
+_NUMBERS = {"pi": math.pi, "e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None, "dtype": np.dtype}
 
 
 def __getattr__(name: str) -> Any:

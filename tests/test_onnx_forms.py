@@ -20,6 +20,7 @@ NONE = {
     **dict.fromkeys(("bitwise_left_shift", "bitwise_right_shift"), "BitShift is for unsigned integers"),
     **dict.fromkeys(("digamma", "lgamma", "polygamma", "erfinv", "gcd", "lcm", "logcumsumexp", "running_places"),
                     "no operator, and no short form by others"),
+    **dict.fromkeys(("cholesky", "eigh", "inv", "pinv", "qr", "slogdet", "solve", "svd"), "no operator factorises a matrix"),
     **dict.fromkeys(("index_select_grad", "add_at", "convolution_weight", "to_winners", "from_winners", "spread_windows"),
                     "only in gradients"),
 }

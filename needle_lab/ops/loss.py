@@ -158,11 +158,11 @@ def cross_entropy(x: Tensor, target: Tensor, weight: Tensor | None = None, ignor
     if x.ndim == 1:
         return cross_entropy(unsqueeze(x, 0), unsqueeze(target, 0), weight, ignore_index, reduction,
                              label_smoothing).reshape(())
-    x = _without_ignored(x, target, ignore_index)
     if (weight is None and not label_smoothing and target.dtype.kind in "iu" and class_losses.runs_on(x.device)
             and _all_count(x, target, ignore_index)):
         _check_reduction(reduction)
         return class_losses(x, target, reduction=reduction)[0]
+    x = _without_ignored(x, target, ignore_index)
     log_probs = log_softmax(x, axis=1)
     if target.dtype.kind not in "iu":
         _same_shape("cross_entropy with probabilities as target", x, target)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...core.tiers import kernel
 from ...ops.normalization import apply_batch_norm, batch_norm_, layer_norm_
-from .sums import of_rows, products, products_along
+from .sums import RUN, of_rows, products, products_along
 from .threads import parallel, shares
 
 # --- the values of a channel -------------------------------------------------------------------------------------------
@@ -67,17 +67,17 @@ class Channels:
 
     def sum_of_products(self, pair, rows):
         """(C): the sum of a * b in each channel, `pair` giving both for a block of rows."""
-        blocks = _blocks(rows)
+        blocks, few = _blocks(rows), not self.by_channel and len(rows) <= 2 * RUN
 
         def some(at):
-            total = np.zeros(self.shape[1] if self.by_channel else rows.shape[1])
+            total = np.zeros(self.shape[1] if self.by_channel else rows.shape[1], rows.dtype if few else np.float64)
             for block in blocks[at]:
                 if self.by_channel:
                     total[block] = products_along(*pair(block))
                 else:
                     total += products(*pair(block))
             return total
-        total = sum(parallel(some, shares(len(blocks), rows.size))).astype(rows.dtype)
+        total = sum(parallel(some, shares(len(blocks), rows.size))).astype(rows.dtype, copy=False)
         return total if self.by_channel else total.reshape(self.shape[1], -1).sum(axis=1)
 
     def scaled(self, rows, scale, shift):

@@ -29,6 +29,9 @@ def long_sums(x, axis=None, keepdims=False):
     many = x.size if axis is None else x.shape[axis] if type(axis) is int and -x.ndim <= axis < x.ndim else count(x, axis)
     if many <= FEW or (axis is None and x.flags.forc) or (axis in (-1, x.ndim - 1) and x.flags.c_contiguous):
         return np.add.reduce(x, axis=axis, keepdims=keepdims)             # in pairs, or of so few
+    if axis == 0 and x.flags.c_contiguous:
+        y = middle(x.reshape(1, len(x), -1)).reshape(x.shape[1:])
+        return y[None] if keepdims else y
     axes = normalize_axes(axis, x.ndim)
     order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))       # the axes as they lie in memory
     if not x.transpose(order).flags.c_contiguous:

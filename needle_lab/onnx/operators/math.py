@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from ... import Tensor, nn, ops
+from ...ops.matrices import det
 from ..values import numpy_dtype, value_of
 from .layers import Fill, Layer, NodeView, with_bias
 from .table import layer_of, number, since, writes
@@ -186,25 +187,7 @@ def _linear(w, x, weight, bias=None):
 
 @since(11)
 def Det(x):
-    """The determinant of the last two axes, by Gaussian elimination with pivots, written in ops."""
-    matrix, sign = x, np.ones(x.shape[:-2], x.dtype)
-    product = None
-    for k in range(x.shape[-1]):
-        pivot = np.abs(matrix.numpy()[..., k:, k]).argmax(-1) + k
-        sign = np.where(pivot == k, sign, -sign)
-        order = np.broadcast_to(np.arange(x.shape[-1]), (*x.shape[:-2], x.shape[-1])).copy()
-        np.put_along_axis(order, np.expand_dims(pivot, -1), k, -1)
-        order[..., k] = pivot
-        rows = np.broadcast_to(order[..., None], x.shape)
-        matrix = ops.take_along_axis(matrix, rows, axis=matrix.ndim - 2)
-        top = matrix[..., k:k + 1, :]
-        head = top[..., k:k + 1]
-        product = head[..., 0, 0] if product is None else product * head[..., 0, 0]
-        if k + 1 < x.shape[-1]:
-            below = matrix[..., k + 1:, :]
-            safe = ops.where(head == 0.0, 1.0, head)
-            matrix = ops.concat([matrix[..., :k + 1, :], below - below[..., k:k + 1] / safe * top], -2)
-    return product * sign
+    return det(x)
 
 
 @since(12, family="linear")
@@ -232,6 +215,11 @@ def _clip_low(w, x, low):
 @writes("clip_high")
 def _clip_high(w, x, high):
     return w.Min(*w.operands((x, high)))
+
+
+@writes("det")
+def _det(w, x):
+    return w.Det(x)
 
 
 @writes("einsum")
