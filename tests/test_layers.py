@@ -305,7 +305,7 @@ def test_attention_masks_agree_with_torch(rng):
 @needs_torch
 def test_stacked_transformer_agrees_with_torch(rng):
     theirs = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0), 3, enable_nested_tensor=False)
-    ours = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, 0.0), 3)
+    ours = nn.TransformerEncoder(encoder_layer=nn.TransformerEncoderLayer(8, 2, 16, 0.0), num_layers=3, enable_nested_tensor=False)
     ours.load_state_dict({k: v.detach().numpy() for k, v in theirs.state_dict().items()})
     x = rng.normal(size=(5, 3, 8)).astype(np.float32)
     assert_close(ours(ndl.tensor(x)), theirs(torch.tensor(x)))

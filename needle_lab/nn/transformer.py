@@ -236,7 +236,7 @@ class TransformerDecoderLayer(_Layer):
 class _Stack(Module):
     """num_layers copies of a layer, one after another, and a last norm if given."""
 
-    def __init__(self, layer: _Layer, num_layers: int, norm: Module | None = None):
+    def __init__(self, layer: Module, num_layers: int, norm: Module | None = None):
         super().__init__()
         self.layers = [copy.deepcopy(layer) for _ in range(num_layers)]
         self.norm = norm
@@ -248,7 +248,14 @@ class _Stack(Module):
 
 
 class TransformerEncoder(_Stack):
-    """num_layers copies of a TransformerEncoderLayer, one after another, and a last norm if given."""
+    """num_layers copies of a TransformerEncoderLayer, one after another, and a last norm if given.
+
+    enable_nested_tensor and mask_check change nothing: they are a matter of PyTorch's speed.  torch.nn.TransformerEncoder.
+    """
+
+    def __init__(self, encoder_layer: Module, num_layers: int, norm: Module | None = None,
+                 enable_nested_tensor: bool = True, mask_check: bool = True):
+        super().__init__(encoder_layer, num_layers, norm)
 
     def forward(self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
                 is_causal: bool = False) -> Tensor:
@@ -256,7 +263,13 @@ class TransformerEncoder(_Stack):
 
 
 class TransformerDecoder(_Stack):
-    """num_layers copies of a TransformerDecoderLayer, one after another, and a last norm if given."""
+    """num_layers copies of a TransformerDecoderLayer, one after another, and a last norm if given.
+
+    torch.nn.TransformerDecoder.
+    """
+
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None):
+        super().__init__(decoder_layer, num_layers, norm)
 
     def forward(self, tgt: Tensor, memory: Tensor, tgt_mask: Tensor | None = None, memory_mask: Tensor | None = None,
                 tgt_key_padding_mask: Tensor | None = None, memory_key_padding_mask: Tensor | None = None,
