@@ -22,6 +22,15 @@ def printable(text: Any, lines: bool = False, most: int | None = None) -> str:
     return HIDDEN.sub(lambda found: found[0] if lines and found[0] == "\n" else ascii(found[0])[1:-1], text)
 
 
+def printable_data(value: Any) -> Any:
+    """JSON values with every text in them printable."""
+    if isinstance(value, str):
+        return printable(value, lines=True)
+    if isinstance(value, dict):
+        return {printable_data(key): printable_data(part) for key, part in value.items()}
+    return [printable_data(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
 def checked_shape(shape: Iterable[Any], itemsize: int, available: int) -> tuple[int, ...]:
     """A shape out of a file or a pipe, whose values take at most `available` bytes; ValueError for any other.
 

@@ -160,3 +160,32 @@ def test_an_error_of_a_file_is_printable(tmp_path):
     with pytest.raises(FileFormatError) as caught:
         autograde._code_cells(bad)
     assert not HIDDEN.search(str(caught.value))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_of_layers_show_themselves_in_every_text_and_page(text, tmp_path):
+    from needle_lab import nn
+
+    class Model(nn.Module):
+        def __init__(self, width=2):
+            super().__init__()
+            setattr(self, text, nn.Linear(2, width))
+
+        def forward(self, x):
+            return getattr(self, text)(x)
+    try:
+        needle_lab.nn.Sequential(Model()).signature()
+    except NeedleError as error:                     # no name at all for a part of a path
+        assert "cannot be part of a path" in str(error) and not HIDDEN.search(str(error))
+        return
+    model, other = Model(), Model(3)
+    x = needle_lab.ones(1, 2)
+    views = [needle_lab.show(model, x), needle_lab.diff(model, other), needle_lab.compare(model, Model(), x),
+             needle_lab.program_graph(model, x)]
+    shown = [repr(model), str(model.summary(x)), str(needle_lab.signature_diff(model, other)),
+             str(needle_lab.program.trace(model, x)), *map(str, views), *(view.static_html() for view in views),
+             *(json.dumps(view.live.data, ensure_ascii=False) for view in views if view.live)]
+    with pytest.raises(NeedleError) as caught:
+        other.load_state_dict(model.state_dict())
+    for page in (*shown, str(caught.value)):
+        assert not HIDDEN.search(page.replace("\n", "")), repr(page)[:300]

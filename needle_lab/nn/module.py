@@ -23,6 +23,7 @@ from ..core.explain import RAW, explained, explaining, is_ours
 from ..core.storage import written
 from ..core.tensor import HookHandle, Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError
+from ..untrusted import printable
 from . import hooks
 from .parameter import Buffer, Parameter, is_saved
 from .signature import configuration, signature
@@ -367,7 +368,7 @@ class Module:
             parent, _, name = path.rpartition(".")
             if path:
                 below.setdefault(parent, []).append((name, text if first == path else f"the same as ({first})"))
-        return text
+        return printable(text, lines=True)
 
 
 # --- what one object holds ----------------------------------------------------------------------------------------

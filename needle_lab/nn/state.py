@@ -12,6 +12,7 @@ from ..core.dtypes import is_floating
 from ..core.modes import no_grad
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, NeedleError, ShapeError, StateKeyError
+from ..untrusted import printable
 from .parameter import Buffer, Parameter, is_saved
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class LoadReport:
         lines += [f"  {path}   missing: unchanged in the model" for path in self.missing]
         lines += [f"  {path}   unexpected: not in the model" for path in self.unexpected]
         lines += [f"  {path}   {reason}" for path, reason in self.mismatched.items()]
-        return "\n".join(lines)
+        return printable("\n".join(lines), lines=True)
 
     __repr__ = __str__
 

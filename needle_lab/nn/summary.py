@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..errors import ArgumentError
+from ..untrusted import printable
 from .modes import evaluating
 from .parameter import Buffer, Parameter
 
@@ -54,7 +55,7 @@ class Summary:
         with_shapes = any(row.output is not None for row in self.rows)
         table = [("module", "output shape", "parameters", "share (%)")]
         for row in self.rows:
-            label = f"{row.name}: {row.type}" if row.name else row.type
+            label = printable(f"{row.name}: {row.type}" if row.name else row.type)
             if row.shared_with is not None:
                 label += f" (the same as {row.shared_with})"
             numbers = f"{row.parameters:,}", f"{100 * row.share:.1f}"

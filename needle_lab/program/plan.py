@@ -29,6 +29,7 @@ from ..core.tensor import Tensor
 from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..extras import pyplot
 from ..nn import Module
+from ..untrusted import printable
 from .kernels import bound
 from .memory import Layout, peak
 from .passes import optimise
@@ -128,11 +129,11 @@ class PlanReport:
         return rows
 
     def __str__(self) -> str:
-        return "\n".join(f"{label:<8} {text}".rstrip() for label, text in self.rows())
+        return printable("\n".join(f"{label:<8} {text}".rstrip() for label, text in self.rows()), lines=True)
 
     def _repr_html_(self) -> str:
         cells = "".join(f'<tr><th style="text-align:right">{html.escape(label)}</th><td style="text-align:left">'
-                        f"{html.escape(text)}</td></tr>" for label, text in self.rows())
+                        f"{html.escape(printable(text))}</td></tr>" for label, text in self.rows())
         return f"<table>{cells}</table>"
 
 
@@ -238,7 +239,8 @@ class InferencePlan:
         return ax
 
     def __str__(self) -> str:
-        return f"InferencePlan: {', '.join(self.input_names)} -> {', '.join(self.output_names)}\n{self._report}"
+        names = [printable(", ".join(names)) for names in (self.input_names, self.output_names)]
+        return f"InferencePlan: {' -> '.join(names)}\n{self._report}"
 
     __repr__ = __str__
 

@@ -21,6 +21,7 @@ from ..core.graph import OPS, Op
 from ..core.tensor import Tensor
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..nn import Module
+from ..untrusted import printable
 from .lengths import Formula, Measured, Sizes
 from .values import Value, leaves_of, mapped
 
@@ -139,7 +140,7 @@ class Program:
         return mapped(self.outputs, current)
 
     def __str__(self) -> str:
-        return "\n".join(_listing(self, "program", ""))
+        return printable("\n".join(_listing(self, "program", "")), lines=True)
 
     __repr__ = __str__
 

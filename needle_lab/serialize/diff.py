@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..nn.module import Module
 from ..nn.signature import canonical, check_signature, items, signature, tensor_entries
+from ..untrusted import printable
 from .alignment import pair_in_order
 from .metadata import read_signature
 
@@ -69,7 +70,7 @@ class SignatureDiff:
                 "rows": [dict(vars(row)) for row in self.rows]}
 
     def __str__(self) -> str:
-        return "\n".join(_table(self))
+        return printable("\n".join(_table(self)), lines=True)
 
     def __repr__(self) -> str:
         return str(self)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..untrusted import printable
 from .families import FAMILIES, tint
 
 INSTALL = ("No graphviz was found, so this is the DOT text of the graph. To see it drawn: "
@@ -62,7 +63,7 @@ class Drawing:
                   for box in self.boxes]
         lines += [f'  {arrow.source} -> {arrow.target} [id="e{i}", label=" {_quote(arrow.label)}"];'
                   for i, arrow in enumerate(self.arrows)]
-        return "\n".join([*lines, "}"])
+        return printable("\n".join([*lines, "}"]), lines=True)
 
     def svg(self) -> str | None:
         """The drawn graph as one SVG element, or None where no graphviz is installed."""

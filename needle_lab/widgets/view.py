@@ -14,6 +14,7 @@ import importlib.resources
 import importlib.util
 from typing import Any, ClassVar
 
+from ..untrusted import printable, printable_data
 from .families import FAMILIES, palette_css
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -48,11 +49,12 @@ class View:
         if not has_anywidget():
             return None
         families = {key: {"glyph": family.glyph, "title": family.title} for key, family in FAMILIES.items()}
-        return live_class(self.script)(data={"families": families} | self.data())
+        return live_class(self.script)(data={"families": families} | printable_data(self.data()))
 
     def static_html(self) -> str:
         """The page with its style: one HTML element, no script, no network."""
-        return f'<div class="ndl ndl-static ndl-{self.script}"><style>{style(self.script)}</style>{self.page()}</div>'
+        return (f'<div class="ndl ndl-static ndl-{self.script}"><style>{style(self.script)}</style>'
+                f"{printable(self.page(), lines=True)}</div>")
 
     def save(self, path: str) -> None:
         """Write the static view as an HTML file that any browser shows."""
@@ -61,10 +63,10 @@ class View:
                        f"<body>{self.static_html()}</body></html>")
 
     def __str__(self) -> str:
-        return self.text()
+        return printable(self.text(), lines=True)
 
     def __repr__(self) -> str:
-        return self.text() if has_anywidget() else f"{self.text()}\n{NO_LIVE}"
+        return str(self) if has_anywidget() else f"{self}\n{NO_LIVE}"
 
     def _repr_html_(self) -> str:
         return self.static_html()

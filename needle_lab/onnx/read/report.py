@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from ...errors import NeedleError
+from ...untrusted import printable
 from ..operators import table
 from ..values import numpy_dtype
 from . import reader
@@ -76,7 +77,7 @@ class OnnxReport:
             if self.problem:
                 rows.append(f"the model cannot be imported: {self.problem}")
         rows += [f"note: {note}" for note in self.notes]
-        return "\n".join(rows)
+        return printable("\n".join(rows), lines=True)
 
 
 def inspect(source: str | os.PathLike | bytes | onnx.ModelProto, try_import: bool = True) -> OnnxReport:
