@@ -117,13 +117,21 @@ for _number, (_x, _kernel, *_geometry) in enumerate(DEPTHWISE):
 # --- methods --------------------------------------------------------------------------------------------------------------
 
 
+def layouts(x):
+    """What tells one call from another: shapes and strides of arrays, also in lists; other things themselves."""
+    if isinstance(x, (list, tuple)):
+        return tuple(map(layouts, x))
+    x = getattr(x, "data", x) if isinstance(x, ndl.Tensor) else x
+    return (x.shape, x.strides) if hasattr(x, "shape") else x
+
+
 @contextmanager
 def recorded(target: Tiered, most: int = 12) -> Iterator[list[Sample]]:
     """The calls of a Tiered function: a form that notes what it is given, and declines, is asked first."""
     found: dict[tuple, Sample] = {}
 
     def note(*inputs, **attrs):
-        shapes = tuple((x.shape, x.strides) if hasattr(x, "shape") else x for x in inputs)
+        shapes = layouts(inputs)
         if len(found) < most and shapes not in found:
             found[shapes] = copy.deepcopy(Sample(inputs, attrs))
         return NotImplemented
