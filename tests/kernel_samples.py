@@ -117,21 +117,14 @@ for _number, (_x, _kernel, *_geometry) in enumerate(DEPTHWISE):
 # --- methods --------------------------------------------------------------------------------------------------------------
 
 
-def layouts(x):
-    """What tells one call from another: shapes and strides of arrays, also in lists; other things themselves."""
-    if isinstance(x, (list, tuple)):
-        return tuple(map(layouts, x))
-    x = getattr(x, "data", x) if isinstance(x, ndl.Tensor) else x
-    return (x.shape, x.strides) if hasattr(x, "shape") else x
-
-
 @contextmanager
 def recorded(target: Tiered, most: int = 12) -> Iterator[list[Sample]]:
     """The calls of a Tiered function: a form that notes what it is given, and declines, is asked first."""
     found: dict[tuple, Sample] = {}
 
     def note(*inputs, **attrs):
-        shapes = layouts(inputs)
+        shapes = tuple((x.shape, getattr(x, "strides", None)) if hasattr(x, "shape") else
+                       str(x) if isinstance(x, (int, tuple, type(None))) else None for x in inputs)
         if len(found) < most and shapes not in found:
             found[shapes] = copy.deepcopy(Sample(inputs, attrs))
         return NotImplemented
