@@ -365,3 +365,13 @@ def test_wrong_inputs_name_what_was_expected():
         with pytest.raises(ndl.errors.NeedleError) as caught:
             call()
         assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_every_layer_is_made_where_and_as_asked():
+    """PyTorch's factory arguments: device= and dtype= in every constructor."""
+    for made in (nn.Linear(3, 2, device="cpu", dtype=ndl.float64), nn.Conv2d(3, 4, 3, dtype="float64"),
+                 nn.LSTM(3, 4, device=ndl.cpu(), dtype=ndl.float64), nn.BatchNorm1d(3, dtype="float64", device=None),
+                 nn.MultiheadAttention(4, 2, dtype="float64"), nn.Embedding(5, 3, dtype="float64")):
+        assert {p.dtype for p in made.parameters()} == {np.dtype("float64")}
+    with pytest.raises(ndl.errors.NeedleError, match="gpu"):
+        nn.Linear(3, 2, device="gpu")

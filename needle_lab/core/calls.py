@@ -12,6 +12,7 @@ from ..errors import ArgumentError, DeviceError, DTypeError, GraphError, NeedleE
 from .device import Device, to_device
 from .dtypes import NARROW, float32, is_floating
 from .explain import shown
+from .storage import memory_of
 from .tensor import Tensor, holds_numpy, key_of, wrap
 
 if TYPE_CHECKING:
@@ -178,6 +179,21 @@ def fitted(g: Tensor, x: Tensor, source: Op | None) -> Tensor:
                              f"for an input of shape {x.shape}")
         g = summed.reshape(x.shape)
     return g if g.data.dtype is x.data.dtype or g.dtype == x.dtype else g.astype(x.dtype)
+
+
+def keep(found: dict[Tensor, Tensor], seeded: Tensor) -> None:
+    """Add gradients to the `.grad` of their leaves, each in memory of its own: `.grad` may be changed."""
+    given = {id(memory_of(seeded.data))}
+    for leaf, g in found.items():
+        if leaf.grad is not None:
+            leaf.grad = leaf.grad + g
+            continue
+        memory = id(memory_of(g.data))
+        if memory in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
+            leaf.grad = g.clone()                   # y = a + b hands one array to both
+        else:
+            leaf.grad = g
+            given.add(memory)
 
 
 def run_hooks(hooks: dict[int, tuple[int, Callable[..., Any]]], slots: list[Any]) -> None:

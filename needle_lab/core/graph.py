@@ -24,7 +24,7 @@ from . import calls
 from .device import BACKENDS, to_device
 from .dtypes import float32, float64, promote
 from .explain import RAW, explaining
-from .modes import grad_mode, mode
+from .modes import mode
 from .rules import Gradient
 from .storage import Storage, memory_of, serial
 from .tensor import Tensor, key_of, wrap
@@ -217,7 +217,8 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
             slots, i = pending.get(parent) or pending.setdefault(parent, [None] * parent.count), x.output_index
             slots[i] = g if slots[i] is None else slots[i] + g
 
-    with grad_mode(create_graph):
+    before, mode.enabled = mode.enabled, create_graph
+    try:
         for y, g in zip(outputs, gradients, strict=True):
             add(y, g)
         for node in order:
@@ -238,6 +239,8 @@ def propagate(outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Se
         for x in [x for x in found if isinstance(x, Tensor) and x._hooks]:
             for hook in list((x._hooks or {}).values()):
                 found[x] = calls.replaced(found[x], hook)
+    finally:
+        mode.enabled = before
     return found
 
 
@@ -248,19 +251,7 @@ def backward(y: Tensor, gradient: Tensor | None = None, retain_graph: bool = Fal
     if inputs is not None and not all(x.node is None for x in inputs):
         raise GraphError("backward: inputs are leaves; ndl.grad(y, x) gives the gradients of results")
     found = propagate([y], [gradient], inputs, create_graph, retain_graph or create_graph)
-    given = {id(memory_of(gradient.data))}
-    for leaf, g in found.items():
-        if not leaf.requires_grad:
-            continue                        # frozen since the forward
-        if leaf.grad is not None:
-            leaf.grad = leaf.grad + g
-            continue
-        memory = id(memory_of(g.data))
-        if memory in given or (isinstance(g.data, np.ndarray) and not g.data.flags.writeable):
-            leaf.grad = g.clone()           # y = a + b hands one array to both: each gets its own, as .grad may be changed
-        else:
-            leaf.grad = g
-            given.add(memory)
+    calls.keep({leaf: g for leaf, g in found.items() if leaf.requires_grad}, gradient)      # else frozen since the forward
 
 
 setattr(Tensor, "backward", backward)     # noqa: B010    tensors are made below this file, and know nothing of it

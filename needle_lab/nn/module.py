@@ -11,6 +11,7 @@ they cannot disagree: what is trained is saved, and what the signature promises 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ class Module:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if cls.__module__.startswith("needle_lab.") and "__init__" in vars(cls):
-            setattr(cls, "__init__", explaining(cls.__init__, cls.__name__))       # noqa: B010
+            setattr(cls, "__init__", explaining(_placed(cls.__init__), cls.__name__))       # noqa: B010
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Tensor) and not isinstance(value, (Parameter, Buffer)):
@@ -369,6 +370,19 @@ class Module:
             if path:
                 below.setdefault(parent, []).append((name, text if first == path else f"the same as ({first})"))
         return printable(text, lines=True)
+
+
+def _placed(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that also takes device= and dtype=, as every layer of PyTorch's does: the layer is made, then moved."""
+    own = inspect.signature(init).parameters
+
+    @functools.wraps(init)
+    def made(self: Any, *args: Any, **given: Any) -> None:
+        target = {name: given.pop(name) for name in ("device", "dtype") if name in given and name not in own}
+        init(self, *args, **given)
+        if any(value is not None for value in target.values()):
+            self.to(**target)
+    return made
 
 
 # --- what one object holds ----------------------------------------------------------------------------------------
