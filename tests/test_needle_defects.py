@@ -165,6 +165,6 @@ def test_modules_of_the_package_keep_the_promise():
     for kind in layers:
         try:
             layer = kind()
-        except TypeError:
+        except (TypeError, ndl.errors.NeedleError):
             continue                                     # needs sizes; the layers' own tests make those
         assert set(layer.state_dict()) == set(tensor_entries(layer.signature())), kind

@@ -683,3 +683,72 @@ def test_a_refusal_is_for_what_is_not_there():
     there = [key for key in REFUSED if not set(key) & set("*.[") and hasattr(ndl, key)]
     there += [key for key in REFUSED if key.startswith("Tensor.") and "*" not in key and hasattr(ndl.ones(1), key[7:])]
     assert there == []
+
+
+# --- numbers, slices and lists in one index -------------------------------------------------------------------------------
+
+ALL = slice(None)
+
+
+@pytest.mark.parametrize("shape, index", [
+    ((4, 3, 3), (0, ALL, [0, 1, 2])), ((4, 3, 2), (0, ALL, [1, 0])), ((4, 3, 2), (0, ..., [1, 0])),
+    ((4, 3, 2), (0, None, [1, 2])), ((2, 3, 4, 5), (ALL, 0, ALL, [1, 2])), ((2, 3, 4, 5), (0, ALL, ALL, [[1, 2]])),
+    ((4, 3, 3), (-1, ALL, [True, False, True])),
+    ((2, 3, 4, 5), (1, [0, 2])), ((2, 3, 4, 5), ([0, 1], 2)), ((2, 3, 4, 5), (0, [0, 1], slice(1, 3), [1, 2])),
+    ((2, 3, 4), ([[True] * 3] * 2, 1)), ((4, 3, 2), (0, ALL, 1)), ((4, 3), ([0, 2],)), ((4, 3), (2, []))])
+def test_numbers_in_an_index_come_before_its_lists(shape, index, rng):
+    """Reading, its gradient, and writing: where NumPy would put the axis of the list first."""
+    array, pick = rng.normal(size=shape), lambda lib: tuple(lib.tensor(i, dtype=None if i else lib.int64)
+                                                            if isinstance(i, list) else i for i in index)
+    ours, theirs = ndl.tensor(array, requires_grad=True), torch.tensor(array, requires_grad=True)
+    y, t = ours[pick(ndl)], theirs[pick(torch)]
+    assert tuple(y.shape) == tuple(t.shape) and np.array_equal(y.detach().numpy(), t.detach().numpy())
+    g = rng.normal(size=tuple(t.shape))
+    y.backward(ndl.tensor(g))
+    t.backward(torch.tensor(g))
+    assert np.array_equal(ours.grad.numpy(), theirs.grad.numpy())
+    a, b = ours.detach().clone(), theirs.detach().clone()
+    a[pick(ndl)], b[pick(torch)] = ndl.tensor(g), torch.tensor(g)
+    assert np.array_equal(a.numpy(), b.numpy())
+
+
+def test_an_index_that_changes_before_backward_has_been_read():
+    x, i = ndl.tensor(np.arange(5.0), requires_grad=True), ndl.tensor([0, 2])
+    y = x[i]
+    i.fill_(4)
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 0, 1, 0, 0]
+
+
+def test_what_flips_is_a_copy():
+    x = ndl.ones(2, 3)
+    for made in (x.flip(0), x.flip((0, 1)), ndl.fliplr(x), ndl.rot90(x)):
+        made.zero_()
+    assert x.sum().item() == 6
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "NAdam", "Rprop"])
+def test_a_setting_may_be_a_tensor(name):
+    p, q = (ndl.nn.Parameter(np.ones(2, "float32")) for _ in range(2))
+    for parameter, lr in ((p, 0.1), (q, ndl.tensor(0.1))):
+        optimizer = getattr(ndl.optim, name)([parameter], lr=lr)
+        for _ in range(2):
+            optimizer.zero_grad()
+            (parameter * parameter).sum().backward()
+            optimizer.step()
+            optimizer.param_groups[0]["lr"] = ndl.tensor(0.05) if parameter is q else 0.05
+    assert np.allclose(p.numpy(), q.numpy(), rtol=1e-6) and p.numpy()[0] < 1
+    for wrong in ("0.1", True, None):
+        with pytest.raises(ndl.errors.ArgumentError, match="lr is a number"):
+            ndl.optim.SGD([p], lr=wrong)
+
+
+def test_a_name_that_is_taken_is_not_given_again():
+    layer = ndl.nn.Linear(2, 2)
+    for call in (lambda: layer.register_buffer("weight", ndl.ones(2, 2)), lambda: layer.add_module("weight", ndl.nn.ReLU()),
+                 lambda: layer.register_buffer("a.b", ndl.ones(1)), lambda: layer.register_parameter("forward", None)):
+        with pytest.raises(ndl.errors.ArgumentError, match="give the"):
+            call()
+    assert len(list(layer.parameters())) == 2
+    missing, unexpected = layer.load_state_dict({"other": ndl.ones(1)}, strict=False)
+    assert missing == ["weight", "bias"] and unexpected == ["other"]

@@ -211,7 +211,10 @@ class Tensor:
         if isinstance(value, Tensor) and value.requires_grad and is_grad_enabled():
             raise GraphError("in-place write of a value that requires a gradient would cut it off; "
                              "use ndl.index_put(x, index, value), or value.detach()")
-        index = plain_index(index)
+        index, data = plain_index(index), self.data
+        if self.device.backend == "numpy":
+            *first, index = steps_of(index)
+            data = data[first[0]] if first else data
         if self.device.backend != "numpy":
             source = value.data if isinstance(value, Tensor) and value.device == self.device else np.asarray(value)
             BACKENDS[self.device.kind].write(self.data, source, index, self.device)
@@ -219,7 +222,7 @@ class Tensor:
             return self
         source = value.numpy() if isinstance(value, Tensor) else _numbers(value)
         try:
-            room = self.data[index].shape
+            room = data[index].shape
             if source.shape != room:
                 np.broadcast_to(source, room)            # numpy's own assignment would also take leading axes of length 1
         except (ValueError, IndexError) as error:
@@ -228,7 +231,7 @@ class Tensor:
         if not self.data.flags.writeable:
             raise ArgumentError(f"in-place write: this tensor of shape {self.shape} may not be written to, as one that was "
                                 "expanded, where one value stands at several places; change a .clone()")
-        self.data[index] = source.astype(self.dtype, copy=False)
+        data[index] = source.astype(self.dtype, copy=False)
         written(self)
         return self
 
@@ -274,9 +277,9 @@ def flat(sizes: tuple[Any, ...]) -> Any:
 
 
 def plain_index(index: Any) -> Any:
-    """An index with its tensors turned into numpy arrays."""
+    """An index with its tensors turned into numpy arrays, of its own: they may change before backward reads them."""
     if isinstance(index, Tensor):
-        index = index.numpy()
+        index = index.numpy().copy()
     if isinstance(index, np.ndarray):
         if index.dtype == np.uint8:
             raise DTypeError("an index of uint8 could be a mask or places; say which: x[i.bool()] or x[i.long()]")
@@ -286,6 +289,22 @@ def plain_index(index: Any) -> Any:
     if isinstance(index, list):
         return np.asarray(index, dtype=None if index else np.int64)
     return index
+
+
+def steps_of(index: Any) -> tuple[Any, ...]:
+    """An index in one step, or in two: numbers first, then arrays, as PyTorch means x[0, :, [1, 2]].  NumPy counts numbers
+    among the arrays, and puts their axis first where a slice lies between."""
+    if type(index) is not tuple or not any(isinstance(i, np.ndarray) and i.ndim for i in index):
+        return (index,)
+    if any(isinstance(i, np.ndarray) and i.dtype == bool and i.ndim > 1 for i in index):          # of several axes at once
+        return (index,)
+    single = [isinstance(i, (int, np.integer)) and not isinstance(i, bool) or (
+        isinstance(i, np.ndarray) and not i.ndim and i.dtype.kind in "iu") for i in index]
+    if not any(single):
+        return (index,)
+    first = tuple(int(i) if one else i if i is ... else slice(None) for i, one in zip(index, single, strict=True)
+                  if i is not None)
+    return first, tuple(i for i, one in zip(index, single, strict=True) if not one)
 
 
 def _host_array(data: Any, dtype: Any) -> np.ndarray:

@@ -268,17 +268,28 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Hold a tensor that is moved with the module and, if persistent, saved: as `self.name = Buffer(tensor)`."""
+        self._new(name, Buffer)
         setattr(self, name, None if tensor is None else Buffer(tensor, persistent=persistent))
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """The same as `self.name = parameter`."""
+        self._new(name, Parameter)
         setattr(self, name, parameter)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """The same as `self.name = module`."""
+        self._new(name, Module)
         setattr(self, name, module)
 
     register_module = add_module
+
+    def _new(self, name: str, kind: type) -> None:
+        """ArgumentError for a name that is taken by something else, or that is none."""
+        held = getattr(self, name, None)
+        if not name or "." in name or (held is not None and not isinstance(held, kind)):
+            taken = f"is taken by a {type(held).__name__}" if held is not None else "is empty or has a dot in it"
+            raise ArgumentError(f"{type(self).__name__}: the name {name!r} {taken}; give the {kind.__name__.lower()} "
+                                "another")
 
     def half(self) -> Self:
         """Parameters and buffers as float16."""

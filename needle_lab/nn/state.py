@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,20 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)               # in the model, not in the state
     unexpected: list[str] = field(default_factory=list)            # in the state, not in the model
     mismatched: dict[str, str] = field(default_factory=dict)       # path -> "file (10, 64)   model (5, 64)"
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """missing, unexpected = module.load_state_dict(state, strict=False), as in PyTorch."""
+        return iter((self.missing, self.unexpected))
+
+    @property
+    def missing_keys(self) -> list[str]:
+        """PyTorch's name for missing."""
+        return self.missing
+
+    @property
+    def unexpected_keys(self) -> list[str]:
+        """PyTorch's name for unexpected."""
+        return self.unexpected
 
     @property
     def complete(self) -> bool:

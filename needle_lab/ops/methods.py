@@ -14,7 +14,7 @@ from ..core.dtypes import as_dtype, kind_rank
 from ..core.explain import explaining
 from ..core.graph import Op
 from ..core.modes import is_grad_enabled, is_tracing
-from ..core.tensor import Tensor, flat, plain_index
+from ..core.tensor import Tensor, flat, plain_index, steps_of
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..random import bernoulli, multinomial, normal, randint, uniform
 from ..refused import missing
@@ -184,6 +184,12 @@ def _to(x: Tensor, *targets: Any, device: Device | str | None = None, dtype: Any
     return shapes.clone(y) if copy and y is x else y
 
 
+def _getitem(x: Tensor, index: Any) -> Tensor:
+    for step in steps_of(plain_index(index)):
+        x = indexing.getitem(x, index=step)
+    return x
+
+
 def _absent(_x: Tensor, name: str) -> None:
     raise missing("Tensor", name)
 
@@ -248,7 +254,7 @@ def _uniform(x: Tensor, generator: Any, low: float = 0.0, high: float = 1.0, **e
     return uniform(low, high, x.shape, generator=generator)
 
 
-_method("__getitem__", lambda self, index: indexing.getitem(self, index=plain_index(index)), "self[index], as in NumPy.")
+_method("__getitem__", _getitem, "self[index]: numbers, slices, None, ..., lists, arrays, masks, as in PyTorch.")
 _method("__getattr__", _absent, "An error that says why, for what PyTorch has and needle_lab has not.")
 _method("__iter__", _iterated, "The slices along the first axis.")
 _method("__neg__", lambda self: elementwise.neg(self), "ndl.neg(self)")

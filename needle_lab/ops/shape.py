@@ -117,10 +117,10 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(x, shape=x.shape[:start] + (math.prod(x.shape[start:end + 1]),) + x.shape[end + 1:])
 
 
-@op(promote=None, view=True, gradient=lambda g, axis: flip(g, axis=axis))
+@op(promote=None, gradient=lambda g, axis: flip(g, axis=axis))
 def flip(x: Array, *, axis: int | tuple[int, ...]) -> Array:
     """The values along axis (a number or a tuple) in reverse.  torch.flip."""
-    return np.flip(x, axis)
+    return np.flip(x, axis).copy()                     # a copy, as PyTorch's: writing into it leaves x alone
 
 
 @flip.torch

@@ -29,6 +29,13 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("max_iter", "max_eval", "history_size", "ns_steps"), (1, float("inf")))}
 
 
+def _plain(group: dict[str, Any]) -> None:
+    """Settings that are tensors or NumPy's numbers, as Python's: rules multiply arrays by them."""
+    for name, value in group.items():
+        if isinstance(value, (Tensor, np.generic)) and name != "params":
+            group[name] = value.item()
+
+
 class Optimizer:
     """Groups of parameters, the state of each, and `step()`.  Subclasses write `_update`.  torch.optim.Optimizer.
 
@@ -65,8 +72,11 @@ class Optimizer:
         self.param_groups.append(group)
 
     def _check(self, group: dict[str, Any]) -> None:
+        _plain(group)
         for name, (least, most) in RANGES.items():
             value = group.get(name)
+            if name == "lr" and (isinstance(value, bool) or not isinstance(value, (int, float))):
+                raise ArgumentError(f"{type(self).__name__}: lr is a number, got {value!r:.60}")
             if isinstance(value, (int, float)) and not least <= value <= most:
                 wrong = "must not be negative" if (least, most) == RANGES["lr"] else f"must lie in [{least}, {most}]"
                 raise ArgumentError(f"{type(self).__name__}: {name}={value} {wrong}")
@@ -89,6 +99,7 @@ class Optimizer:
         loss = None if closure is None else enable_grad()(closure)()
         with no_grad():
             for group in self.param_groups:
+                _plain(group)
                 moments, found, maximize = self._moments(group), dict[int, list[list[Tensor]]](), group.get("maximize")
                 for p in group["params"]:
                     if p.grad is not None:

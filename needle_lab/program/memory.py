@@ -113,7 +113,7 @@ class Layout:
 
     def _is_view(self, value: Value, call: Call) -> bool:
         """Ask numpy: whether a reshape is a view depends on the strides."""
-        if not call.op or not call.op.view or call.inputs[0].known:
+        if not call.op or not call.op.view or call.inputs[0].known or len(call.inputs) > 1:      # einsum of several
             return False
         source = call.inputs[0]
         shadow = call.op.definition(self._shadow[source], **call.attrs)

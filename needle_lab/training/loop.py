@@ -56,6 +56,7 @@ def fit(model: Module, loader: Any, optimizer: Optimizer, loss: Callable[..., Te
     batches = as_loader(loader, "fit", model, batch_size, shuffle=True)
     watching = Watch(model, monitor, patience, keep_best) if patience is not None or keep_best else None
     chosen = _named(_default(loss) if metrics is None and test is not None else metrics)
+    chosen |= {name: metric for name, metric in _named(_default(loss)).items() if name in chosen}       # of two classes, too
     if test is None and (chosen or watching):
         raise ArgumentError("fit: metrics, patience and keep_best need test=, the examples to measure on")
     if watching and monitor not in ("loss", *chosen):
@@ -148,7 +149,7 @@ def run(model: Module, losses: Callable[[], Iterator[Tensor]], steps: int | None
 
     if not isinstance(epochs, (int, np.integer)) or epochs < 0:
         raise ArgumentError(f"fit: epochs is an integer of 0 or more, got {epochs!r}")
-    history = History() if history is None else history
+    history = History() if history is None else History(**history) if isinstance(history, dict) else history
     model.train()
     with tqdm(total=steps and epochs * steps, unit="batch", desc="training", disable=not progress) as bar:
         for _ in range(epochs):
