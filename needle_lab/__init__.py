@@ -155,9 +155,10 @@ _LATER = {
                      "save_state_dict", "signature_diff"), "serialize"),
     **dict.fromkeys(("autograd_graph", "compare", "diff", "onnx_graph", "program_graph", "show"), "widgets"),
 }
+Size = tuple                                                        # what x.shape is; torch.Size
 _HERE = """
-    Device Generator Tensor arange as_tensor asarray bernoulli bfloat16 bool_ can_cast checkpoint cpu cuda device empty
-    empty_like enable_grad errors eye fast_available finfo float16 float32 float64 from_numpy full full_like
+    Device Generator Size Tensor arange as_tensor asarray bernoulli bfloat16 bool_ can_cast checkpoint cpu cuda device
+    empty empty_like enable_grad errors eye fast_available finfo float16 float32 float64 from_numpy full full_like
     get_default_dtype get_rng_state grad graph hessian iinfo inference_mode int16 int32 int64 int8 is_grad_enabled
     jacobian jvp kernel linspace logspace manual_seed multinomial nn no_grad normal ones op ops optim promote_types rand
     rand_like randint randint_like randn randn_like random randperm scalar_tensor set_grad_enabled set_rng_state tensor
