@@ -43,7 +43,7 @@ def refused() -> str:
     text = heading("What PyTorch has and needle_lab has not", "=")
     text += ("On purpose; the error for such a name says the same. A dot at the end stands for all of a room, a star for "
              "any letters.\n\n.. list-table::\n    :header-rows: 1\n\n    * - torch.\n      - instead\n")
-    return text + "".join(f"    * - ``{name}``\n      - {why}\n" for name, why in sorted(REFUSED.items()))
+    return text + "".join(f"    * - ``{name}``\n      - {escaped(why)}\n" for name, why in sorted(REFUSED.items()))
 
 
 def call(name: str) -> str:
