@@ -32,9 +32,17 @@ def require(name: str):
     return pytest.importorskip(name, reason=REASONS[name.partition(".")[0]])
 
 
+def _found(name: str) -> bool:
+    """Whether a library can be imported; a finder that refuses it counts as its absence."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
+
+
 def needs(*names: str) -> pytest.MarkDecorator:
     """The mark of a test that cannot do without these libraries."""
-    missing = [REASONS[name] for name in names if importlib.util.find_spec(name) is None]
+    missing = [REASONS[name] for name in names if not _found(name)]
     return pytest.mark.skipif(bool(missing), reason="; ".join(missing))
 
 
